@@ -1,0 +1,112 @@
+"""ONNX Runtime as a target: what the pipeline asks of a backend, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.errors import TamagoError
+from ...compiler.facts import Array
+from ...compiler.ir import fact_of
+from ...compiler.price import Site
+from ...compiler.rule import Rule
+from .alternatives import RULES
+from .measure import measure, sample
+from .run import Program, environment
+from .timing import Timing, interleave
+
+AGREE = 1e-2  # relative: a block program that differs more is no candidate, whatever its time
+
+
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """The CPU provider of ONNX Runtime.
+
+    Args:
+        threads: of one operator; None lets the runtime choose.
+        portable: True forbids operators outside ONNX.
+    """
+
+    threads: int | None = None
+    portable: bool = False
+
+    @property
+    def environment(self) -> str:
+        """What prices depend on besides the operator."""
+        return environment(self.threads)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Fused forms that this runtime has kernels for."""
+        return () if self.portable else RULES
+
+    def price(self, site: Site, version: int) -> tuple[float, float, int] | None:
+        """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""
+        return measure(site, self.threads, version)
+
+    def lower(self, model: ir.Model) -> Program:
+        """The model as a session."""
+        return Program(model, self.threads)
+
+    def time(
+        self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0
+    ) -> list[Timing]:
+        """Interleaved timings of ready calls."""
+        return interleave(runs, rounds=rounds, seconds=seconds)
+
+    def time_blocks(self, models: Sequence[ir.Model], seconds: float) -> list[float] | None:
+        """Median milliseconds of programs with the same inputs; infinity for one that differs or does not load."""
+        feeds = _feeds(models[0])
+        if feeds is None:
+            return None
+        programs, wanted = [], None
+        for model in models:
+            program, outputs = _try(model, feeds, self.threads)
+            if wanted is None:
+                if outputs is None:
+                    return None
+                wanted = outputs
+            programs.append(program if outputs is not None and _agree(wanted, outputs) else None)
+        alive = [i for i, p in enumerate(programs) if p is not None]
+        runs = [lambda p=programs[i]: p.session.run(None, feeds) for i in alive]  # type: ignore[union-attr]
+        times = interleave(runs, rounds=15, seconds=seconds)
+        result = [float("inf")] * len(models)
+        for i, timing in zip(alive, times, strict=True):
+            result[i] = timing.median
+        return result
+
+
+def _try(model: ir.Model, feeds: Mapping[str, Array], threads: int | None) -> tuple[Program | None, list[Array] | None]:
+    try:
+        program = Program(model, threads)
+        return program, program.session.run(None, dict(feeds))
+    except TamagoError:
+        return None, None
+    except Exception as error:  # ONNX Runtime's own exception classes share no base but Exception
+        if type(error).__module__.startswith("onnxruntime"):
+            return None, None
+        raise
+
+
+def _feeds(model: ir.Model) -> dict[str, Array] | None:
+    generator = np.random.default_rng(0)
+    feeds: dict[str, Array] = {}
+    for value in model.graph.inputs:
+        fact = fact_of(value)
+        if fact.dtype is None or fact.shape is None or fact.dtype == ir.DataType.STRING:
+            return None
+        feeds[value.name or ""] = sample(fact, generator)
+    return feeds
+
+
+def _agree(a: Sequence[Array], b: Sequence[Array]) -> bool:
+    for p, q in zip(a, b, strict=True):
+        if not isinstance(p, np.ndarray) or p.dtype.kind not in "fc":
+            continue
+        scale = float(np.max(np.abs(p), initial=0.0, where=np.isfinite(p)))
+        close = np.isclose(p, q, rtol=AGREE, atol=AGREE * scale, equal_nan=True)
+        if not bool(np.all(close)):
+            return False
+    return True

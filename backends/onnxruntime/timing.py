@@ -1,0 +1,77 @@
+"""Interleaved timing: programs take turns in one process, so that a busy machine disturbs all alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SLOT = 0.004  # seconds of calls a program makes in its turn
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall milliseconds of one program: a sample a round, samples of different programs pair up by round."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.samples))
+
+    @property
+    def best(self) -> float:
+        return min(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """Half the interquartile range."""
+        low, high = np.percentile(self.samples, [25, 75])
+        return float(high - low) / 2
+
+
+def interleave(
+    runs: Sequence[Callable[[], object]], *, rounds: int = 15, seconds: float = 10.0, slot: float = SLOT
+) -> list[Timing]:
+    """Time several programs side by side.
+
+    Args:
+        runs: one call of each program.
+        rounds: samples of each; the order rotates from round to round.
+        seconds: no new round starts after this, but at least three are made.
+        slot: seconds of calls in one turn.
+    """
+    counts = [_calls(run, slot) for run in runs]
+    samples: list[list[float]] = [[] for _ in runs]
+    deadline = time.perf_counter() + seconds
+    for number in range(rounds):
+        if number >= 3 and time.perf_counter() > deadline:
+            break
+        for k in range(len(runs)):
+            i = (k + number) % len(runs)
+            samples[i].append(_sample(runs[i], counts[i]))
+    return [Timing(tuple(s)) for s in samples]
+
+
+def _calls(run: Callable[[], object], slot: float) -> int:
+    run()
+    once = min(_sample(run, 1), _sample(run, 1)) / 1e3
+    return max(1, min(2000, int(slot / max(once, 1e-7))))
+
+
+def _sample(run: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - start) * 1e3 / count
+
+
+def paired_ratio(base: Timing, other: Timing) -> tuple[float, float, float]:
+    """How many times faster `other` is than `base`: median of the rounds' ratios and its 95 % interval (bootstrap)."""
+    ratios = np.asarray(base.samples) / np.asarray(other.samples)
+    generator = np.random.default_rng(0)
+    draws = np.median(generator.choice(ratios, size=(500, len(ratios))), axis=1)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(np.median(ratios)), float(low), float(high)

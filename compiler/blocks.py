@@ -1,0 +1,182 @@
+"""A graph's distinct blocks, and where each repeats.
+
+A block is a run of nodes; two runs are the same block when they agree in operators, attributes, wiring, shapes, dtypes
+and small constants. Weights are named leaves: two layers with different weights are one block, although they
+are different functions. Saturating each distinct block once makes forty layers cost what one does.
+
+Repeats are tandem repeats of the nodes' signatures in topological order: a period p is a repeat where node i and node
+i+p look alike for at least p nodes in a row. Of the phases a repeat may be cut at, the one with the fewest live values
+wins: that is where layers begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from .ir import captured, constant_array, describe_attributes, is_opaque, owners
+
+SMALLEST_BLOCK = 4  # nodes: shorter repeats (x·2·2·2) are left to their neighbourhood
+LARGEST_BLOCK = 600  # nodes in one e-graph; longer stretches are cut where few values live
+SMALL_CONSTANT = 64  # elements: up to here a constant's contents belong to a block's identity
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One occurrence of a block: its nodes in order, the values it reads and the values read from it."""
+
+    nodes: tuple[ir.Node, ...]
+    inputs: tuple[ir.Value, ...]
+    outputs: tuple[ir.Value, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A distinct block; `instances[0]` stands for all, inputs and outputs correspond by position."""
+
+    instances: tuple[Instance, ...]
+
+    @property
+    def nodes(self) -> tuple[ir.Node, ...]:
+        return self.instances[0].nodes
+
+
+def find_blocks(graph: ir.Graph, *, largest: int = LARGEST_BLOCK, offset: int = 0) -> list[Block]:
+    """The graph's nodes (topologically sorted) as distinct blocks, in order of first occurrence.
+
+    Args:
+        graph: shapes should be known; unknown ones compare as unknown.
+        largest: nodes in a block at the most.
+        offset: shifts where long stretches are cut, so that a second pass sees across the first one's borders.
+    """
+    nodes = list(graph)
+    if not nodes:
+        return []
+    codes = _codes([_signature(node) for node in nodes])
+    owner_of = owners(graph)
+    cuts = _cut_cost(graph, nodes, owner_of)
+    stretches: list[tuple[int, int]] = []
+    position = 0
+    for start, period, count in _repeats(codes, cuts, largest):
+        stretches += _split(position, start, cuts, largest, offset)
+        stretches += [(start + k * period, start + (k + 1) * period) for k in range(count)]
+        position = start + count * period
+    stretches += _split(position, len(nodes), cuts, largest, offset)
+    grouped: dict[bytes, list[Instance]] = {}
+    for begin, end in stretches:
+        instance, identity = _instance(graph, nodes[begin:end], owner_of)
+        grouped.setdefault(identity, []).append(instance)
+    return [Block(tuple(instances)) for instances in grouped.values()]
+
+
+def _signature(node: ir.Node) -> str:
+    values = [*(_kind(v) for v in node.inputs), "->", *(_kind(v) for v in node.outputs)]
+    unique = f"#{id(node)}" if is_opaque(node) else ""
+    return f"{node.domain}::{node.op_type}{unique}{describe_attributes(node)}({' '.join(values)})"
+
+
+def _kind(value: ir.Value | None) -> str:
+    if value is None:
+        return "absent"
+    constant = constant_array(value, SMALL_CONSTANT)
+    contents = f"={constant.tobytes().hex()}" if constant is not None else ("w" if value.is_initializer() else "")
+    return f"{value.dtype}{value.shape}{contents}"
+
+
+def _codes(signatures: Sequence[str]) -> npt.NDArray[np.int64]:
+    numbers: dict[str, int] = {}
+    return np.asarray([numbers.setdefault(s, len(numbers)) for s in signatures])
+
+
+def _cut_cost(
+    graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Graph, ir.Node]
+) -> npt.NDArray[np.int64]:
+    """For each position between nodes, how many computed values are alive across it."""
+    index = {node: i for i, node in enumerate(nodes)}
+    change = np.zeros(len(nodes) + 2, dtype=np.int64)
+    outputs = {id(v) for v in graph.outputs}
+    for i, node in enumerate(nodes):
+        for value in node.outputs:
+            users = (_user(user, owner_of) for user, _ in value.uses())
+            last = max((index[user] for user in users), default=i)
+            last = len(nodes) if id(value) in outputs else last
+            change[i + 1] += 1
+            change[last + 1] -= 1
+    return np.cumsum(change)[: len(nodes) + 1]
+
+
+def _repeats(
+    codes: npt.NDArray[np.int64], cuts: npt.NDArray[np.int64], largest: int
+) -> list[tuple[int, int, int]]:
+    """Non-overlapping (start, period, count) with count ≥ 2, those that cover most nodes first, in order."""
+    candidates: list[tuple[int, int, int, int]] = []
+    for period in range(SMALLEST_BLOCK, min(largest, len(codes) // 2) + 1):
+        same = np.concatenate(([False], codes[period:] == codes[:-period], [False]))
+        edges = np.flatnonzero(np.diff(same.astype(np.int8)))
+        for begin, end in zip(edges[::2], edges[1::2], strict=True):
+            if end - begin >= period:
+                candidates.append((-int(end - begin + period), period, int(begin), int(end) + period))
+    taken = np.zeros(len(codes), dtype=bool)
+    chosen: list[tuple[int, int, int]] = []
+    for _, period, begin, end in sorted(candidates):
+        free = np.flatnonzero(taken[begin:end])
+        if len(free):
+            continue
+        slack = (end - begin) % period
+        phases = range(begin, begin + max(slack, period) + 1)
+        fitting = [p for p in phases if (end - p) // period >= 2]
+        if not fitting:
+            continue
+        start = min(fitting, key=lambda p: (int(cuts[p]) * ((end - p) // period + 1), -((end - p) // period), p))
+        count = (end - start) // period
+        taken[start : start + count * period] = True
+        chosen.append((start, period, count))
+    return sorted(chosen)
+
+
+def _split(
+    begin: int, end: int, cuts: npt.NDArray[np.int64], largest: int, offset: int
+) -> Iterable[tuple[int, int]]:
+    """A stretch in pieces of at most `largest` nodes, cut where fewest values live in the last third of each."""
+    first = largest - offset % largest if offset else largest
+    while end - begin > first:
+        window = range(begin + max(1, first * 2 // 3), begin + first + 1)
+        cut = min(window, key=lambda p: (int(cuts[p]), -p))
+        yield begin, cut
+        begin, first = cut, largest
+    if end > begin:
+        yield begin, end
+
+
+def _instance(
+    graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Graph, ir.Node]
+) -> tuple[Instance, bytes]:
+    """The instance and its identity: signatures and wiring, with values numbered in order of first use."""
+    inside = set(nodes)
+    numbers: dict[ir.Value, int] = {}
+    inputs: list[ir.Value] = []
+    text = blake2b(digest_size=16)
+    for node in nodes:
+        text.update(_signature(node).encode())
+        for value in (*node.inputs, *captured(node)):
+            if value is not None and value not in numbers:
+                numbers[value] = len(numbers)
+                inputs.append(value)
+            text.update(b"%d," % (-1 if value is None else numbers[value]))
+        for value in node.outputs:
+            numbers[value] = len(numbers)
+    made = [v for node in nodes for v in node.outputs]
+    outside = {id(v) for v in graph.outputs}
+    outputs = tuple(v for v in made if id(v) in outside or any(_user(u, owner_of) not in inside for u, _ in v.uses()))
+    text.update(b"->" + b",".join(b"%d" % numbers[v] for v in outputs))
+    return Instance(tuple(nodes), tuple(inputs), outputs), text.digest()
+
+
+def _user(node: ir.Node, owner_of: Mapping[ir.Graph, ir.Node]) -> ir.Node:
+    """The node of this graph that a use belongs to: a use inside a body belongs to the node that holds the body."""
+    return owner_of.get(node.graph, node) if isinstance(node.graph, ir.Graph) else node

@@ -1,0 +1,136 @@
+"""A block becomes an e-graph: nodes as rows, values as classes, weights as named leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from .blocks import Block
+from .egraph import ABSENT, OUTPUTS, EGraph, Origin, Row
+from .facts import Constant, Fact
+from .ir import attribute_values, captured, constant_tensor, digest, fact_of, is_opaque, op_name
+from .opset import TARGET
+from .schema import default_attributes, since_version
+
+UNIQUE = "unique "  # attribute that keeps two opaque nodes from being taken for equal
+
+
+@dataclass
+class Encoded:
+    """A block in its e-graph: uids of its inputs and outputs by position, and the rows of the program as it was."""
+
+    egraph: EGraph
+    inputs: list[int]
+    outputs: list[int]
+    program: dict[int, Row]
+    version: int
+
+
+def encode(block: Block, version: int) -> Encoded:
+    """The block's first instance as terms; constants hold the contents of every instance.
+
+    Args:
+        block: its nodes are topologically sorted.
+        version: opset of the default domain.
+    """
+    egraph = EGraph(len(block.instances))
+    numbers: dict[ir.Value | None, int] = {None: ABSENT}
+    seen: dict[tuple[str, ...], int] = {}
+    inputs: list[int] = []
+    for position, value in enumerate(block.instances[0].inputs):
+        fact = _input_fact([instance.inputs[position] for instance in block.instances])
+        identity = _identity(fact)
+        uid = seen.get(identity) if identity is not None else None
+        uid = egraph.leaf(fact) if uid is None else uid
+        if identity is not None:
+            seen[identity] = uid
+        numbers[value] = uid
+        inputs.append(uid)
+    program: dict[int, Row] = {}
+    for count, node in enumerate(block.nodes):
+        _encode_node(egraph, node, count, numbers, program, version)
+    outputs = [numbers[v] for v in block.instances[0].outputs]
+    return Encoded(egraph, inputs, outputs, program, version)
+
+
+def _input_fact(values: Sequence[ir.Value]) -> Fact:
+    """One leaf for the same position in every instance."""
+    first = fact_of(values[0])
+    if first.constant is None or all(v is values[0] for v in values):
+        return first
+    tensors = [constant_tensor(v) for v in values]
+    digests = {digest(t.numpy()) for t in tensors if t is not None and t.size <= 1 << 12}
+    if len(digests) == 1 and all(t is not None and t.size <= 1 << 12 for t in tensors):
+        return first
+    thunks = [t.numpy for t in tensors if t is not None]
+    return Fact(first.dtype, first.shape, Constant(thunks, tuple(v.name or "" for v in values)))
+
+
+def _identity(fact: Fact) -> tuple[str, ...] | None:
+    """What makes two constant leaves the same value: the initializer itself, or small equal contents."""
+    constant = fact.constant
+    if constant is None:
+        return None
+    if len(constant) == 1 and fact.size is not None and fact.size <= 1 << 12:
+        return (str(fact.dtype), str(fact.shape), digest(constant.array(0)))
+    return constant.owners
+
+
+def _encode_node(
+    egraph: EGraph,
+    node: ir.Node,
+    count: int,
+    numbers: dict[ir.Value | None, int],
+    program: dict[int, Row],
+    version: int,
+) -> None:
+    name = _row_name(node, version)
+    opaque = is_opaque(node)
+    attributes: dict[str, Any] = {UNIQUE: count} if opaque else stated_attributes(name, attribute_values(node))
+    children = [numbers[v] for v in (*node.inputs, *captured(node))]
+    while not opaque and children and children[-1] == ABSENT:
+        children.pop()
+    used = len(node.outputs) if opaque else _used_outputs(node)
+    if used > 1 or opaque:
+        attributes[OUTPUTS] = used
+    origin = Origin(None, (node.name or op_name(node),), node)
+    row = egraph.row(name, egraph.intern(attributes), children)
+    if OUTPUTS not in attributes:
+        uid = egraph.term(row, fact_of(node.outputs[0]), origin)
+        numbers[node.outputs[0]] = uid
+        program.setdefault(uid, row)
+        return
+    whole = egraph.term(row, Fact(), origin)
+    program.setdefault(whole, row)
+    for index in range(attributes[OUTPUTS]):
+        projection = egraph.row("out", egraph.intern({"index": index}), [whole])
+        uid = egraph.term(projection, fact_of(node.outputs[index]), origin)
+        numbers[node.outputs[index]] = uid
+        program.setdefault(uid, projection)
+
+
+def stated_attributes(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes without those that state ONNX's default: equal meanings have equal attributes."""
+    defaults = default_attributes(op.partition("@")[0])
+    return {k: v for k, v in attributes.items() if isinstance(v, np.ndarray) or v != defaults.get(k)}
+
+
+def _row_name(node: ir.Node, version: int) -> str:
+    """The operator's name; marked with the opset where its meaning there is not the one that rules are written for."""
+    name = op_name(node)
+    if node.domain == "" and version != TARGET and since_version(name, version) != since_version(name, TARGET):
+        return f"{name}@{version}"
+    return name
+
+
+def _used_outputs(node: ir.Node) -> int:
+    """Outputs up to the last one that anybody reads, at least one."""
+    for index in reversed(range(len(node.outputs))):
+        value = node.outputs[index]
+        if value.uses() or value.is_graph_output():
+            return index + 1
+    return 1

@@ -1,0 +1,224 @@
+"""What needs no search: constants computed, shapes known ahead folded, equal nodes shared, decided branches taken.
+
+One linear walk over a graph before it is cut into blocks, and again after; every step leaves fewer nodes. Works on bodies
+of If, Loop and Scan like on any graph (values captured from outside may be constants too).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from .evaluate import CannotEvaluate, evaluate
+from .facts import Array, Dim
+from .ir import (
+    attribute_values,
+    constant_tensor,
+    describe_attributes,
+    dims,
+    graphs,
+    is_opaque,
+    op_name,
+)
+from .saturate import LARGEST_FOLD
+from .shape_data import shape_data
+
+Fresh = Callable[[str], str]
+
+
+def fold(graph: ir.Graph, version: int, fresh: Fresh) -> int:
+    """Fold a graph and its bodies in place.
+
+    Args:
+        graph: topologically sorted.
+        version: opset of the default domain.
+        fresh: gives an unused name that starts with its argument.
+
+    Returns:
+        How many nodes went away.
+    """
+    before = sum(1 for g in graphs(graph) for _ in g)
+    for inner in list(graphs(graph)):
+        _lift_constants(inner, fresh)
+        _fold_nodes(inner, version, fresh)
+    for inner in list(graphs(graph)):
+        remove_unused(inner)
+    return before - sum(1 for g in graphs(graph) for _ in g)
+
+
+def _lift_constants(graph: ir.Graph, fresh: Fresh) -> None:
+    """`Constant` nodes become initializers; those whose value is a graph output stay."""
+    for node in list(graph):
+        if op_name(node) != "Constant" or node.outputs[0].is_graph_output():
+            continue
+        tensor = _constant_tensor(node)
+        if tensor is None:
+            continue
+        old = node.outputs[0]
+        name = old.name or fresh("constant")
+        if name in graph.initializers:
+            name = fresh(name)
+        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        old.name = f"{name}/lifted"
+        graph.register_initializer(value)
+        old.replace_all_uses_with(value)
+        graph.remove(node, safe=True)
+
+
+def _constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
+    for name, attribute in node.attributes.items():
+        match name:
+            case "value":
+                return attribute.as_tensor()
+            case "value_int" | "value_ints":
+                return ir.tensor(np.asarray(attribute.value, dtype=np.int64))
+            case "value_float" | "value_floats":
+                return ir.tensor(np.asarray(attribute.value, dtype=np.float32))
+            case _:
+                return None
+    return None
+
+
+def _fold_nodes(graph: ir.Graph, version: int, fresh: Fresh) -> None:
+    known: dict[ir.Value, tuple[Dim, ...]] = {}
+    same: dict[tuple[object, ...], ir.Node] = {}
+    for node in list(graph):
+        if op_name(node) == "If" and _take_branch(graph, node, fresh):
+            continue
+        if is_opaque(node):
+            continue
+        twin = _twin(node, same)
+        if twin is not None:
+            _replace(graph, node, list(twin.outputs))
+            continue
+        if op_name(node) == "Identity" and not node.outputs[0].is_graph_output() and node.inputs[0] is not None:
+            _replace(graph, node, [node.inputs[0]])
+            continue
+        data = shape_data(node, known)
+        if data is not None:
+            known[node.outputs[0]] = data
+        arrays = _known_contents(node, data) or _compute(node, version)
+        if arrays is not None and not any(v.is_graph_output() for v in node.outputs):
+            _replace(graph, node, [_constant(graph, a, v, fresh) for a, v in zip(arrays, node.outputs, strict=False)])
+
+
+def _twin(node: ir.Node, same: dict[tuple[object, ...], ir.Node]) -> ir.Node | None:
+    """An earlier node that computes the same from the same values."""
+    if any(v.is_graph_output() for v in node.outputs):
+        return None
+    used = tuple(bool(v.name) for v in node.outputs)
+    key = (op_name(node), describe_attributes(node), tuple(map(id, node.inputs)), used)
+    found = same.setdefault(key, node)
+    return found if found is not node else None
+
+
+def _known_contents(node: ir.Node, data: tuple[Dim, ...] | None) -> list[Array] | None:
+    """A shape computation whose every number is known, although its input is not a constant."""
+    if data is None or not all(isinstance(d, int) for d in data) or len(node.outputs) != 1:
+        return None
+    output = node.outputs[0]
+    shape = dims(output)
+    if output.dtype is None or shape is None or len(shape) > 1:
+        return None
+    return [np.asarray(data, dtype=output.dtype.numpy()).reshape([len(data)] if shape else [])]
+
+
+def _compute(node: ir.Node, version: int) -> list[Array] | None:
+    if not node.inputs and op_name(node) not in ("ConstantOfShape",):
+        return None
+    tensors = [None if v is None else constant_tensor(v) for v in node.inputs]
+    if any(v is not None and (t is None or t.dtype == ir.DataType.STRING) for v, t in zip(node.inputs, tensors, strict=True)):
+        return None
+    if _too_large(node, [t for t in tensors if t is not None]):
+        return None
+    try:
+        arrays = [None if t is None else t.numpy() for t in tensors]
+        found = evaluate(op_name(node), attribute_values(node), arrays, version, len(node.outputs))
+    except CannotEvaluate:
+        return None
+    largest = max(LARGEST_FOLD, sum(t.nbytes for t in tensors if t is not None))
+    return found if sum(a.nbytes for a in found) <= largest else None
+
+
+def _too_large(node: ir.Node, tensors: list[ir.TensorProtocol]) -> bool:
+    """Refuse before computing what would be enormous: sizes are read from the inferred shape."""
+    bytes_out = 0
+    for value in node.outputs:
+        shape = dims(value)
+        if shape is None or value.dtype is None or not all(isinstance(d, int) for d in shape):
+            # No shape was inferred: only operators that make no more than they are given are computed.
+            if op_name(node) in ("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "OneHot", "EyeLike", "Pad"):
+                return True
+            continue
+        bytes_out += int(np.prod([d for d in shape if isinstance(d, int)])) * value.dtype.itemsize
+    return bytes_out > max(LARGEST_FOLD, sum(t.nbytes for t in tensors))
+
+
+def _constant(graph: ir.Graph, array: Array, old: ir.Value, fresh: Fresh) -> ir.Value:
+    name = fresh(f"{old.name}/folded")
+    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _replace(graph: ir.Graph, node: ir.Node, values: list[ir.Value]) -> None:
+    for old, new in zip(node.outputs, values, strict=False):
+        if new.shape is None and old.shape is not None:
+            new.shape = old.shape
+        if new.type is None:
+            new.type = old.type
+        old.replace_all_uses_with(new)
+    graph.remove(node, safe=True)
+
+
+def _take_branch(graph: ir.Graph, node: ir.Node, fresh: Fresh) -> bool:
+    """If(constant, a, b) = a or b, inlined."""
+    condition = node.inputs[0]
+    tensor = constant_tensor(condition) if condition is not None else None
+    if tensor is None or tensor.size != 1:
+        return False
+    attribute = node.attributes.get("then_branch" if bool(tensor.numpy().reshape(-1)[0]) else "else_branch")
+    if attribute is None or attribute.is_ref():
+        return False
+    branch = attribute.as_graph()
+    inside = {v for n in branch for v in n.outputs}
+    if any(v.is_graph_output() for v in node.outputs) and len(set(branch.outputs)) < len(branch.outputs):
+        return False
+    if any(v not in inside for v in branch.outputs):
+        return False  # a branch that hands out an outer value or a constant as it is: rare, and kept
+    nodes, results = list(branch), list(branch.outputs)
+    for value in list(branch.initializers.values()):
+        del branch.initializers[value.name or ""]
+        value.name = fresh(value.name or "constant")
+        graph.register_initializer(value)
+    branch.outputs.clear()
+    branch.remove(nodes)
+    for inner in nodes:
+        inner.name = fresh(inner.name or inner.op_type)
+        for value in inner.outputs:
+            value.name = fresh(value.name or "value")
+    graph.insert_before(node, nodes)
+    for old, new in zip(node.outputs, results, strict=True):
+        if old.is_graph_output():
+            name = old.name
+            for position, output in enumerate(graph.outputs):
+                if output is old:
+                    graph.outputs[position] = new
+            old.name, new.name = f"{name}/replaced", name
+            new.type, new.shape = old.type or new.type, old.shape if old.shape is not None else new.shape
+        old.replace_all_uses_with(new)
+    graph.remove(node, safe=True)
+    return True
+
+
+def remove_unused(graph: ir.Graph) -> None:
+    """Drop nodes and initializers that nothing reads; inputs and outputs of the graph stay."""
+    for node in reversed(list(graph)):
+        if all(not v.uses() and not v.is_graph_output() for v in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]

@@ -1,0 +1,251 @@
+"""One graph, rewritten: fold, cut into distinct blocks, saturate each, price, choose, write back.
+
+The main line of the compiler between tracing and verification; everything here keeps the graph's meaning.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import onnx_ir as ir
+
+from .blocks import Block, find_blocks
+from .choose import Problem, choose, reachable
+from .decode import Choice, decode
+from .egraph import EGraph, Row
+from .encode import Encoded, encode
+from .fold import fold
+from .ir import graphs, unique_names
+from .price import Prices, Site, site_of
+from .rule import Drift, Phase, Rule
+from .saturate import Limits, Saturation, saturate
+from .splice import splice
+from .variants import Variant, best_variant
+
+
+class Target(Protocol):
+    """What the main line needs of a backend."""
+
+    def time_blocks(self, models: Sequence[ir.Model], seconds: float) -> list[float] | None:
+        """Median milliseconds of whole programs with the same inputs, None where they cannot be run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How far to go.
+
+    Args:
+        rules: every rule that may be used.
+        drift: "none" keeps only bit-identical rules.
+        limits: of each saturation.
+        seconds: for measuring prices and block programs, over the whole model.
+        passes: how often the graph is cut into blocks; the borders move from pass to pass.
+        target: times whole block programs; None decides by price alone.
+        strict: let exceptions in rules through (tests).
+    """
+
+    rules: tuple[Rule, ...]
+    drift: Drift = "rounding"
+    limits: Limits = field(default_factory=Limits)
+    seconds: float = 20.0
+    passes: int = 2
+    target: Target | None = None
+    strict: bool = False
+
+    def of_phase(self, phase: Phase) -> tuple[Rule, ...]:
+        """The rules of one phase that the allowed drift admits."""
+        return tuple(r for r in self.rules if r.phase == phase and (r.drift == "none" or self.drift == "rounding"))
+
+
+@dataclass
+class Outcome:
+    """What was done to a model.
+
+    Args:
+        saturation: the sum over blocks.
+        used: how often each rule's nodes stand in the result.
+        worth: predicted milliseconds each rule saves, by price.
+        blocks: (nodes, repeats) of each distinct block seen in the first pass.
+        folded: nodes removed by folding.
+        trials: block programs timed on the target.
+    """
+
+    saturation: Saturation = field(default_factory=Saturation)
+    used: Counter[str] = field(default_factory=lambda: Counter[str]())
+    worth: Counter[str] = field(default_factory=lambda: Counter[str]())
+    blocks: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    folded: int = 0
+    trials: int = 0
+    measured: int = 0
+    kept: int = 0
+
+
+class Names:
+    """Gives unused names."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken, self._counts = taken, Counter[str]()
+
+    def __call__(self, stem: str) -> str:
+        name = stem
+        while name in self._taken:
+            self._counts[stem] += 1
+            name = f"{stem}_{self._counts[stem]}"
+        self._taken.add(name)
+        return name
+
+
+def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callable[[ir.Model], None]) -> Outcome:
+    """Rewrite a model in place to the cheapest equal program found.
+
+    Args:
+        model: satisfies the IR's invariants (see `ir.py`).
+        settings: rules and limits.
+        prices: what terms cost on the target.
+        infer: fills shapes and dtypes in place.
+    """
+    outcome, version = Outcome(), model.opset_imports.get("", 1)
+    deadline = time.perf_counter() + settings.seconds
+    names = Names(unique_names(model.graph))
+    for turn in range(settings.passes):
+        outcome.folded += _fold_until_stable(model, version, names, infer)
+        changed = False
+        for graph in list(graphs(model.graph)):
+            for block in find_blocks(graph, offset=turn * 200):
+                changed |= _rewrite_block(graph, block, version, settings, prices, names, deadline, outcome, turn)
+        if not changed:
+            break
+    outcome.folded += _fold_until_stable(model, version, names, infer)
+    return outcome
+
+
+def _fold_until_stable(model: ir.Model, version: int, names: Names, infer: Callable[[ir.Model], None]) -> int:
+    folded = 0
+    for _ in range(4):
+        infer(model)
+        found = fold(model.graph, version, names)
+        folded += found
+        if not found:
+            break
+    return folded
+
+
+def _rewrite_block(
+    graph: ir.Graph,
+    block: Block,
+    version: int,
+    settings: Settings,
+    prices: Prices,
+    names: Names,
+    deadline: float,
+    outcome: Outcome,
+    turn: int,
+) -> bool:
+    if turn == 0:
+        outcome.blocks.append((len(block.nodes), len(block.instances)))
+    encoded = encode(block, version)
+    egraph = encoded.egraph
+    report = Saturation()
+    for phase in ("canonicalise", "explore", "lower"):
+        report.add(saturate(egraph, settings.of_phase(phase), settings.limits, version=version, strict=settings.strict))
+    outcome.saturation.add(report)
+    problem = problem_of(encoded, prices)
+    original = original_choice(encoded)
+    choice = _priced_choice(problem, egraph, original, prices, deadline, outcome)
+    variant = Variant(choice, frozenset())
+    if settings.target is not None and not _same_program(problem, choice, original):
+        variant = best_variant(block, encoded, problem, original, variant, settings.target, deadline, outcome)
+    if _same_program(problem, variant.choice, original):
+        outcome.kept += 1
+        return False
+    _account(problem, egraph, original, variant.choice, outcome, len(block.instances))
+    for index, instance in enumerate(block.instances):
+        splice(graph, instance, decode(block, encoded, variant.choice, index, names), names)
+    return True
+
+
+def problem_of(encoded: Encoded, prices: Prices) -> Problem:
+    """The extraction problem of a saturated block: constants and inputs are free."""
+    egraph = encoded.egraph
+    classes = egraph.classes()
+    constants = {uid for uid in classes if egraph.fact(uid).constant is not None}
+    inputs = {egraph.find(i) for i in encoded.inputs}
+    return Problem(
+        classes,
+        tuple(egraph.find(o) for o in encoded.outputs),
+        frozenset(constants | inputs | {egraph.find(u) for u in _leaves(egraph, classes)}),
+        lambda uid, row: prices.price(site_of(egraph, uid, row)),
+    )
+
+
+def _leaves(egraph: EGraph, classes: dict[int, list[Row]]) -> set[int]:
+    used = {c for rows in classes.values() for row in rows for c in row.children}
+    return {u for u in used if u not in classes}
+
+
+def original_choice(encoded: Encoded) -> dict[int, Row]:
+    """The program as it was, in the saturated e-graph's canonical rows."""
+    egraph = encoded.egraph
+    choice: dict[int, Row] = {}
+    for uid, row in encoded.program.items():
+        canonical = egraph.row(row.op, row.attributes, row.children)
+        egraph.origins.setdefault(canonical, egraph.origins[row])
+        choice.setdefault(egraph.find(uid), canonical)
+    return choice
+
+
+def _priced_choice(
+    problem: Problem, egraph: EGraph, original: Choice, prices: Prices, deadline: float, outcome: Outcome
+) -> Choice:
+    """Choose, measure what was chosen and has only an estimate, and choose again until nothing chosen is a guess."""
+    choice = choose(problem)
+    for _ in range(6):
+        wanted = [(u, choice[u]) for u in reachable(problem, choice)]
+        wanted += [(u, r) for u, r in original.items() if u in problem.classes and u not in problem.free]
+        sites: list[Site] = [site_of(egraph, u, r) for u, r in wanted]
+        found = prices.ensure(sites, lambda: deadline - time.perf_counter())
+        outcome.measured += found
+        if not found:
+            break
+        problem.prices.clear()
+        choice = choose(problem)
+    return choice
+
+
+def _same_program(problem: Problem, a: Choice, b: Choice) -> bool:
+    used = reachable(problem, a)
+    return all(u in b and a[u] == b[u] for u in used)
+
+
+def _account(
+    problem: Problem, egraph: EGraph, original: Choice, choice: Choice, outcome: Outcome, repeats: int
+) -> None:
+    """Which rules' nodes stand in the result, and what each rule saved by price: what it replaced minus what it costs."""
+    before = {u: problem.price(u, original[u]) for u in reachable_original(problem, original)}
+    after = {u: problem.price(u, choice[u]) for u in reachable(problem, choice)}
+    gone = sum(before.values()) - sum(p for u, p in before.items() if u in after and choice[u] == original.get(u))
+    by_rule: Counter[str] = Counter()
+    for uid in after:
+        origin = egraph.origins[choice[uid]]
+        if origin.rule is not None:
+            by_rule[origin.rule] += 1
+            outcome.used[origin.rule] += repeats
+    new = {r: sum(p for u, p in after.items() if egraph.origins[choice[u]].rule == r) for r in by_rule}
+    saved = gone - sum(new.values())
+    weight = sum(by_rule.values())
+    for name, count in by_rule.items():
+        outcome.worth[name] += saved * count / weight * repeats
+
+
+def reachable_original(problem: Problem, original: Choice) -> list[int]:
+    """The classes the program as it was computes (merged classes count once)."""
+    try:
+        return reachable(problem, original)
+    except KeyError:
+        return [u for u in original if u not in problem.free]
+

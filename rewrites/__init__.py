@@ -1,0 +1,15 @@
+"""Exact rewrites: one identity a file, by family. Each folder's `RULES` lists its members in order."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from ..compiler.rule import Rule
+
+
+@cache
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule of every family, in the order in which they are tried."""
+    from . import algebra, attention, convolution, fusion, shape
+
+    return (*algebra.RULES, *shape.RULES, *convolution.RULES, *fusion.RULES, *attention.RULES)
