@@ -1,1 +1,39 @@
-"""tamago."""
+"""tamago: the cheapest program that computes your model within the error you allow.
+
+    fast = tamago.compile(model, args)          # called like the model
+    tamago.optimize("in.onnx", "out.onnx")      # file to file
+    torch.compile(model, backend="tamago")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compiler.compiled import CompiledModel, compile, load, optimize
+    from .compiler.errors import TamagoError
+
+__all__ = ["CompiledModel", "TamagoError", "__version__", "compile", "load", "optimize"]
+
+__version__ = "0.1.0"
+
+# Names are imported when first asked for: `import tamago` costs milliseconds, not the seconds that torch takes.
+_PLACES = {
+    "CompiledModel": "compiled",
+    "TamagoError": "errors",
+    "compile": "compiled",
+    "load": "compiled",
+    "optimize": "compiled",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'tamago' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".compiler.{_PLACES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -23,15 +23,27 @@ from .ir import captured, constant_array, describe_attributes, is_opaque, owners
 
 SMALLEST_BLOCK = 4  # nodes: shorter repeats (x·2·2·2) are left to their neighbourhood
 LARGEST_BLOCK = 600  # nodes in one e-graph; longer stretches are cut where few values live
-SMALL_CONSTANT = 64  # elements: up to here a constant's contents belong to a block's identity
+SMALL_CONSTANT = 64  # elements: up to here the contents of integers (shapes, axes) belong to a block's identity
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How a block's values hang together, the same in all its instances.
+
+    Values are numbered in order of first appearance. `places` says for each input where it is first read, as (node, operand).
+    """
+
+    operands: tuple[tuple[int | None, ...], ...]
+    results: tuple[tuple[int, ...], ...]
+    places: tuple[tuple[int, int], ...]
+    inputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One occurrence of a block: its nodes in order, the values it reads and the values read from it."""
+    """One occurrence of a block: its nodes in order, and the values read from it."""
 
     nodes: tuple[ir.Node, ...]
-    inputs: tuple[ir.Value, ...]
     outputs: tuple[ir.Value, ...]
 
 
@@ -40,10 +52,26 @@ class Block:
     """A distinct block; `instances[0]` stands for all, inputs and outputs correspond by position."""
 
     instances: tuple[Instance, ...]
+    wiring: Wiring
 
     @property
     def nodes(self) -> tuple[ir.Node, ...]:
+        """Those of the first instance."""
         return self.instances[0].nodes
+
+    def inputs(self, instance: Instance) -> tuple[ir.Value, ...]:
+        """The values an instance reads now: an earlier block's rewriting may have replaced those it was found with."""
+        found: list[ir.Value] = []
+        for node, operand in self.wiring.places:
+            value = operands_of(instance.nodes[node])[operand]
+            assert value is not None, "the place of an input is never empty"
+            found.append(value)
+        return tuple(found)
+
+
+def operands_of(node: ir.Node) -> tuple[ir.Value | None, ...]:
+    """What a node reads: its inputs, then what its bodies capture."""
+    return (*node.inputs, *captured(node))
 
 
 def find_blocks(graph: ir.Graph, *, largest: int = LARGEST_BLOCK, offset: int = 0) -> list[Block]:
@@ -67,11 +95,11 @@ def find_blocks(graph: ir.Graph, *, largest: int = LARGEST_BLOCK, offset: int = 
         stretches += [(start + k * period, start + (k + 1) * period) for k in range(count)]
         position = start + count * period
     stretches += _split(position, len(nodes), cuts, largest, offset)
-    grouped: dict[bytes, list[Instance]] = {}
+    grouped: dict[bytes, tuple[Wiring, list[Instance]]] = {}
     for begin, end in stretches:
-        instance, identity = _instance(graph, nodes[begin:end], owner_of)
-        grouped.setdefault(identity, []).append(instance)
-    return [Block(tuple(instances)) for instances in grouped.values()]
+        instance, wiring, identity = _instance(graph, nodes[begin:end], owner_of)
+        grouped.setdefault(identity, (wiring, []))[1].append(instance)
+    return [Block(tuple(instances), wiring) for wiring, instances in grouped.values()]
 
 
 def _signature(node: ir.Node) -> str:
@@ -83,7 +111,9 @@ def _signature(node: ir.Node) -> str:
 def _kind(value: ir.Value | None) -> str:
     if value is None:
         return "absent"
-    constant = constant_array(value, SMALL_CONSTANT)
+    # One number is part of what a block computes; a vector of floats is a weight, however narrow the model.
+    exact = value.dtype is not None and not value.dtype.is_floating_point()
+    constant = constant_array(value, SMALL_CONSTANT if exact else 1)
     contents = f"={constant.tobytes().hex()}" if constant is not None else ("w" if value.is_initializer() else "")
     return f"{value.dtype}{value.shape}{contents}"
 
@@ -93,9 +123,7 @@ def _codes(signatures: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.asarray([numbers.setdefault(s, len(numbers)) for s in signatures])
 
 
-def _cut_cost(
-    graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Graph, ir.Node]
-) -> npt.NDArray[np.int64]:
+def _cut_cost(graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Graph, ir.Node]) -> npt.NDArray[np.int64]:
     """For each position between nodes, how many computed values are alive across it."""
     index = {node: i for i, node in enumerate(nodes)}
     change = np.zeros(len(nodes) + 2, dtype=np.int64)
@@ -103,16 +131,14 @@ def _cut_cost(
     for i, node in enumerate(nodes):
         for value in node.outputs:
             users = (_user(user, owner_of) for user, _ in value.uses())
-            last = max((index[user] for user in users), default=i)
+            last = max((index.get(user, i) for user in users), default=i)
             last = len(nodes) if id(value) in outputs else last
             change[i + 1] += 1
             change[last + 1] -= 1
     return np.cumsum(change)[: len(nodes) + 1]
 
 
-def _repeats(
-    codes: npt.NDArray[np.int64], cuts: npt.NDArray[np.int64], largest: int
-) -> list[tuple[int, int, int]]:
+def _repeats(codes: npt.NDArray[np.int64], cuts: npt.NDArray[np.int64], largest: int) -> list[tuple[int, int, int]]:
     """Non-overlapping (start, period, count) with count ≥ 2, those that cover most nodes first, in order."""
     candidates: list[tuple[int, int, int, int]] = []
     for period in range(SMALLEST_BLOCK, min(largest, len(codes) // 2) + 1):
@@ -139,9 +165,7 @@ def _repeats(
     return sorted(chosen)
 
 
-def _split(
-    begin: int, end: int, cuts: npt.NDArray[np.int64], largest: int, offset: int
-) -> Iterable[tuple[int, int]]:
+def _split(begin: int, end: int, cuts: npt.NDArray[np.int64], largest: int, offset: int) -> Iterable[tuple[int, int]]:
     """A stretch in pieces of at most `largest` nodes, cut where fewest values live in the last third of each."""
     first = largest - offset % largest if offset else largest
     while end - begin > first:
@@ -155,26 +179,29 @@ def _split(
 
 def _instance(
     graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Graph, ir.Node]
-) -> tuple[Instance, bytes]:
-    """The instance and its identity: signatures and wiring, with values numbered in order of first use."""
+) -> tuple[Instance, Wiring, bytes]:
+    """The instance, its wiring, and its identity: signatures, wiring and which results are read outside."""
     inside = set(nodes)
     numbers: dict[ir.Value, int] = {}
-    inputs: list[ir.Value] = []
-    text = blake2b(digest_size=16)
-    for node in nodes:
-        text.update(_signature(node).encode())
-        for value in (*node.inputs, *captured(node)):
+    operands: list[tuple[int | None, ...]] = []
+    results: list[tuple[int, ...]] = []
+    places: list[tuple[int, int]] = []
+    for position, node in enumerate(nodes):
+        for operand, value in enumerate(operands_of(node)):
             if value is not None and value not in numbers:
                 numbers[value] = len(numbers)
-                inputs.append(value)
-            text.update(b"%d," % (-1 if value is None else numbers[value]))
+                places.append((position, operand))
+        operands.append(tuple(None if v is None else numbers[v] for v in operands_of(node)))
         for value in node.outputs:
             numbers[value] = len(numbers)
-    made = [v for node in nodes for v in node.outputs]
+        results.append(tuple(numbers[v] for v in node.outputs))
+    inputs = tuple(n for p, o in places if (n := operands[p][o]) is not None)
+    wiring = Wiring(tuple(operands), tuple(results), tuple(places), inputs)
     outside = {id(v) for v in graph.outputs}
+    made = [v for node in nodes for v in node.outputs]
     outputs = tuple(v for v in made if id(v) in outside or any(_user(u, owner_of) not in inside for u, _ in v.uses()))
-    text.update(b"->" + b",".join(b"%d" % numbers[v] for v in outputs))
-    return Instance(tuple(nodes), tuple(inputs), outputs), text.digest()
+    text = "\n".join(_signature(n) for n in nodes) + repr((operands, [numbers[v] for v in outputs]))
+    return Instance(tuple(nodes), outputs), wiring, blake2b(text.encode(), digest_size=16).digest()
 
 
 def _user(node: ir.Node, owner_of: Mapping[ir.Graph, ir.Node]) -> ir.Node:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnx_ir.serde import TensorProtoTensor, deserialize_tensor, serialize_tensor_into
 
 from .external_data import DataFiles, region_of
+from .model_checks import attribute_lists
 from .tensor_data import SparseTensor, resident
 
 TYPE = "tamago.type"
@@ -47,6 +48,13 @@ class SetAside:
     attributes: list[tuple[int, onnx.AttributeProto]] = field(default_factory=list[tuple[int, onnx.AttributeProto]])
 
 
+def attribute_holders(container: Container) -> Iterator[ir.Node | ir.Function]:
+    """Whatever has attributes, in the order of `attribute_lists`: a function itself, then the nodes."""
+    if isinstance(container, ir.Function):
+        yield container
+    yield from container
+
+
 def set_aside(graph: Message) -> SetAside:
     """Takes out of one graph, without those inside it, what `onnx_ir` cannot read."""
     kept = SetAside()
@@ -66,13 +74,13 @@ def set_aside(graph: Message) -> SetAside:
             own.CopyFrom(info.type)
             kept.types[info.name] = own
             info.ClearField("type")
-    for index, node in enumerate(graph.node):
-        for position in reversed(range(len(node.attribute))):
-            if _must_carry(node.attribute[position]):
+    for index, attributes in enumerate(attribute_lists(graph)):
+        for position in reversed(range(len(attributes))):
+            if _must_carry(attributes[position]):
                 own = onnx.AttributeProto()
-                own.CopyFrom(node.attribute[position])
+                own.CopyFrom(attributes[position])
                 kept.attributes.append((index, own))
-                del node.attribute[position]
+                del attributes[position]
     return kept
 
 
@@ -85,9 +93,9 @@ def give_back(container: Container, kept: SetAside, files: DataFiles) -> None:
     if isinstance(container, ir.Graph):
         for sparse in kept.sparse:
             container.initializers[sparse.values.name].const_value = _sparse(sparse, files)
-    nodes = list(container) if kept.attributes else []
+    holders = list(attribute_holders(container)) if kept.attributes else []
     for index, attribute in kept.attributes:
-        nodes[index].attributes.add(_attribute(nodes[index], attribute, files))
+        holders[index].attributes.add(_attribute(holders[index], attribute, files))
 
 
 def inline(tensor: onnx.TensorProto, files: DataFiles) -> None:
@@ -114,23 +122,28 @@ def stand_in(container: Container, replace: Replace, undo: Undo) -> None:
             if other is not None:
                 undo.append(lambda value=value, tensor=tensor: setattr(value, "const_value", tensor))
                 value.const_value = other
-    for node in container:
-        for attribute in list(node.attributes.values()):
+    for holder in attribute_holders(container):
+        for attribute in list(holder.attributes.values()):
             other = _other_attribute(attribute, replace)
             if other is not None:
-                undo.append(lambda node=node, attribute=attribute: node.attributes.add(attribute))
-                node.attributes.add(other)
+                undo.append(lambda holder=holder, attribute=attribute: holder.attributes.add(attribute))
+                holder.attributes.add(other)
 
 
 def complete(container: Container, message: Message) -> None:
     """Adds to a serialised graph what `onnx_ir` left out."""
     for node, written in zip(container, message.node, strict=True):
         written.output.extend([""] * (len(node.outputs) - len(written.output)))
-        for attribute, target in zip(node.attributes.values(), written.attribute, strict=True):
+    for holder, attributes in zip(attribute_holders(container), attribute_lists(message), strict=True):
+        # An attribute of a function without a default is a name only, and listed elsewhere.
+        valued = [
+            attribute for attribute in holder.attributes.values() if attribute.is_ref() or attribute.value is not None
+        ]
+        for attribute, target in zip(valued, attributes, strict=True):
             if isinstance(attribute, CarriedAttribute):
                 target.CopyFrom(attribute.message)
             elif attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, SparseTensor):
-                _write_sparse_attribute(node, attribute.value, target)
+                _write_sparse_attribute(holder, attribute.value, target)
     if isinstance(container, ir.Graph) and isinstance(message, onnx.GraphProto):
         _write_sparse_initializers(container, message)
     _write_types(container, message)
@@ -176,14 +189,14 @@ def _values(container: Container) -> Iterator[ir.Value]:
     yield from container.outputs
 
 
-def _attribute(node: ir.Node, attribute: onnx.AttributeProto, files: DataFiles) -> ir.Attr:
-    if attribute.name == "sparse_value" and _is_constant(node):
+def _attribute(holder: ir.Node | ir.Function, attribute: onnx.AttributeProto, files: DataFiles) -> ir.Attr:
+    if attribute.name == "sparse_value" and _is_constant(holder):
         return ir.AttrTensor("value", _sparse(attribute.sparse_tensor, files))
     return CarriedAttribute(attribute)
 
 
-def _is_constant(node: ir.Node) -> bool:
-    return node.op_type == "Constant" and node.domain == ""
+def _is_constant(holder: ir.Node | ir.Function) -> bool:
+    return isinstance(holder, ir.Node) and holder.op_type == "Constant" and holder.domain == ""
 
 
 def _sparse(sparse: onnx.SparseTensorProto, files: DataFiles) -> SparseTensor:
@@ -210,9 +223,9 @@ def _other_attribute(attribute: ir.Attr, replace: Replace) -> ir.Attr | None:
     return None if other is None else ir.AttrTensor(attribute.name, other, doc_string=attribute.doc_string)
 
 
-def _write_sparse_attribute(node: ir.Node, tensor: SparseTensor, target: onnx.AttributeProto) -> None:
+def _write_sparse_attribute(holder: ir.Node | ir.Function, tensor: SparseTensor, target: onnx.AttributeProto) -> None:
     target.ClearField("t")
-    if not (_is_constant(node) and target.name == "value"):
+    if not (_is_constant(holder) and target.name == "value"):
         serialize_tensor_into(target.t, ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name))
         return
     target.name = "sparse_value"

@@ -97,7 +97,7 @@ def _greedy(problem: Problem) -> dict[int, Row]:
         uid, row = ready.popleft()
         queued.discard((uid, row))
         found = _program(problem, best, uid, row)
-        if found is None or uid in best and found[0] >= best[uid][0]:
+        if found is None or (uid in best and found[0] >= best[uid][0]):
             continue
         best[uid] = (*found, row)
         for parent in parents.get(uid, ()):
@@ -154,7 +154,7 @@ def _exact(problem: Problem, greedy: Mapping[int, Row]) -> dict[int, Row] | None
             return choice if total(problem, choice) < total(problem, greedy) else None
         # At least one class of the cycle must be computed another way.
         members = [number[uid, choice[uid]] for uid in cycle]
-        lines.append(({i: -1.0 for i in members}, 1.0 - len(members)))
+        lines.append((dict.fromkeys(members, -1.0), 1.0 - len(members)))
 
 
 def _relevant(problem: Problem) -> dict[int, list[Row]]:
@@ -182,11 +182,9 @@ def _constraints(
         if root in classes:
             lines.append(({number[root, row]: 1.0 for row in classes[root]}, 1.0))
     for uid, row in rows:
-        for child in dict.fromkeys(row.children):
-            if child in classes:
-                line = {number[child, option]: 1.0 for option in classes[child]}
-                line[number[uid, row]] = -1.0
-                lines.append((line, 0.0))
+        for child in [c for c in dict.fromkeys(row.children) if c in classes]:
+            options = {number[child, option]: 1.0 for option in classes[child]}
+            lines.append((options | {number[uid, row]: -1.0}, 0.0))
     return lines
 
 

@@ -47,18 +47,17 @@ def decode(block: Block, encoded: Encoded, choice: Choice, index: int, fresh: Ca
 
 
 class _Writer:
-    def __init__(
-        self, block: Block, encoded: Encoded, choice: Choice, index: int, fresh: Callable[[str], str]
-    ) -> None:
+    def __init__(self, block: Block, encoded: Encoded, choice: Choice, index: int, fresh: Callable[[str], str]) -> None:
         self.encoded, self.egraph, self.choice, self.index, self.fresh = encoded, encoded.egraph, choice, index, fresh
         self.instance: Instance = block.instances[index]
+        self.read = block.inputs(self.instance)
         self.twins = dict(zip(block.nodes, self.instance.nodes, strict=True))
         self.result = Written()
         self.values: dict[int, ir.Value] = {}
         self.many: dict[int, Sequence[ir.Value]] = {}
 
     def write(self) -> Written:
-        for uid, value in zip(self.encoded.inputs, self.instance.inputs, strict=True):
+        for uid, value in zip(self.encoded.inputs, self.read, strict=True):
             self.values.setdefault(self.egraph.find(uid), value)
         roots = [self.egraph.find(o) for o in self.encoded.outputs]
         for uid in self._order(roots):
@@ -113,7 +112,7 @@ class _Writer:
 
     def _constant(self, contents: Array) -> ir.Value:
         name = self.fresh("tamago/constant")
-        tensor = ir.tensor(np.ascontiguousarray(contents), name=name)
+        tensor = ir.tensor(np.asarray(contents, order="C"), name=name)
         value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.result.constants.append(value)
         return value
@@ -132,7 +131,13 @@ class _Writer:
         name = self.fresh(f"tamago/{origin.rule}")
         sources = [self.names.get(s, s) for s in origin.sources]
         return ir.Node(
-            domain, op_type, inputs, stated, outputs=outputs, name=name, metadata_props=dict(metadata(origin.rule or "", sources))
+            domain,
+            op_type,
+            inputs,
+            stated,
+            outputs=outputs,
+            name=name,
+            metadata_props=dict(metadata(origin.rule or "", sources)),
         )
 
     @property

@@ -19,18 +19,29 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from egglog.bindings import EGraph as Engine
 
-from .facts import Fact
-from .rule import Literal_, Pattern, Rest, Rule, Var
+from .facts import Array, Fact
+from .rule import Number, Pattern, Rest, Rule, Var
 
-COMMUTATIVE = frozenset("Add Mul Max Min And Or Xor Equal BitwiseAnd BitwiseOr BitwiseXor".split())
+COMMUTATIVE = frozenset(
+    ["Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"]
+)
 OUTPUTS = "outputs "  # attribute (no ONNX name has a space) that says a row stands for several outputs
 ABSENT = 0  # the uid of an optional input that is left out
+
+
+ConstantKey = tuple[str, tuple[int, ...], bytes]
+
+
+def constant_key(array: Array) -> ConstantKey:
+    """What makes two constants equal: dtype, shape and bytes."""
+    return str(array.dtype), array.shape, array.tobytes()
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class _Variant:
     """One pattern of one rule for one choice of arities, as an egglog query."""
 
     rule: Rule
+    pattern: Pattern
     relation: str
     query: str
     columns: list[tuple[str, Any]]
@@ -93,12 +105,14 @@ class EGraph:
         self._attribute_numbers: dict[str, int] = {}
         self.rows: dict[Row, int] = {}
         self.origins: dict[Row, Origin] = {}
+        self.constants: dict[ConstantKey, int] = {}  # shared constants by contents: equal ones are one class
         self.tuples: dict[int, Row] = {}  # what makes a class that stands for several outputs
         self._sources: dict[int, tuple[str, ...]] = {}
         self._pending: dict[tuple[str, int], list[str]] = {}
         self._same: list[tuple[int, int]] = []
         self._known: set[tuple[str, int]] = set()
         self._variants: dict[str, list[_Variant]] = {}
+        self._declared_at: dict[str, int] = {}  # how many operators were known when a rule was last declared
         self._files = 0
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
         self._run("(sort T)(constructor V (i64) T)(relation same (i64 i64))(ruleset load)(ruleset match)")
@@ -224,16 +238,22 @@ class EGraph:
         path.unlink()
 
     def _declare(self, declared: Rule) -> None:
+        if self._declared_at.get(declared.name) == len(self._known):
+            return  # no operator came since: nothing can fit that did not before
+        self._declared_at[declared.name] = len(self._known)
         variants = self._variants.get(declared.name)
         arities: dict[str, set[int]] = {}
         for name, arity in self._known:
             arities.setdefault(name, set()).add(arity)
         if variants is None:
             variants = self._variants[declared.name] = []
-        known_queries = {v.query for v in variants}
+        # By pattern too: two patterns that differ in attributes or literals alone ask the same of egglog.
+        known = {(v.pattern, v.query) for v in variants}
         for pattern in declared.patterns:
+            if not operators_of(pattern) <= arities.keys():
+                continue
             for variant in _compile(declared, pattern, arities):
-                if variant.query in known_queries:
+                if (pattern, variant.query) in known:
                     continue
                 variant.relation = f"m{sum(map(len, self._variants.values()))}"
                 types = " ".join("i64" if kind == "attributes" else "T" for kind, _ in variant.columns)
@@ -243,7 +263,7 @@ class EGraph:
                     f"(rule ({variant.query}) (({variant.relation} {heads})) :ruleset match)"
                 )
                 variants.append(variant)
-                known_queries.add(variant.query)
+                known.add((pattern, variant.query))
 
     def _read(self) -> list[Match]:
         text = self._engine.serialize([], max_functions=None, max_calls_per_function=None).to_json()
@@ -312,6 +332,13 @@ class EGraph:
         found.append(Match(variant.rule, inner[0], values, tuple(attributes), tuple(literals), tuple(inner)))
 
 
+@cache
+def operators_of(pattern: Pattern) -> frozenset[str]:
+    """Every operator that a pattern needs."""
+    inner = [operators_of(child) for child in pattern.inputs if isinstance(child, Pattern)]
+    return frozenset({pattern.op}).union(*inner)
+
+
 def _comparable(value: Any) -> Any:
     return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
 
@@ -361,9 +388,7 @@ def _compile(declared: Rule, pattern: Pattern, arities: Mapping[str, set[int]]) 
     for choice in _choices(pattern, arities):
         query = _Query()
         _walk(pattern, dict(choice), query)
-        variants.append(
-            _Variant(declared, "", " ".join(query.atoms), query.columns, frozenset(query.operators))
-        )
+        variants.append(_Variant(declared, pattern, "", " ".join(query.atoms), query.columns, frozenset(query.operators)))
     return variants
 
 
@@ -384,9 +409,7 @@ def _choices(pattern: Pattern, arities: Mapping[str, set[int]]) -> list[dict[int
     for part in parts:
         fixed = [c for c in part.inputs if not isinstance(c, Rest)]
         variadic = len(fixed) < len(part.inputs)
-        fitting = sorted(
-            a for a in arities.get(part.op, ()) if a == len(fixed) or (variadic and a >= len(fixed))
-        )
+        fitting = sorted(a for a in arities.get(part.op, ()) if a == len(fixed) or (variadic and a >= len(fixed)))
         choices = [{**choice, id(part): arity} for choice in choices for arity in fitting]
     return choices
 
@@ -409,7 +432,7 @@ def _walk(pattern: Pattern, arity: Mapping[int, int], query: _Query) -> str:
             case Rest():
                 missing = arity[id(pattern)] - (len(pattern.inputs) - 1)
                 children += [query.column("rest", child.name) for _ in range(missing)]
-            case Literal_():
+            case Number():
                 children.append(query.column("literal", child.number))
     query.operators.add((pattern.op, len(children)))
     query.atoms.append(f"(= {name} ({_symbol(pattern.op, len(children))} {attributes} {' '.join(children)}))")

@@ -10,12 +10,13 @@ import numpy as np
 import onnx_ir as ir
 
 from .blocks import Block
-from .egraph import ABSENT, OUTPUTS, EGraph, Origin, Row
+from .egraph import ABSENT, OUTPUTS, EGraph, Origin, Row, constant_key
 from .facts import Constant, Fact
-from .ir import attribute_values, captured, constant_tensor, digest, fact_of, is_opaque, op_name
+from .ir import attribute_values, constant_tensor, digest, fact_of, is_opaque, op_name
 from .opset import TARGET
 from .schema import default_attributes, since_version
 
+SMALL = 1 << 12  # elements: constants up to this are compared by contents
 UNIQUE = "unique "  # attribute that keeps two opaque nodes from being taken for equal
 
 
@@ -38,36 +39,49 @@ def encode(block: Block, version: int) -> Encoded:
         version: opset of the default domain.
     """
     egraph = EGraph(len(block.instances))
-    numbers: dict[ir.Value | None, int] = {None: ABSENT}
+    wiring = block.wiring
+    uids: dict[int | None, int] = {None: ABSENT}
     seen: dict[tuple[str, ...], int] = {}
     inputs: list[int] = []
-    for position, value in enumerate(block.instances[0].inputs):
-        fact = _input_fact([instance.inputs[position] for instance in block.instances])
+    read = [block.inputs(instance) for instance in block.instances]
+    for number, values in zip(wiring.inputs, zip(*read, strict=True), strict=True):
+        fact = _input_fact(values)
         identity = _identity(fact)
         uid = seen.get(identity) if identity is not None else None
         uid = egraph.leaf(fact) if uid is None else uid
         if identity is not None:
             seen[identity] = uid
-        numbers[value] = uid
+        if fact.constant is not None and _is_small(fact):
+            egraph.constants.setdefault(constant_key(fact.constant.array(0)), uid)
+        uids[number] = uid
         inputs.append(uid)
     program: dict[int, Row] = {}
+    made: dict[ir.Value, int] = {}
     for count, node in enumerate(block.nodes):
-        _encode_node(egraph, node, count, numbers, program, version)
-    outputs = [numbers[v] for v in block.instances[0].outputs]
-    return Encoded(egraph, inputs, outputs, program, version)
+        found = _encode_node(egraph, node, count, [uids[n] for n in wiring.operands[count]], program, version)
+        uids.update(zip(wiring.results[count], found, strict=False))
+        made.update(zip(node.outputs, found, strict=False))
+    return Encoded(egraph, inputs, [made[v] for v in block.instances[0].outputs], program, version)
 
 
 def _input_fact(values: Sequence[ir.Value]) -> Fact:
     """One leaf for the same position in every instance."""
     first = fact_of(values[0])
-    if first.constant is None or all(v is values[0] for v in values):
+    if all(v is values[0] for v in values):
         return first
     tensors = [constant_tensor(v) for v in values]
-    digests = {digest(t.numpy()) for t in tensors if t is not None and t.size <= 1 << 12}
-    if len(digests) == 1 and all(t is not None and t.size <= 1 << 12 for t in tensors):
+    if any(t is None for t in tensors):
+        return Fact(first.dtype, first.shape)
+    digests = {digest(t.numpy()) for t in tensors if t is not None and t.size <= SMALL}
+    if len(digests) == 1 and all(t is not None and t.size <= SMALL for t in tensors):
         return first
     thunks = [t.numpy for t in tensors if t is not None]
     return Fact(first.dtype, first.shape, Constant(thunks, tuple(v.name or "" for v in values)))
+
+
+def _is_small(fact: Fact) -> bool:
+    """Whether the leaf is a constant that all instances share, small enough to be compared by contents."""
+    return fact.constant is not None and len(fact.constant) == 1 and fact.size is not None and fact.size <= SMALL
 
 
 def _identity(fact: Fact) -> tuple[str, ...] | None:
@@ -75,7 +89,7 @@ def _identity(fact: Fact) -> tuple[str, ...] | None:
     constant = fact.constant
     if constant is None:
         return None
-    if len(constant) == 1 and fact.size is not None and fact.size <= 1 << 12:
+    if _is_small(fact):
         return (str(fact.dtype), str(fact.shape), digest(constant.array(0)))
     return constant.owners
 
@@ -84,14 +98,15 @@ def _encode_node(
     egraph: EGraph,
     node: ir.Node,
     count: int,
-    numbers: dict[ir.Value | None, int],
+    operands: Sequence[int],
     program: dict[int, Row],
     version: int,
-) -> None:
+) -> list[int]:
+    """The uids of the node's outputs, up to the last that is read."""
     name = _row_name(node, version)
     opaque = is_opaque(node)
     attributes: dict[str, Any] = {UNIQUE: count} if opaque else stated_attributes(name, attribute_values(node))
-    children = [numbers[v] for v in (*node.inputs, *captured(node))]
+    children = list(operands)
     while not opaque and children and children[-1] == ABSENT:
         children.pop()
     used = len(node.outputs) if opaque else _used_outputs(node)
@@ -101,16 +116,17 @@ def _encode_node(
     row = egraph.row(name, egraph.intern(attributes), children)
     if OUTPUTS not in attributes:
         uid = egraph.term(row, fact_of(node.outputs[0]), origin)
-        numbers[node.outputs[0]] = uid
         program.setdefault(uid, row)
-        return
+        return [uid]
     whole = egraph.term(row, Fact(), origin)
     program.setdefault(whole, row)
+    found: list[int] = []
     for index in range(attributes[OUTPUTS]):
         projection = egraph.row("out", egraph.intern({"index": index}), [whole])
         uid = egraph.term(projection, fact_of(node.outputs[index]), origin)
-        numbers[node.outputs[index]] = uid
         program.setdefault(uid, projection)
+        found.append(uid)
+    return found
 
 
 def stated_attributes(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +144,9 @@ def _row_name(node: ir.Node, version: int) -> str:
 
 
 def _used_outputs(node: ir.Node) -> int:
-    """Outputs up to the last one that anybody reads, at least one."""
+    """Outputs up to the last one that anybody reads, at least one; all of Split's, whose number is its meaning."""
+    if node.op_type == "Split":
+        return len(node.outputs)
     for index in reversed(range(len(node.outputs))):
         value = node.outputs[index]
         if value.uses() or value.is_graph_output():

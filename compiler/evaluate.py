@@ -123,7 +123,7 @@ def _cast(attributes: Mapping[str, Any], inputs: list[Array]) -> Array | None:
         return None
     wanted = target.numpy()
     # Float to integer out of range is the runtime's own choice: leave it to the runtime.
-    if inputs[0].dtype.kind == "f" and wanted.kind != "f" or wanted.kind not in "fiub":
+    if (inputs[0].dtype.kind == "f" and wanted.kind != "f") or wanted.kind not in "fiub":
         return None
     with np.errstate(all="ignore"):
         return inputs[0].astype(wanted)
@@ -153,9 +153,7 @@ _NUMPY: dict[str, _Quick] = {
     "Concat": lambda attributes, inputs: np.concatenate(inputs, axis=attributes["axis"]),
     "Identity": lambda _, inputs: inputs[0],
     "Reshape": _reshape,
-    "Shape": lambda attributes, inputs: (
-        None if attributes else np.asarray(inputs[0].shape, dtype=np.int64)
-    ),
+    "Shape": lambda attributes, inputs: None if attributes else np.asarray(inputs[0].shape, dtype=np.int64),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

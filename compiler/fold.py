@@ -15,6 +15,7 @@ from .evaluate import CannotEvaluate, evaluate
 from .facts import Array, Dim
 from .ir import (
     attribute_values,
+    bodies,
     constant_tensor,
     describe_attributes,
     dims,
@@ -129,7 +130,10 @@ def _compute(node: ir.Node, version: int) -> list[Array] | None:
     if not node.inputs and op_name(node) not in ("ConstantOfShape",):
         return None
     tensors = [None if v is None else constant_tensor(v) for v in node.inputs]
-    if any(v is not None and (t is None or t.dtype == ir.DataType.STRING) for v, t in zip(node.inputs, tensors, strict=True)):
+    if any(
+        v is not None and (t is None or t.dtype == ir.DataType.STRING)
+        for v, t in zip(node.inputs, tensors, strict=True)
+    ):
         return None
     if _too_large(node, [t for t in tensors if t is not None]):
         return None
@@ -210,14 +214,25 @@ def _take_branch(graph: ir.Graph, node: ir.Node, fresh: Fresh) -> bool:
             old.name, new.name = f"{name}/replaced", name
             new.type, new.shape = old.type or new.type, old.shape if old.shape is not None else new.shape
         old.replace_all_uses_with(new)
+    _release(node)
     graph.remove(node, safe=True)
     return True
+
+
+def _release(holder: ir.Node) -> None:
+    """Let go of what a node's bodies read, before the node is dropped: its uses would outlive it."""
+    for body in bodies(holder):
+        for inner in body:
+            _release(inner)
+            for position in range(len(inner.inputs)):
+                inner.replace_input_with(position, None)
 
 
 def remove_unused(graph: ir.Graph) -> None:
     """Drop nodes and initializers that nothing reads; inputs and outputs of the graph stay."""
     for node in reversed(list(graph)):
         if all(not v.uses() and not v.is_graph_output() for v in node.outputs):
+            _release(node)
             graph.remove(node, safe=True)
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output() and not value.is_graph_input():

@@ -19,12 +19,15 @@ from .decode import Choice, decode
 from .egraph import EGraph, Row
 from .encode import Encoded, encode
 from .fold import fold
-from .ir import graphs, unique_names
+from .ir import bodies, graphs, unique_names
 from .price import Prices, Site, site_of
 from .rule import Drift, Phase, Rule
 from .saturate import Limits, Saturation, saturate
 from .splice import splice
-from .variants import Variant, best_variant
+from .progress import progress
+from .variants import Trial, Variant, best_variant
+
+PHASES: tuple[Phase, ...] = ("canonicalise", "explore", "lower")
 
 
 class Target(Protocol):
@@ -58,8 +61,12 @@ class Settings:
     strict: bool = False
 
     def of_phase(self, phase: Phase) -> tuple[Rule, ...]:
-        """The rules of one phase that the allowed drift admits."""
-        return tuple(r for r in self.rules if r.phase == phase and (r.drift == "none" or self.drift == "rounding"))
+        """The rules of one phase and of those before it, as far as the allowed drift admits them.
+
+        What "explore" writes is full of Reshapes and Transposes that only "canonicalise" makes meet and vanish.
+        """
+        phases = PHASES[: PHASES.index(phase) + 1]
+        return tuple(r for r in self.rules if r.phase in phases and (r.drift == "none" or self.drift == "rounding"))
 
 
 @dataclass
@@ -73,6 +80,10 @@ class Outcome:
         blocks: (nodes, repeats) of each distinct block seen in the first pass.
         folded: nodes removed by folding.
         trials: block programs timed on the target.
+        measured: prices that had to be measured.
+        kept: blocks left as they were.
+        changed: whether any block was rewritten.
+        places: for each rule, names of model nodes its own stand for.
     """
 
     saturation: Saturation = field(default_factory=Saturation)
@@ -83,6 +94,8 @@ class Outcome:
     trials: int = 0
     measured: int = 0
     kept: int = 0
+    changed: bool = False
+    places: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
 
 class Names:
@@ -118,6 +131,7 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         for graph in list(graphs(model.graph)):
             for block in find_blocks(graph, offset=turn * 200):
                 changed |= _rewrite_block(graph, block, version, settings, prices, names, deadline, outcome, turn)
+        outcome.changed |= changed
         if not changed:
             break
     outcome.folded += _fold_until_stable(model, version, names, infer)
@@ -146,20 +160,24 @@ def _rewrite_block(
     outcome: Outcome,
     turn: int,
 ) -> bool:
+    progress(f"pass {turn + 1}: block of {len(block.nodes)} nodes, {len(block.instances)} times")
     if turn == 0:
         outcome.blocks.append((len(block.nodes), len(block.instances)))
     encoded = encode(block, version)
     egraph = encoded.egraph
     report = Saturation()
-    for phase in ("canonicalise", "explore", "lower"):
+    for phase in PHASES:
         report.add(saturate(egraph, settings.of_phase(phase), settings.limits, version=version, strict=settings.strict))
     outcome.saturation.add(report)
     problem = problem_of(encoded, prices)
     original = original_choice(encoded)
     choice = _priced_choice(problem, egraph, original, prices, deadline, outcome)
     variant = Variant(choice, frozenset())
-    if settings.target is not None and not _same_program(problem, choice, original):
-        variant = best_variant(block, encoded, problem, original, variant, settings.target, deadline, outcome)
+    # Bodies are moved when a block is written, so a block that holds some is written once, without trials.
+    plain = not any(bodies(node) for node in block.nodes)
+    if settings.target is not None and plain and not _same_program(problem, choice, original):
+        trial = Trial(block, encoded, problem, original, prices, settings.target, deadline, outcome)
+        variant = best_variant(trial, variant)
     if _same_program(problem, variant.choice, original):
         outcome.kept += 1
         return False
@@ -225,7 +243,7 @@ def _same_program(problem: Problem, a: Choice, b: Choice) -> bool:
 def _account(
     problem: Problem, egraph: EGraph, original: Choice, choice: Choice, outcome: Outcome, repeats: int
 ) -> None:
-    """Which rules' nodes stand in the result, and what each rule saved by price: what it replaced minus what it costs."""
+    """Which rules' nodes stand in the result, and what they save by price: what they replace minus what they cost."""
     before = {u: problem.price(u, original[u]) for u in reachable_original(problem, original)}
     after = {u: problem.price(u, choice[u]) for u in reachable(problem, choice)}
     gone = sum(before.values()) - sum(p for u, p in before.items() if u in after and choice[u] == original.get(u))
@@ -235,6 +253,7 @@ def _account(
         if origin.rule is not None:
             by_rule[origin.rule] += 1
             outcome.used[origin.rule] += repeats
+            outcome.places.setdefault(origin.rule, []).append(" ".join(origin.sources))
     new = {r: sum(p for u, p in after.items() if egraph.origins[choice[u]].rule == r) for r in by_rule}
     saved = gone - sum(new.values())
     weight = sum(by_rule.values())
@@ -248,4 +267,3 @@ def reachable_original(problem: Problem, original: Choice) -> list[int]:
         return reachable(problem, original)
     except KeyError:
         return [u for u in original if u not in problem.free]
-

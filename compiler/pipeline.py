@@ -6,8 +6,8 @@ trace → IR → distinct blocks → e-graph → price → choose → verify →
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .trace import Traced
 
 TARGETS = ("cpu",)
+SEARCH_SECONDS = 12.0  # for measuring, when no time limit is given
+COMPARE_SECONDS = 6.0
+NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
 NO_SLOWER = 1.0  # the new program must win its interleaved comparison, or the original is returned
 
 
@@ -51,11 +54,18 @@ class Options:
     strict: bool = False
     limits: Limits = field(default_factory=Limits)
 
+    def as_dict(self) -> dict[str, Any]:
+        """What the report records."""
+        return {k: v for k, v in vars(self).items() if k not in ("store", "limits", "strict")}
+
     def check(self) -> None:
         """Raise U0xx for values that make no sense."""
         if self.target not in TARGETS:
             raise TamagoError(
-                "U001", f"target {self.target!r} is not built", todo=f"use one of: {', '.join(TARGETS)}", exit_code=EXIT_UNSUPPORTED
+                "U001",
+                f"target {self.target!r} is not built",
+                todo=f"use one of: {', '.join(TARGETS)}",
+                exit_code=EXIT_UNSUPPORTED,
             )
         if self.drift not in ("none", "rounding"):
             raise TamagoError("U002", f"drift {self.drift!r} is unknown", todo='use "none" or "rounding"')
@@ -95,36 +105,68 @@ def compile_traced(traced: Traced, feeds: Mapping[str, Array] | None = None, **o
     """
     chosen = Options(**options)
     chosen.check()
-    start = time.perf_counter()
-    with ExitStack() as stack:
-        store = stack.enter_context(_store(chosen))
+    clock = _Clock()
+    with _store(chosen) as store:
         target = _target(chosen)
         original = traced.model
         model, notes = _to_ir(original, chosen)
-        before = reports.Figures.of(original)
-        outcome = _optimise(model, chosen, target, store, start)
-        after = reports.Figures.of(model)
-        result = _decide(original, model, feeds, target, chosen, start)
-        report = reports.Report(
-            before=before,
-            after=after if result.won else before,
-            outcome=outcome,
-            notes=[*traced.notes, *notes, *result.notes],
-            error=result.error,
-            errors=result.errors,
-            timing=result.timing,
-            verdict=result.verdict,
-            seconds=time.perf_counter() - start,
-            environment=target.environment,
-            options=chosen,
-        )
-        return Compiled(model if result.won else original, result.program, report)
+        clock.stage("prepare")
+        outcome = _optimise(model, chosen, target, store, clock)
+        clock.stage("optimise")
+        changed = outcome.changed or outcome.folded > 0 or bool(notes)
+        decision = _decide(original, model, feeds, target, chosen, clock, changed)
+        clock.stage("verify and time")
+    before, after = reports.Figures.of(original), reports.Figures.of(model)
+    report = reports.Report(
+        before=before,
+        after=after if decision.won else before,
+        verdict=decision.verdict,
+        environment=target.environment,
+        outcome=outcome,
+        notes=[*traced.notes, *notes, *decision.notes],
+        error=max(decision.errors.values(), default=0.0),
+        errors=decision.errors,
+        timing=decision.timing,
+        seconds=clock.seconds,
+        stages=clock.stages,
+        options=chosen.as_dict(),
+    )
+    return Compiled(model if decision.won else original, decision.program, report)
 
 
-def _store(options: Options) -> Store:
+def run_as_it_is(model: ir.Model, options: Options) -> Compiled:
+    """A model ready to run, nothing searched or changed."""
+    options.check()
+    target = _target(options)
+    figures = reports.Figures.of(model)
+    report = reports.Report(figures, figures, "as it is", target.environment, options=options.as_dict())
+    return Compiled(model, target.lower(model), report)
+
+
+class _Clock:
+    """Seconds since the start and of each stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.stages: dict[str, float] = {}
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def stage(self, name: str) -> None:
+        now = time.perf_counter()
+        self.stages[name], self._last = now - self._last, now
+
+
+@contextmanager
+def _store(options: Options) -> Iterator[Store]:
+    """The caller's open store, left open; or the one at a path, closed again."""
     if isinstance(options.store, Store):
-        return options.store
-    return Store.open(options.store)
+        yield options.store
+        return
+    with Store.open(options.store) as store:
+        yield store
 
 
 def _target(options: Options) -> OnnxRuntime:
@@ -142,10 +184,10 @@ def _to_ir(original: ir.Model, options: Options) -> tuple[ir.Model, list[str]]:
     return model, notes
 
 
-def _optimise(model: ir.Model, options: Options, target: OnnxRuntime, store: Store, start: float) -> Outcome:
+def _optimise(model: ir.Model, options: Options, target: OnnxRuntime, store: Store, clock: _Clock) -> Outcome:
     from ..rewrites import all_rules
 
-    seconds = 15.0 if options.time_limit is None else max(0.0, options.time_limit * 0.6 - (time.perf_counter() - start))
+    seconds = SEARCH_SECONDS if options.time_limit is None else max(0.0, options.time_limit * 0.6 - clock.seconds)
     version = model.opset_imports.get("", 1)
     settings = Settings(
         rules=(*all_rules(), *target.rules()),
@@ -161,13 +203,14 @@ def _optimise(model: ir.Model, options: Options, target: OnnxRuntime, store: Sto
 
 @dataclass
 class _Decision:
+    """Which program is returned and why."""
+
     won: bool
     program: Program
-    error: float
-    errors: dict[str, float]
-    timing: reports.Comparison | None
     verdict: str
-    notes: list[str]
+    errors: dict[str, float] = field(default_factory=dict[str, float])
+    timing: reports.Comparison | None = None
+    notes: list[str] = field(default_factory=list[str])
 
 
 def _decide(
@@ -176,63 +219,63 @@ def _decide(
     feeds: Mapping[str, Array] | None,
     target: OnnxRuntime,
     options: Options,
-    start: float,
+    clock: _Clock,
+    changed: bool,
 ) -> _Decision:
     """Verify the new program against the original, then let an interleaved timing choose between them."""
-    try:
-        reference = target.lower(original)
-    except TamagoError as reason:
-        # The runtime cannot run the file: nothing can be verified, so nothing may be changed.
-        raise TamagoError(
-            reason.code, reason.what, why=reason.why, todo=reason.todo, exit_code=reason.exit_code
-        ) from reason
+    reference = target.lower(original)  # what the runtime cannot run at all cannot be verified: an error
     try:
         program = target.lower(model)
     except TamagoError as reason:
-        note = f"the optimised graph does not load, the original is kept: {reason.why}"
-        return _Decision(False, reference, 0.0, {}, None, "no gain", [note])
-    trials = _feeds(original, feeds)
-    if not trials:
-        note = "no inputs could be made up for this model: nothing was verified, so the original is kept; pass args"
-        return _Decision(False, reference, 0.0, {}, None, "not verified", [note])
+        note = f"the optimised graph does not load, so the original is kept: {reason.why}"
+        return _Decision(False, reference, "no gain", notes=[note])
+    errors, trial = _verify(original, reference, program, feeds)
+    if trial is None:
+        note = "the original could not be run on made-up inputs: nothing was verified, so it is kept; pass args"
+        return _Decision(False, reference, "not verified", notes=[note])
+    if not changed:
+        return _Decision(False, reference, "no gain", {}, notes=["no rule found anything to improve"])
+    if not options.measure:
+        return _Decision(True, program, "not timed", errors)
+    if options.objective == "size":
+        smaller = reports.Figures.of(model).bytes <= reports.Figures.of(original).bytes
+        return _Decision(smaller, program if smaller else reference, "smaller" if smaller else "no gain", errors)
+    timing = _compare_times(target, reference, program, trial, options, clock)
+    won = timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
+    return _Decision(won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing)
+
+
+def _verify(
+    original: ir.Model, reference: Program, program: Program, feeds: Mapping[str, Array] | None
+) -> tuple[dict[str, float], Mapping[str, Array] | None]:
+    """The largest error of each output over all inputs tried, and the first inputs that ran."""
     errors: dict[str, float] = {}
-    for trial in trials:
+    first: Mapping[str, Array] | None = None
+    for trial in _trials(original, feeds):
         wanted, found = _run_both(reference, program, trial)
         if wanted is None:
             continue
+        first = trial if first is None else first
         differences = compare(reference.outputs, wanted, found)
         require(differences)
         for d in differences:
             errors[d.name] = max(errors.get(d.name, 0.0), d.error)
-    error = max(errors.values(), default=0.0)
-    if not errors:
-        note = "the original does not run on made-up inputs: nothing was verified, so the original is kept; pass args"
-        return _Decision(False, reference, 0.0, {}, None, "not verified", [note])
-    if not options.measure:
-        return _Decision(True, program, error, errors, None, "not timed", [])
-    timing = _compare_times(target, reference, program, trials[0], options, start)
-    if options.objective == "latency" and timing.ratio < NO_SLOWER:
-        return _Decision(False, reference, 0.0, {}, timing, "no gain", [])
-    return _Decision(True, program, error, errors, timing, "faster", [])
+    return errors, first
 
 
 def _run_both(reference: Program, program: Program, feeds: Mapping[str, Array]) -> tuple[Any, Any]:
     try:
         wanted = reference(feeds)
-    except Exception as error:
-        if type(error).__module__.startswith("onnxruntime"):
-            return None, None
-        raise
+    except TamagoError:
+        return None, None  # made-up inputs that the model itself does not take say nothing about the result
     return wanted, program(feeds)
 
 
-def _feeds(original: ir.Model, feeds: Mapping[str, Array] | None) -> list[Mapping[str, Array]]:
-    """The caller's inputs first; where dimensions are free, made-up ones of other sizes."""
+def _trials(original: ir.Model, feeds: Mapping[str, Array] | None) -> list[Mapping[str, Array]]:
+    """The caller's inputs first; then made-up ones, of several sizes where dimensions are free."""
     trials: list[Mapping[str, Array]] = [] if feeds is None else [feeds]
     names = {str(d) for v in original.graph.inputs for d in (v.shape or ()) if not isinstance(d, int)}
-    if feeds is not None and not names:
-        return trials
-    sizes: Sequence[dict[str, int]] = [{}] if not names else [{n: 2 for n in names}, {}]
+    sizes: Sequence[dict[str, int]] = [dict.fromkeys(names, 2), {}, dict.fromkeys(names, 3)] if names else [{}]
     for seed, size in enumerate(sizes):
         made = make_feeds(original.graph, seed, size)
         if made is not None:
@@ -241,12 +284,21 @@ def _feeds(original: ir.Model, feeds: Mapping[str, Array] | None) -> list[Mappin
 
 
 def _compare_times(
-    target: OnnxRuntime, reference: Program, program: Program, feeds: Mapping[str, Array], options: Options, start: float
+    target: OnnxRuntime,
+    reference: Program,
+    program: Program,
+    feeds: Mapping[str, Array],
+    options: Options,
+    clock: _Clock,
 ) -> reports.Comparison:
     from ..backends.onnxruntime.timing import paired_ratio
 
-    left = 20.0 if options.time_limit is None else max(1.0, options.time_limit - (time.perf_counter() - start))
+    limit = options.time_limit
+    seconds = COMPARE_SECONDS if limit is None else max(1.0, min(COMPARE_SECONDS, limit - clock.seconds))
     runs: list[Callable[[], object]] = [lambda: reference(feeds), lambda: program(feeds)]
-    before, after = target.time(runs, seconds=min(left, 8.0))
+    before, after = target.time(runs, seconds=seconds)
     ratio, low, high = paired_ratio(before, after)
-    return reports.Comparison(before.median, before.spread, after.median, after.spread, ratio, low, high)
+    rounds = len(before.samples)
+    return reports.Comparison(
+        before.median, before.spread, after.median, after.spread, ratio, low, high, before.best / after.best, rounds
+    )

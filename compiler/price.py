@@ -29,10 +29,28 @@ BYTES = 20e9 / 1e3
 DISPATCH = 0.0015  # milliseconds a node costs before it does anything
 TRANSCENDENTAL = 1.2e-6  # milliseconds an element
 
-VIEWS = frozenset("Reshape Squeeze Unsqueeze Flatten Identity".split())
-CHEAP = frozenset("Shape Size out".split())
+VIEWS = frozenset(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"])
+CHEAP = frozenset(["Shape", "Size", "out"])
 SLOW_ELEMENTWISE = frozenset(
-    "Erf Exp Log Tanh Sigmoid Softmax Gelu Softplus Sin Cos Pow Elu Selu Celu Mish HardSwish LogSoftmax".split()
+    [
+        "Erf",
+        "Exp",
+        "Log",
+        "Tanh",
+        "Sigmoid",
+        "Softmax",
+        "Gelu",
+        "Softplus",
+        "Sin",
+        "Cos",
+        "Pow",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Mish",
+        "HardSwish",
+        "LogSoftmax",
+    ]
 )
 DEFAULT_DIM = 128  # a dimension that is not known
 
@@ -41,7 +59,11 @@ class Stored(Protocol):
     """The part of the store that prices need."""
 
     def price(self, key: str) -> Any: ...
-    def put_price(self, key: str, milliseconds: float, spread: float, samples: int, meta: Mapping[str, Any]) -> None: ...
+    def verdict(self, key: str) -> Mapping[str, Any] | None: ...
+    def put_verdict(self, key: str, value: Mapping[str, Any]) -> None: ...
+    def put_price(
+        self, key: str, milliseconds: float, spread: float, samples: int, meta: Mapping[str, Any]
+    ) -> None: ...
 
 
 @dataclass(frozen=True)

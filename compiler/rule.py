@@ -110,7 +110,7 @@ class Value:
             Skip: not a constant, or not one number.
         """
         array = self.array
-        if array.size == 0 or not np.issubdtype(array.dtype, np.number) and array.dtype.kind not in "fiubV":
+        if array.size == 0 or (not np.issubdtype(array.dtype, np.number) and array.dtype.kind not in "fiubV"):
             raise Skip("the constant is not a number")
         flat = array.reshape(-1)
         if array.size > 1 and not bool(np.all(flat == flat[0])):
@@ -140,7 +140,7 @@ class Rest:
 
 
 @dataclass(frozen=True, eq=False)
-class Literal_:
+class Number:
     """A constant in a pattern, compared with the contents of the matched constant (all its elements)."""
 
     number: float
@@ -151,7 +151,7 @@ class Pattern:
     """An operator applied to patterns. The same object used twice must match the same value."""
 
     op: str
-    inputs: tuple[Pattern | Var | Rest | Literal_, ...]
+    inputs: tuple[Pattern | Var | Rest | Number, ...]
     attributes: Mapping[str, Any]
     index: int | None = None  # which output of a node with several
     outputs: int | None = None
@@ -199,11 +199,11 @@ class _Operators:
 op = _Operators()
 
 
-def _as_pattern(operand: Operand) -> Pattern | Var | Rest | Literal_:
+def _as_pattern(operand: Operand) -> Pattern | Var | Rest | Number:
     if isinstance(operand, (Pattern, Var, Rest)):
         return operand
     if isinstance(operand, (int, float)):
-        return Literal_(float(operand))
+        return Number(float(operand))
     raise TypeError(f"a pattern cannot hold {operand!r}")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .egraph import ABSENT, OUTPUTS, EGraph, Match, Origin, Row
+from .egraph import ABSENT, OUTPUTS, EGraph, Match, Origin, constant_key
 from .encode import stated_attributes
 from .evaluate import evaluate
 from .facts import Array, Constant, Contradiction, Fact
@@ -74,17 +74,16 @@ class Builder:
     def __init__(self, egraph: EGraph, version: int = TARGET) -> None:
         self.egraph = egraph
         self.version = version
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
 
     def constant(self, array: Array) -> int:
         """The uid of a constant with these contents, shared by all that need it."""
-        array = np.ascontiguousarray(array)
-        key = (array.dtype.str + str(array.dtype), array.shape, array.tobytes())
-        uid = self._constants.get(key)
+        array = np.asarray(array, order="C")  # not ascontiguousarray: a scalar would become a vector
+        key = constant_key(array)
+        uid = self.egraph.constants.get(key)
         if uid is None:
             dtype = int(ir.DataType.from_numpy(array.dtype))
             uid = self.egraph.leaf(Fact(dtype, array.shape, Constant.of(array)))
-            self._constants[key] = uid
+            self.egraph.constants[key] = uid
         return uid
 
     def intern(self, term: Term | Array | None, origin: Origin) -> int:
@@ -105,9 +104,7 @@ class Builder:
                 return self.node(term.op, term.attributes, children, origin, term.outputs)
         raise TypeError(f"a rule returned {term!r}")
 
-    def node(
-        self, op: str, attributes: Any, children: list[int], origin: Origin, outputs: int | None = None
-    ) -> int:
+    def node(self, op: str, attributes: Any, children: list[int], origin: Origin, outputs: int | None = None) -> int:
         """The uid of an operator applied to values."""
         if op != "out" and "::" not in op:
             self._check_version(op)
@@ -148,11 +145,9 @@ class Builder:
         inferred = infer_node(row.op, attributes, facts, self.version, outputs=count)[index]
         return Fact(inferred.dtype, inferred.shape)
 
-    def _fold(
-        self, op: str, attributes: dict[str, Any], facts: list[Fact | None], result: Fact
-    ) -> Constant | None:
+    def _fold(self, op: str, attributes: dict[str, Any], facts: list[Fact | None], result: Fact) -> Constant | None:
         """A constant term's contents, computed when first wanted; None where a fold is impossible or unwise."""
-        if result.dtype is None or result.size is None or not facts and op != "Constant":
+        if result.dtype is None or result.size is None or (not facts and op != "Constant"):
             return None
         if any(f is not None and f.constant is None for f in facts):
             return None
@@ -239,7 +234,7 @@ def _iterate(
             report.refused[name, str(reason)] += 1
         except Contradiction as reason:
             if strict:
-                raise
+                raise Contradiction(f"{name}: {reason}") from reason
             report.refused[name, f"its result is not of the same kind: {reason}"] += 1
         except Exception as error:
             if strict:

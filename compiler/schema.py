@@ -16,7 +16,7 @@ ML = "ai.onnx.ml"
 
 # Two calls of these with equal inputs need not give equal results.
 NONDETERMINISTIC = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split()
+    ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"]
 )
 
 

@@ -105,7 +105,7 @@ def _cast(node: ir.Node, data: list[Data | None]) -> Data | None:
 def _arithmetic(function: Callable[[int, int], int | None]) -> _Follow:
     def follow(_: ir.Node, data: list[Data | None]) -> Data | None:
         a, b = data
-        if a is None or b is None or len(a) != len(b) and 1 not in (len(a), len(b)):
+        if a is None or b is None or (len(a) != len(b) and 1 not in (len(a), len(b))):
             return None
         length = max(len(a), len(b))
         pairs = zip(a * (length // len(a)) if a else (), b * (length // len(b)) if b else (), strict=True)

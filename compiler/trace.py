@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def trace(
 
     Args:
         source: an `nn.Module` or FX `GraphModule` in evaluation mode, an `ExportedProgram`; or an ONNX model as path,
-            bytes, `onnx.ModelProto` or `onnx_ir.Model` (taken as it is, and then owned by the caller's compilation).
+            bytes, `onnx.ModelProto` or `onnx_ir.Model` (taken as it is; the compiler works on a copy).
         args: example arguments by position, for modules.
         kwargs: example arguments by name, for modules.
         dynamic_shapes: which dimensions vary, as torch.export takes it; a plain string names a dimension.
@@ -61,12 +62,11 @@ def trace(
         from .files import parse_model
 
         return Traced(parse_model(bytes(source)))
-    kind = f"{type(source).__module__}.{type(source).__name__}"
-    if kind == "onnx.onnx_ml_pb2.ModelProto":
-        return Traced(ir.serde.deserialize_model(source))
-    # Only who holds a torch object can have loaded torch, and only then is it worth its second of import.
-    import sys
+    # Only who holds an onnx or torch object has loaded that library: nobody else pays for its import.
+    if "onnx" in sys.modules and isinstance(source, sys.modules["onnx"].ModelProto):
+        from .files import from_proto
 
+        return Traced(from_proto(source))
     if "torch" in sys.modules:
         from .torch_trace import trace_torch
 
@@ -75,6 +75,6 @@ def trace(
             return traced
     raise TamagoError(
         "T002",
-        f"a {kind} is no model",
+        f"a {type(source).__module__}.{type(source).__name__} is no model",
         todo="pass an nn.Module, ExportedProgram or GraphModule, or ONNX as path, bytes, ModelProto or onnx_ir.Model",
     )

@@ -8,8 +8,10 @@ rotary embedding, …), and the winner of each round is varied again, until no v
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -17,7 +19,9 @@ from .blocks import Block
 from .choose import Problem, choose, reachable
 from .decode import Choice, decode
 from .encode import Encoded
+from .facts import Fact
 from .ir import constant_tensor
+from .price import Prices, key_of, site_of
 
 if TYPE_CHECKING:
     from .optimise import Outcome, Target
@@ -34,68 +38,116 @@ class Variant:
     banned: frozenset[str]
 
 
-def best_variant(
-    block: Block,
-    encoded: Encoded,
-    problem: Problem,
-    original: Choice,
-    first: Variant,
-    target: Target,
-    deadline: float,
-    outcome: Outcome,
-) -> Variant:
-    """The fastest program found within the time allowed; the program as it was is always a candidate."""
-    as_it_was = Variant(original, frozenset())
-    models: dict[int, ir.Model] = {}
+@dataclass(frozen=True)
+class Trial:
+    """What a block's candidates are made from and judged by.
 
-    def model_of(variant: Variant) -> ir.Model:
-        if id(variant) not in models:
-            models[id(variant)] = block_model(block, encoded, variant.choice)
-        return models[id(variant)]
+    Args:
+        block: where the winner goes.
+        encoded: its saturated e-graph.
+        problem: the extraction problem, with prices.
+        original: the program as it was.
+        prices: their store keeps the verdict.
+        target: times whole programs.
+        deadline: `time.perf_counter` when trials must end.
+        outcome: counts trials.
+    """
 
-    best = first
-    tried: set[frozenset[str]] = {first.banned}
-    candidates = [as_it_was, first]
-    for _ in range(ROUNDS):
-        left = deadline - time.perf_counter()
-        if left <= 0:
-            break
-        for variant in _without_one(encoded, problem, original, best):
-            if variant.banned not in tried:
-                tried.add(variant.banned)
-                candidates.append(variant)
-        times = target.time_blocks([model_of(v) for v in candidates], min(left, 6.0))
-        if times is None:
-            return first
-        outcome.trials += len(candidates)
-        ranked = sorted(range(len(candidates)), key=lambda i: times[i])
-        winner = candidates[ranked[0]]
-        if winner is best or times[candidates.index(best)] * GAIN <= times[ranked[0]]:
-            break
-        best = winner
-        candidates = [as_it_was, best] if best is not as_it_was else [as_it_was]
+    block: Block
+    encoded: Encoded
+    problem: Problem
+    original: Choice
+    prices: Prices
+    target: Target
+    deadline: float
+    outcome: Outcome
+
+
+def best_variant(trial: Trial, first: Variant) -> Variant:
+    """The fastest program found within the time allowed; the program as it was is always a candidate.
+
+    The verdict is kept in the store under the block's structure, so the same block is not tried again, and
+    equal stores give equal programs.
+    """
+    key = _key(trial, first)
+    known = trial.prices.store.verdict(key)
+    if known is not None:
+        return _recall(trial, first, known)
+    best, certain = _climb(trial, first)
+    if certain:
+        original = best.choice is trial.original
+        trial.prices.store.put_verdict(key, {"original": original, "banned": sorted(best.banned)})
     return best
 
 
-def _without_one(encoded: Encoded, problem: Problem, original: Choice, best: Variant) -> list[Variant]:
+def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
+    """Hill climbing over what to leave out; the second is False when time ran out before anything was decided."""
+    as_it_was = Variant(trial.original, frozenset())
+    best, candidates, tried = first, [as_it_was, first], {first.banned}
+    for _ in range(ROUNDS):
+        left = trial.deadline - time.perf_counter()
+        if left <= 0:
+            return best, False
+        for variant in _without_one(trial, best):
+            if variant.banned not in tried:
+                tried.add(variant.banned)
+                candidates.append(variant)
+        models = [block_model(trial.block, trial.encoded, v.choice) for v in candidates]
+        times = trial.target.time_blocks(models, min(left, 6.0))
+        if times is None:
+            return first, False
+        trial.outcome.trials += len(candidates)
+        fastest = min(range(len(candidates)), key=lambda i: times[i])
+        if times[candidates.index(best)] * GAIN <= times[fastest]:
+            break
+        best = candidates[fastest]
+        candidates = [as_it_was] if best is as_it_was else [as_it_was, best]
+    return best, True
+
+
+def _key(trial: Trial, first: Variant) -> str:
+    """The block as it was and as it was first chosen, in order, with shapes: what a verdict depends on."""
+    text = blake2b(digest_size=20)
+    text.update(f"variants 1 {trial.prices.environment}".encode())
+    for choice in (trial.original, first.choice):
+        numbers: dict[int, int] = {}
+        for uid in reachable(trial.problem, choice):
+            row = choice[uid]
+            numbers[uid] = len(numbers)
+            operands = [numbers.get(c, _leaf(trial.encoded.egraph.fact(c))) for c in row.children]
+            site = site_of(trial.encoded.egraph, uid, row)
+            text.update(f"{key_of(site, '')}{operands};".encode())
+    return text.hexdigest()
+
+
+def _leaf(fact: Fact) -> str:
+    return f"{fact.dtype}{fact.shape}{fact.constant is not None}"
+
+
+def _recall(trial: Trial, first: Variant, verdict: Mapping[str, Any]) -> Variant:
+    if verdict.get("original") is True:
+        return Variant(trial.original, frozenset())
+    banned = frozenset(str(op) for op in verdict.get("banned", ()))
+    if not banned:
+        return first
+    return _without(trial, banned) or first
+
+
+def _without_one(trial: Trial, best: Variant) -> list[Variant]:
     """The best program without each operator in turn that a rule brought in."""
-    before = {row.op for row in original.values()}
-    used = {best.choice[u].op for u in reachable(problem, best.choice)} - before - {"out"}
-    variants: list[Variant] = []
-    for op in sorted(used):
-        banned = best.banned | {op}
-        classes = {u: [r for r in rows if r.op not in banned] or rows for u, rows in problem.classes.items()}
-        try:
-            choice = choose(replace(problem, classes=classes))
-        except ValueError:
-            continue
-        if not _uses(problem, choice, op):
-            variants.append(Variant(choice, banned))
-    return variants
+    before = {row.op for row in trial.original.values()}
+    used = {best.choice[u].op for u in reachable(trial.problem, best.choice)} - before - {"out"}
+    found = [_without(trial, best.banned | {op}) for op in sorted(used)]
+    return [v for v in found if v is not None]
 
 
-def _uses(problem: Problem, choice: Choice, op: str) -> bool:
-    return any(choice[u].op == op for u in reachable(problem, choice))
+def _without(trial: Trial, banned: frozenset[str]) -> Variant | None:
+    """The cheapest program that uses none of these operators, None where there is no such."""
+    classes = {u: [r for r in rows if r.op not in banned] for u, rows in trial.problem.classes.items()}
+    try:
+        return Variant(choose(replace(trial.problem, classes=classes)), banned)
+    except ValueError:
+        return None
 
 
 def block_model(block: Block, encoded: Encoded, choice: Choice) -> ir.Model:
@@ -106,11 +158,10 @@ def block_model(block: Block, encoded: Encoded, choice: Choice) -> ir.Model:
         return f"{stem}/{next(counter)}"
 
     written = decode(block, encoded, choice, 0, fresh)
-    instance = block.instances[0]
     wrap: dict[ir.Value, ir.Value] = {}
     initializers: list[ir.Value] = []
     inputs: list[ir.Value] = []
-    for value in instance.inputs:
+    for value in dict.fromkeys(block.inputs(block.instances[0])):
         twin = ir.Value(name=value.name, shape=value.shape, type=value.type, const_value=constant_tensor(value))
         wrap[value] = twin
         (initializers if twin.const_value is not None else inputs).append(twin)
@@ -127,4 +178,3 @@ def block_model(block: Block, encoded: Encoded, choice: Choice) -> ir.Model:
         inputs, outputs, nodes=written.nodes, initializers=initializers, opset_imports=version, name="block"
     )
     return ir.Model(graph, ir_version=10)
-

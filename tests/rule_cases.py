@@ -25,7 +25,7 @@ from tamago.compiler.ir import unique_names
 from tamago.compiler.opset import TARGET
 from tamago.compiler.optimise import Names, problem_of
 from tamago.compiler.price import Prices
-from tamago.compiler.rule import Literal_, Pattern, Rest, Rule, Var
+from tamago.compiler.rule import Number, Pattern, Rest, Rule, Var
 from tamago.compiler.saturate import Limits, Saturation, saturate
 from tamago.compiler.schema import split_name
 from tamago.compiler.splice import splice
@@ -155,7 +155,7 @@ class _Builder:
             assert isinstance(many, list)
             return many[self.attribute(pattern.attributes["index"])]
         # Literals take the dtype of what stands beside them, so they are written last.
-        operands: list[ir.Value | Literal_ | None] = []
+        operands: list[ir.Value | Number | None] = []
         for child in pattern.inputs:
             match child:
                 case Pattern():
@@ -168,9 +168,9 @@ class _Builder:
                 case Rest():
                     texts = self.case.example.get(child.name, ())
                     operands += [self.variable(f"{child.name}{i}", t) for i, t in enumerate(texts)]
-                case Literal_():
+                case Number():
                     operands.append(child)
-        inputs = [self.literal(o.number) if isinstance(o, Literal_) else o for o in operands]
+        inputs = [self.literal(o.number) if isinstance(o, Number) else o for o in operands]
         stated: dict[str, Any] = {}
         for name, value in pattern.attributes.items():
             if name == "attributes":

@@ -97,7 +97,7 @@ def _input(name: str, fact: Fact, generator: np.random.Generator) -> tuple[ir.Va
 def _constant(name: str, fact: Fact, generator: np.random.Generator) -> ir.Value:
     known = fact.constant is not None and (fact.size or 0) <= 4096
     array = fact.constant.array(0) if known and fact.constant is not None else sample(fact, generator)
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     return ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 

@@ -49,8 +49,25 @@ class Program:
         self.outputs: list[str] = [o.name for o in self.session.get_outputs()]
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
-        """Outputs in the graph's order; feeds the graph does not know are left out."""
-        return self.session.run(None, {k: v for k, v in feeds.items() if k in self.inputs})
+        """Outputs in the graph's order.
+
+        Raises:
+            TamagoError: B002, the runtime refuses these inputs or fails on them.
+        """
+        try:
+            return self.session.run(None, self.known(feeds))
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime") and not isinstance(
+                error, (RuntimeError, ValueError)
+            ):
+                raise
+            raise TamagoError(
+                "B002", "ONNX Runtime cannot run the model on these inputs", why=str(error).strip().split("\n")[0]
+            ) from error
+
+    def known(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Those of the feeds that the graph takes."""
+        return {k: v for k, v in feeds.items() if k in self.inputs}
 
 
 def _session(ort: Any, model: ir.Model, options: Any) -> Any:
@@ -85,4 +102,4 @@ def processor() -> str:
 
 def as_feeds(names: Sequence[str], arrays: Sequence[Array]) -> dict[str, Array]:
     """Arrays by input name, contiguous as the runtime wants them."""
-    return {n: np.ascontiguousarray(a) for n, a in zip(names, arrays, strict=True)}
+    return {n: np.asarray(a, order="C") for n, a in zip(names, arrays, strict=True)}

@@ -50,9 +50,7 @@ class OnnxRuntime:
         """The model as a session."""
         return Program(model, self.threads)
 
-    def time(
-        self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0
-    ) -> list[Timing]:
+    def time(self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0) -> list[Timing]:
         """Interleaved timings of ready calls."""
         return interleave(runs, rounds=rounds, seconds=seconds)
 

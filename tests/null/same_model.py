@@ -38,16 +38,17 @@ def _forgive_more_value_info(expected: Plain, found: Plain) -> None:
     known = expected["value_info"]
     expected["value_info"] = {name: info for name, info in known.items() if name in named}
     found["value_info"] = {name: info for name, info in found["value_info"].items() if name in expected["value_info"]}
-    for one, other in zip(expected["nodes"], found["nodes"], strict=True):
-        for name, attribute in one["attributes"].items():
-            for body, same in zip(_bodies(attribute), _bodies(other["attributes"].get(name)), strict=True):
-                _forgive_more_value_info(body, same)
+    for body, same in zip(_bodies(expected), _bodies(found), strict=True):
+        _forgive_more_value_info(body, same)
 
 
-def _bodies(attribute: Any) -> list[Plain]:
-    value = attribute[-1] if attribute else None
-    values: list[Any] = value if isinstance(value, list) else [value]
-    return [body for body in values if isinstance(body, dict)]
+def _bodies(part: Plain) -> list[Plain]:
+    """The graphs in the attributes of a graph or function."""
+    holders: list[Plain] = [part.get("defaults", {}), *(node["attributes"] for node in part["nodes"])]
+    values = [attribute[-1] for holder in holders for attribute in holder.values()]
+    return [
+        body for value in values for body in (value if isinstance(value, list) else [value]) if isinstance(body, dict)
+    ]
 
 
 def _graph(graph: onnx.GraphProto) -> Plain:
@@ -59,7 +60,9 @@ def _graph(graph: onnx.GraphProto) -> Plain:
         "value_info": {info.name: _info(info) for info in graph.value_info if info.name not in outputs},
         "initializers": {tensor.name: _tensor(tensor) for tensor in graph.initializer},
         "sparse": {sparse.values.name: _sparse(sparse) for sparse in graph.sparse_initializer},
-        "quantization": {a.tensor_name: _entries(a.quant_parameter_tensor_names) for a in graph.quantization_annotation},
+        "quantization": {
+            a.tensor_name: _entries(a.quant_parameter_tensor_names) for a in graph.quantization_annotation
+        },
         "nodes": [_node(node) for node in graph.node],
         "metadata": _entries(graph.metadata_props),
     }

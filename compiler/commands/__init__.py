@@ -1,0 +1,1 @@
+"""The commands of `tamago`: each file has `arguments(parser)` and `run(options) -> exit code`."""

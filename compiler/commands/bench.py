@@ -1,0 +1,62 @@
+"""`tamago bench a.onnx b.onnx`: time files side by side, taking turns in one process."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import TamagoError
+from ..facts import Array
+from ..files import read_model
+from ..pipeline import Options, run_as_it_is
+from ..verify import make_feeds
+from .check import parse_sizes
+from .shared import print_json, read_inputs
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument(
+        "models", type=Path, nargs="+", help="ONNX files with the same inputs; the first is the baseline"
+    )
+    parser.add_argument("--threads", type=int, help="threads of one operator")
+    parser.add_argument("--rounds", type=int, default=30, help="samples of each (default: 30)")
+    parser.add_argument("--inputs", type=Path, metavar="FILE.npz", help="inputs by name (default: made up)")
+    parser.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a named dimension")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Time and print medians, spread and ratios to the first file."""
+    from ...backends.onnxruntime.timing import interleave, paired_ratio
+
+    models = [read_model(path) for path in options.models]
+    programs = [run_as_it_is(m, Options(threads=options.threads)).program for m in models]
+    feeds: Mapping[str, Array] | None = read_inputs(options.inputs) or make_feeds(
+        models[0].graph, 0, parse_sizes(options.size)
+    )
+    if feeds is None:
+        raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
+    runs = [lambda p=p, f=p.known(feeds): p.session.run(None, f) for p in programs]
+    timings = interleave(runs, rounds=options.rounds, seconds=60.0)
+    rows = [
+        {
+            "file": str(path),
+            "median_ms": t.median,
+            "best_ms": t.best,
+            "spread_ms": t.spread,
+            "ratio": paired_ratio(timings[0], t),
+        }
+        for path, t in zip(options.models, timings, strict=True)
+    ]
+    if options.json:
+        print_json({"rounds": len(timings[0].samples), "rows": rows})
+        return 0
+    for row, t in zip(rows, timings, strict=True):
+        ratio, low, high = paired_ratio(timings[0], t)
+        print(f"{t.median:9.3f} ± {t.spread:.3f} ms  {ratio:5.2f}x ({low:.2f}-{high:.2f})  {row['file']}")
+    if timings[0].spread > 0.025 * timings[0].median:
+        print(
+            "the baseline's spread is above 2.5 %: the machine is busy or its clock moves; run again when it is quiet"
+        )
+    return 0

@@ -1,0 +1,76 @@
+"""`tamago check a.onnx b.onnx`: do two files compute the same, on given or made-up inputs?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import EXIT_FAILED_CHECK, TamagoError
+from ..files import read_model
+from ..pipeline import Options, run_as_it_is
+from ..verify import Difference, compare, make_feeds
+from .shared import print_json, read_inputs
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("first", type=Path, help="the file that is right")
+    parser.add_argument("second", type=Path, help="the file to check")
+    parser.add_argument("--inputs", type=Path, metavar="FILE.npz", help="inputs by name (default: made up)")
+    parser.add_argument("--samples", type=int, default=3, help="how many made-up inputs (default: 3)")
+    parser.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a named dimension")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare, print the largest error of each output; exit code 1 when one is too large."""
+    differences = _differences(options)
+    passed = all(d.passed for d in differences)
+    if options.json:
+        outputs = {d.name: {"error": d.error, "allowed": d.allowed, "passed": d.passed} for d in differences}
+        print_json({"passed": passed, "outputs": outputs})
+    else:
+        for d in differences:
+            verdict = "ok" if d.passed else "DIFFERS"
+            print(f"{verdict:8} {d.name}: relative error {d.error:.2e}, allowed {d.allowed:.0e}")
+    return 0 if passed else EXIT_FAILED_CHECK
+
+
+def _differences(options: argparse.Namespace) -> list[Difference]:
+    first, second = read_model(options.first), read_model(options.second)
+    a, b = (run_as_it_is(m, Options()).program for m in (first, second))
+    if sorted(a.outputs) != sorted(b.outputs):
+        raise TamagoError(
+            "V002",
+            "the files have other outputs",
+            why=f"{', '.join(a.outputs)} against {', '.join(b.outputs)}",
+            exit_code=EXIT_FAILED_CHECK,
+        )
+    given = read_inputs(options.inputs)
+    sizes = parse_sizes(options.size)
+    feeds = [given] if given else [make_feeds(first.graph, seed, sizes) for seed in range(options.samples)]
+    worst: dict[str, Difference] = {}
+    for feed in feeds:
+        if feed is None:
+            raise TamagoError(
+                "V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz"
+            )
+        wanted, found = a(feed), dict(zip(b.outputs, b(feed), strict=True))
+        for d in compare(a.outputs, wanted, [found[n] for n in a.outputs]):
+            if d.name not in worst or d.error > worst[d.name].error:
+                worst[d.name] = d
+    return list(worst.values())
+
+
+def parse_sizes(words: list[str]) -> dict[str, int]:
+    """`["batch=4"]` → `{"batch": 4}`.
+
+    Raises:
+        TamagoError: U021, a word is not of that form.
+    """
+    sizes: dict[str, int] = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if not name or not number.isdigit():
+            raise TamagoError("U021", f"--size {word!r} is not NAME=NUMBER", todo="for example --size batch=4")
+        sizes[name] = int(number)
+    return sizes

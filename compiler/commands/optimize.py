@@ -1,0 +1,34 @@
+"""`tamago optimize in.onnx out.onnx`: file to file, with the before/after table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..compiled import compile
+from ..progress import show_progress
+from .shared import add_search_options, print_json, read_inputs, search_options
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("source", type=Path, help="an ONNX file")
+    parser.add_argument("destination", type=Path, help="where to write the result; may be the source")
+    add_search_options(parser)
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report: .html or .json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Optimise, write, print the table."""
+    with show_progress(sys.stderr):
+        compiled = compile(options.source, read_inputs(options.inputs), **search_options(options))
+    compiled.report.command = options.command
+    compiled.save(options.destination)
+    if options.report is not None:
+        compiled.report.save(options.report)
+    if options.json:
+        print_json(compiled.report.to_dict())
+    else:
+        print(compiled.report)
+    return 0

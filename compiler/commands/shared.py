@@ -1,0 +1,67 @@
+"""Options that several commands take, and how inputs are read from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import TamagoError
+from ..facts import Array
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """What `optimize` and `explain` share."""
+    parser.add_argument("--target", default="cpu", help="where the model will run (default: cpu, ONNX Runtime)")
+    parser.add_argument(
+        "--drift", default="rounding", choices=["none", "rounding"], help="none: bit-identical rules only"
+    )
+    parser.add_argument("--objective", default="latency", choices=["latency", "size"])
+    parser.add_argument("--threads", type=int, help="threads of one operator (default: the runtime's own choice)")
+    parser.add_argument("--time", type=float, metavar="SECONDS", help="stop searching and timing after this long")
+    parser.add_argument("--inputs", type=Path, metavar="FILE.npz", help="inputs to verify and time on, by input name")
+    parser.add_argument(
+        "--keep", action="append", default=[], metavar="NAME", help="an input with a default that stays one"
+    )
+    parser.add_argument("--portable", action="store_true", help="no operators outside the ONNX standard")
+    parser.add_argument("--store", type=Path, help="where measured prices are kept")
+
+
+def search_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments for `tamago.compile`."""
+    return {
+        "target": options.target,
+        "drift": options.drift,
+        "objective": options.objective,
+        "threads": options.threads,
+        "time_limit": options.time,
+        "keep": options.keep,
+        "portable": options.portable,
+        "store": options.store,
+    }
+
+
+def read_inputs(path: Path | None) -> dict[str, Array]:
+    """Arrays by name from an .npz file.
+
+    Raises:
+        TamagoError: M040, the file is no readable .npz archive of plain arrays.
+    """
+    if path is None:
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise TamagoError(
+            "M040", "the inputs cannot be read", where=str(path), why=str(error), todo="write them with numpy.savez"
+        ) from error
+
+
+def print_json(found: Any) -> None:
+    """One object, sorted, so that two runs can be compared."""
+    print(json.dumps(found, indent=2, sort_keys=True, default=str))

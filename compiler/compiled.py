@@ -1,0 +1,214 @@
+"""The face of the compiler: `compile`, `optimize`, `load`, and the model they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from .errors import TamagoError
+from .facts import Array
+from .files import read_model, write_model
+from .pipeline import Compiled, Options, compile_traced, run_as_it_is
+from .report import Report
+from .rule import Drift
+from .trace import Traced, trace
+
+if TYPE_CHECKING:
+    import onnx
+
+    from .store import Store
+    from .torch_signature import Signature
+
+Source = Any  # nn.Module, ExportedProgram, GraphModule, ONNX path / bytes / ModelProto, onnx_ir.Model
+
+
+class CompiledModel:
+    """A compiled program, called like the model it was made from.
+
+    A model from torch takes and returns torch tensors in the original's own nesting; a model from ONNX takes its inputs
+    by name or by position (arrays) and returns a list of arrays in the graph's order.
+
+    Attributes:
+        graph: the program as an `onnx_ir.Model`.
+        report: what was done and why.
+    """
+
+    def __init__(self, compiled: Compiled, signature: Signature | None) -> None:
+        self._compiled, self._signature = compiled, signature
+        self.graph: ir.Model = compiled.model
+        self.report: Report = compiled.report
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program.
+
+        Raises:
+            TamagoError: U010, U011 or T03x, the arguments are not the model's.
+        """
+        program = self._compiled.program
+        if self._signature is not None:
+            return self._signature.unflatten(program(self._signature.flatten(args, kwargs)))
+        return program(bind_inputs(self.graph.graph, args, kwargs))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the program as ONNX; an interrupted write leaves the old file or the new one."""
+        write_model(self.graph, Path(path))
+
+    def explain(self) -> str:
+        """Each rule that was applied, where and what it is worth; each rule that was refused, and why."""
+        return self.report.explain()
+
+    def __repr__(self) -> str:
+        return f"CompiledModel({self.report.summary()})"
+
+
+def bind_inputs(graph: ir.Graph, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Array]:
+    """Arrays by input name, from positional arguments, one mapping, or keywords.
+
+    Raises:
+        TamagoError: U010 an unknown or doubled input, U011 a missing one.
+    """
+    inputs = [v for v in graph.inputs if v.name not in graph.initializers]
+    names = [v.name or "" for v in inputs]
+    given: dict[str, Any] = {}
+    if len(args) == 1 and isinstance(args[0], Mapping):
+        given.update(args[0])
+    else:
+        if len(args) > len(names):
+            raise TamagoError("U010", f"{len(args)} inputs given, the model takes {len(names)}", where=", ".join(names))
+        given.update(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name in given:
+            raise TamagoError("U010", "an input is given twice", where=name)
+        given[name] = value
+    known = {*names, *graph.initializers}
+    unknown = [n for n in given if n not in known]
+    if unknown:
+        raise TamagoError(
+            "U010", "the model has no such input", where=", ".join(unknown), todo=f"it takes: {', '.join(names)}"
+        )
+    missing = [n for n in names if n not in given]
+    if missing:
+        raise TamagoError("U011", "an input is missing", where=", ".join(missing))
+    return {n: v if isinstance(v, list) else _array(v) for n, v in given.items()}
+
+
+def _array(value: Any) -> Array:
+    if hasattr(value, "detach"):
+        from .torch_tensors import to_numpy
+
+        return to_numpy(value)
+    return np.asarray(value)
+
+
+def compile(
+    model: Source,
+    args: Sequence[Any] | Mapping[str, Any] | Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    target: str = "cpu",
+    drift: Drift = "rounding",
+    objective: Literal["latency", "size"] = "latency",
+    dynamic_shapes: Any = None,
+    threads: int | None = None,
+    keep: Sequence[str] = (),
+    portable: bool = False,
+    time_limit: float | None = None,
+    store: str | PathLike[str] | Store | None = None,
+    **testing: Any,
+) -> CompiledModel:
+    """The cheapest program that computes exactly what `model` computes.
+
+    Args:
+        model: `nn.Module` in eval mode, `ExportedProgram`, FX `GraphModule`, ONNX path, bytes or `ModelProto`, or `onnx_ir.Model`.
+        args: example inputs as the model takes them (one tensor need not be wrapped in a tuple); needed for torch modules,
+            and what latency is judged on. For ONNX: arrays by position or a mapping by name.
+        kwargs: example keyword inputs.
+        target: "cpu" (ONNX Runtime).
+        drift: "rounding" allows reassociation, verified; "none" only bit-identical rewrites.
+        objective: "latency" or "size".
+        dynamic_shapes: which dimensions may change, as `torch.export` takes it.
+        threads: of one operator; None lets the runtime choose.
+        keep: names of inputs with default values that must stay overridable.
+        portable: forbid operators outside the ONNX standard.
+        time_limit: seconds for the whole compilation, tracing left out.
+        store: where measured prices are kept; a path, an open store, or None for the user's own.
+        testing: further fields of `Options`.
+
+    Raises:
+        TamagoError: every failure a user can cause, with a code; see `compiler/errors.py`.
+    """
+    options = dict(
+        target=target,
+        drift=drift,
+        objective=objective,
+        threads=threads,
+        keep=tuple(keep),
+        portable=portable,
+        time_limit=time_limit,
+        store=store,
+        **testing,
+    )
+    Options(**options).check()
+    traced = _trace(model, args, kwargs, dynamic_shapes)
+    return CompiledModel(compile_traced(traced, _feeds(traced, args, kwargs or {}), **options), traced.signature)
+
+
+def _trace(model: Source, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Traced:
+    if _is_onnx(model):
+        return trace(model)
+    return trace(model, _as_tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
+
+
+def _is_onnx(model: Source) -> bool:
+    return isinstance(model, (str, PathLike, bytes, ir.Model)) or type(model).__name__ == "ModelProto"
+
+
+def _as_tuple(args: Any) -> tuple[Any, ...]:
+    if isinstance(args, tuple):
+        return args
+    return tuple(args) if isinstance(args, list) else (args,)
+
+
+def _feeds(traced: Traced, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Array] | None:
+    if traced.signature is not None:
+        given = _as_tuple(args)
+        return traced.signature.flatten(given, kwargs) if given or kwargs else None
+    given = (args,) if isinstance(args, Mapping) else _as_tuple(args)
+    if not given and not kwargs:
+        return None
+    return bind_inputs(traced.model.graph, given, kwargs)
+
+
+def optimize(
+    source: Source, destination: str | PathLike[str] | None = None, **options: Any
+) -> onnx.ModelProto | CompiledModel:
+    """Optimise an ONNX model: file to file, or to a `ModelProto` when no destination is given.
+
+    Args:
+        source: whatever `compile` takes.
+        destination: where to write; then the `CompiledModel` is returned.
+        options: as for `compile`.
+
+    Raises:
+        TamagoError: see `compile`.
+    """
+    compiled = compile(source, **options)
+    if destination is None:
+        return ir.to_proto(compiled.graph)
+    compiled.save(destination)
+    return compiled
+
+
+def load(path: str | PathLike[str], *, target: str = "cpu", threads: int | None = None) -> CompiledModel:
+    """Bring a saved program back, ready to run; nothing is optimised again.
+
+    Raises:
+        TamagoError: M0xx the file cannot be read, B001 the target cannot run it.
+    """
+    model = read_model(Path(path))
+    return CompiledModel(run_as_it_is(model, Options(target=target, threads=threads)), None)

@@ -1,0 +1,247 @@
+"""An exported program -> an `onnx_ir.Model`, by torch's own ONNX translation with the gaps filled.
+
+The steps of `torch.onnx.export(program, dynamo=True)` are taken one by one here, from the same private functions of
+torch, because it matters to stand between them: an operator without a translation is found before the work begins
+and named with its place, outputs that are no tensors do not stop the translation, and the model's own registry saves
+half a second a call. pyproject.toml bounds torch's version for this reason.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from .errors import EXIT_UNSUPPORTED, TamagoError
+from .torch_arguments import Constant
+from .torch_places import place_of_node
+from .torch_quiet import quiet
+from .torch_recurrent import recurrent_layers_kept
+from .torch_signature import GraphOutput
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+TORCH_OPSET = 18  # the opset that torch's translations are written for; others are converted from it
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated program.
+
+    Attributes:
+        model: the model, its names and weights still torch's.
+        program: the decomposed program it was made from.
+        outputs: what stands for each leaf of the program's result.
+        written: the buffers and inputs that the program writes to.
+    """
+
+    model: ir.Model
+    program: ExportedProgram
+    outputs: tuple[GraphOutput | Constant, ...]
+    written: tuple[str, ...]
+
+
+def translate(program: ExportedProgram, opset: int) -> Translation:
+    """Translate a program, which is left as it was.
+
+    Raises:
+        TamagoError: T010 an operator that has no ONNX form, T011 anything else that fails on the way.
+    """
+    import torch
+    from torch.fx.experimental import _config as symbolic_config
+
+    sizes_kept = (symbolic_config.patch(backed_size_oblivious=True), recurrent_layers_kept())
+    # no_grad: torch picks another attention kernel, with another layout, where a mask could need a gradient.
+    with quiet(), torch.no_grad(), sizes_kept[0], sizes_kept[1]:
+        registry = _registry(max(opset, TORCH_OPSET))
+        decomposed = _prepare(program, registry)
+        _check_operators(decomposed, registry)
+        signature = decomposed.graph_signature
+        buffers = [f"buffer {name}" for name in signature.buffers_to_mutate.values()]
+        inputs = [f"input {name}" for name in signature.user_inputs_to_mutate.values()]
+        outputs = _keep_each_output_once(decomposed)
+        try:
+            model = _translate(decomposed, registry, opset)
+        except Exception as error:
+            raise _explain(error) from error
+    return Translation(model, decomposed, outputs, (*buffers, *inputs))
+
+
+def _prepare(program: ExportedProgram, registry: Any) -> ExportedProgram:
+    from torch.onnx._internal.exporter import _fx_passes
+
+    from .torch_repairs import repair
+
+    try:
+        decomposed = program.run_decompositions(_decompositions(registry))
+        for module in _graph_modules(decomposed):
+            repair(module)
+        _fx_passes.insert_type_promotion_nodes(decomposed.graph_module)
+    except Exception as error:
+        raise TamagoError(
+            "T011",
+            "torch cannot decompose the model into the operators that ONNX knows",
+            why=" ".join(str(error).split())[:400] or type(error).__name__,
+            todo="report it with the model's code; torch.onnx.export(dynamo=True) fails in the same way",
+            exit_code=EXIT_UNSUPPORTED,
+        ) from error
+    decomposed._graph_module = _fx_passes.remove_assertion_nodes(decomposed.graph_module)
+    return decomposed
+
+
+def _decompositions(registry: Any) -> dict[Any, Any]:
+    """What torch takes apart for the sake of ONNX: all it can, but for the operators that have a translation."""
+    from torch.onnx._internal.exporter import _decomp
+
+    from .torch_decompositions import decompositions
+
+    translated = set(_decomp.get_onnx_implemented_overloads(registry))
+    return _decomp.create_onnx_friendly_decomposition_table(translated) | decompositions()
+
+
+def _graph_modules(program: ExportedProgram) -> list[torch.fx.GraphModule]:
+    import torch
+
+    return [m for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
+
+
+def _registry(opset: int) -> Any:
+    """torch's translations valid at `opset`, and ours; which those are depends on the libraries loaded by now."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    from .torch_translations import WITHDRAWN, translations
+
+    registry = ONNXRegistry()
+    registry._opset_version = opset
+    registry.functions = {operator: list(found) for operator, found in _torch_registry(opset).functions.items()}
+    for name in WITHDRAWN:
+        registry.functions.pop(name, None)
+    for target, function in translations().items():
+        registry.register_op(target, function)
+    return registry
+
+
+@cache
+def _torch_registry(opset: int) -> Any:
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    return ONNXRegistry.from_torchlib(opset_version=opset)
+
+
+def _check_operators(program: ExportedProgram, registry: Any) -> None:
+    """Raise T010 for the first operator that has no ONNX form, with the others listed."""
+    from torch.onnx._internal.exporter import _dispatching
+
+    missing: dict[str, tuple[str, str]] = {}
+    for module in _graph_modules(program):
+        for node in module.graph.nodes:
+            if node.op != "call_function" or node.target is operator.getitem or _is_onnx(node.target):
+                continue
+            function, message = _dispatching.dispatch(node, registry)
+            if function is None:
+                missing.setdefault(_operator_name(node.target), (place_of_node(node), message))
+    if not missing:
+        return
+    name, (place, message) = next(iter(missing.items()))
+    others = ", ".join(list(missing)[1:])
+    raise TamagoError(
+        "T010",
+        f"the operator {name} cannot be brought over to ONNX",
+        where=place,
+        why=message + (f"; the same holds for {others}" if others else ""),
+        todo="write it with other operators, or leave the part of the model that uses it outside",
+        exit_code=EXIT_UNSUPPORTED,
+    )
+
+
+def _is_onnx(target: Any) -> bool:
+    return getattr(target, "namespace", "") == "onnx"
+
+
+def _operator_name(target: Any) -> str:
+    return str(target) if hasattr(target, "namespace") else getattr(target, "__name__", str(target))
+
+
+def _keep_each_output_once(program: ExportedProgram) -> tuple[GraphOutput | Constant, ...]:
+    """Leave in the graph's result each node once, no constants and no updates; say what stands for each leaf."""
+    import torch
+    from torch.export.graph_signature import ConstantArgument, OutputKind
+
+    nodes = {node.name: node for node in program.graph.nodes}
+    specs = [spec for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
+    kept = {spec.arg.name: spec for spec in specs if not isinstance(spec.arg, ConstantArgument)}
+    numbers = {name: number for number, name in enumerate(kept)}
+    program._graph_signature = replace(program.graph_signature, output_specs=list(kept.values()))
+    program.graph.output_node().args = (tuple(nodes[name] for name in kept),)
+
+    def leaf(argument: Any) -> GraphOutput | Constant:
+        if isinstance(argument, ConstantArgument):
+            return Constant(argument.value)
+        value, number = nodes[argument.name].meta.get("val"), numbers[argument.name]
+        if isinstance(value, torch.Tensor):
+            return GraphOutput(number, is_complex=value.is_complex())
+        return GraphOutput(number, is_number=True)
+
+    return tuple(leaf(spec.arg) for spec in specs)
+
+
+def _translate(program: ExportedProgram, registry: Any, opset: int) -> ir.Model:
+    from torch.onnx._internal.exporter import _core
+
+    model = _core._exported_program_to_onnx_program(program, registry=registry).model
+    try:
+        return _optimized(model, opset)
+    except Exception:
+        # The clean-up is for convenience, and it has faults of its own: the plain translation means the same.
+        plain = _core._exported_program_to_onnx_program(program, registry=registry).model
+        return _converted(plain, opset)
+
+
+def _optimized(model: ir.Model, opset: int) -> ir.Model:
+    """As torch.onnx.export(optimize=True) leaves it: functions inlined, shapes folded, opset-23 operators formed.
+
+    Tamago would fold the same, but this is the graph that every user of torch's exporter has, so the one to start
+    from and to be compared with. `Resize` is not folded: onnx's reference code, which does the folding, takes minutes
+    for the position embeddings of one vision transformer.
+    """
+    from onnxscript.optimizer import optimize_ir
+    from onnxscript.rewriter import onnx_fusions
+
+    model = _converted(model, opset)
+    optimize_ir(model, should_fold=lambda node: False if node.op_type == "Resize" else None)
+    onnx_fusions.fuse(model)
+    return model
+
+
+def _converted(model: ir.Model, opset: int) -> ir.Model:
+    from onnxscript import version_converter
+
+    version_converter.convert_version(model, opset, fallback=True)
+    return model
+
+
+def _explain(error: BaseException) -> TamagoError:
+    """T010 when a translation refused an operator, by the node it was at; T011 for the rest."""
+    import torch
+
+    cause, node, trace = error, None, error.__traceback__
+    while trace is not None:
+        found = trace.tb_frame.f_locals.get("node")
+        node = found if isinstance(found, torch.fx.Node) else node
+        trace = trace.tb_next
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    name = f"the operator {_operator_name(node.target)}" if node is not None else "the model"
+    return TamagoError(
+        "T010" if node is not None else "T011",
+        f"{name} cannot be brought over to ONNX",
+        where=place_of_node(node) if node is not None else "",
+        why=" ".join(str(cause).split())[:400] or type(cause).__name__,
+        todo="write it with other operators, or leave the part of the model that uses it outside",
+        exit_code=EXIT_UNSUPPORTED,
+    )

@@ -1,0 +1,78 @@
+"""Where in the user's code something happened: a node of a traced graph, or an exception out of the tracer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import Node
+
+# Frames of these packages are machinery; a library of models (transformers, timm) counts as the user's code.
+_MACHINERY = ("torch", "onnxscript", "onnx_ir", "sympy", "tamago")
+_STACK_LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
+
+
+def place_of_node(node: Node) -> str:
+    """`file:line in function` of the user's line that made the node, with the path of its module; "" when unknown."""
+    frames = [match for match in _STACK_LINE.finditer(node.meta.get("stack_trace") or "")]
+    own = [frame for frame in frames if not _is_machinery(frame["file"])] or frames
+    line = f"{own[-1]['file']}:{own[-1]['line']} in {own[-1]['function']}" if own else ""
+    return ", ".join(part for part in (line, module_of_node(node)) if part)
+
+
+def module_of_node(node: Node) -> str:
+    """`module layers.0.mlp (MLP)` for the innermost named module around the node; "" when it has none."""
+    stack = [entry for entry in (node.meta.get("nn_module_stack") or {}).values() if entry[0]]
+    if not stack:
+        return ""
+    path, kind = stack[-1]
+    name = re.sub(r"^L\[.self.\]\.?|^self\.?", "", str(path))
+    kind = str(kind if isinstance(kind, str) else getattr(kind, "__name__", kind)).rsplit(".", 1)[-1]
+    return f"module {name} ({kind})" if name else ""
+
+
+def place_of_error(error: BaseException, module: torch.nn.Module | None = None) -> str:
+    """The innermost line of the user's code that an exception passed through, with the path of its module."""
+    names = {id(child): name for name, child in module.named_modules()} if module is not None else {}
+    place, path = "", ""
+    for frame, line in _frames(error):
+        owner = frame.f_locals.get("self")
+        if names.get(id(owner)):
+            path = f"module {names[id(owner)]} ({type(owner).__name__})"
+        if not _is_machinery(frame.f_code.co_filename):
+            place = f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+    return ", ".join(part for part in (place, path) if part)
+
+
+def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    """Frames from the outermost to the innermost; those of the first cause last, as it lies deepest."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        trace: TracebackType | None = current.__traceback__
+        while trace is not None:
+            yield trace.tb_frame, trace.tb_lineno
+            trace = trace.tb_next
+        current = current.__cause__ or current.__context__
+
+
+def _is_machinery(file: str) -> bool:
+    if file.startswith("<"):
+        return True
+    parts = Path(file).parts
+    if "site-packages" in parts:
+        return parts[len(parts) - parts[::-1].index("site-packages")].removesuffix(".py") in _MACHINERY
+    own = Path(__file__).parent.parent
+    here = Path(file)
+    return (
+        "lib" in parts
+        and "site-packages" not in parts
+        and any(p.startswith("python3") for p in parts)
+        or any(here.is_relative_to(own / part) for part in ("compiler", "backends", "rewrites"))
+    )

@@ -1,0 +1,107 @@
+"""Poolings and paddings that ONNX's operators do not do as torch does, written with slices and reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def adaptive_avg_pool(self: Tensor, output_size: Sequence[int]) -> Tensor:
+    """Means over boxes that divide the input as evenly as may be; a mean over a box is one axis after the other."""
+    for axis, size in enumerate(output_size):
+        dim = self.dim() - len(output_size) + axis
+        self = torch.cat([part.mean(dim, keepdim=True) for part in _parts(self, dim, size)], dim)
+    return self
+
+
+def adaptive_max_pool(self: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Maxima over the same boxes, and where in the box's map each was found."""
+    first = self.dim() - len(output_size)
+    places = torch.arange(_product(self.shape[first:]), device=self.device)
+    places = places.reshape(self.shape[first:]).expand(self.shape)
+    for axis, size in enumerate(output_size):
+        dim = first + axis
+        values: list[Tensor] = []
+        found: list[Tensor] = []
+        for part, where in zip(_parts(self, dim, size), _parts(places, dim, size), strict=True):
+            best = part.argmax(dim, keepdim=True)
+            values.append(part.amax(dim, keepdim=True))
+            found.append(where.gather(dim, best))
+        self, places = torch.cat(values, dim), torch.cat(found, dim)
+    return self, places
+
+
+def _parts(x: Tensor, dim: int, count: int) -> list[Tensor]:
+    """The slices that adaptive pooling takes together: from floor(i·n/count) to ceil((i+1)·n/count)."""
+    n = x.shape[dim]
+    bounds = [((i * n) // count, -((-(i + 1) * n) // count)) for i in range(count)]
+    return [x.narrow(dim, start, end - start) for start, end in bounds]
+
+
+def avg_pool(
+    self: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """Average pooling whose divisor ONNX cannot state: given by the caller, or of windows that reach over the edge.
+
+    The windows' sums over a zero-padded input, over a divisor for each place.
+    """
+    if not ceil_mode and divisor_override is None:
+        return NotImplemented
+    dims = len(kernel_size)
+    steps, margins = list(stride) or list(kernel_size), list(padding) * (dims if len(padding) == 1 else 1)
+    first, area = self.dim() - dims, _product(kernel_size)
+    over: list[int] = []
+    divisor = torch.ones((), dtype=self.dtype, device=self.device)
+    for axis, (kernel, step, margin) in enumerate(zip(kernel_size, steps, margins, strict=True)):
+        n = self.shape[first + axis]
+        reach = n + 2 * margin - kernel
+        count = (-(-reach // step) if ceil_mode else reach // step) + 1
+        # A window that would begin beyond the input and its left margin is left out.
+        count = count - 1 if (count - 1) * step >= n + margin else count
+        over.append(max((count - 1) * step + kernel - n - 2 * margin, 0))
+        start = torch.arange(count, device=self.device) * step - margin
+        end = (start + kernel).clamp_max(n + margin)
+        length = end - start if count_include_pad else end.clamp_max(n) - start.clamp_min(0)
+        divisor = divisor * length.to(self.dtype).reshape([-1] + [1] * (dims - 1 - axis))
+    sides = [side for margin, more in zip(reversed(margins), reversed(over), strict=True) for side in (margin, margin + more)]
+    pool = {1: aten.avg_pool1d.default, 2: aten.avg_pool2d.default, 3: aten.avg_pool3d.default}[dims]
+    sums = pool(aten.constant_pad_nd.default(self, sides, 0.0), list(kernel_size), steps) * area
+    return sums / (divisor if divisor_override is None else divisor_override)
+
+
+def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
+    """Circular padding, which ONNX has from opset 19, and negative padding, which cuts, of the other kinds."""
+    if mode != "circular" and (mode == "constant" or all(not isinstance(side, int) or side >= 0 for side in pad)):
+        return NotImplemented
+    pairs = [(self.dim() - 1 - i, pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
+    for dim, left, right in pairs:
+        # torch cuts first, and pads what is left.
+        start, end = max(-left, 0), self.shape[dim] - max(-right, 0)
+        self = self.narrow(dim, start, end - start) if start or right < 0 else self
+    sides = [max(side, 0) for side in pad]
+    if mode != "circular":
+        return aten.pad.default(self, sides, mode, value)
+    for dim, left, right in pairs:
+        n, left, right = self.shape[dim], max(left, 0), max(right, 0)
+        parts = [self.narrow(dim, n - left, left)] if left else []
+        parts += [self] + ([self.narrow(dim, 0, right)] if right else [])
+        self = torch.cat(parts, dim) if len(parts) > 1 else self
+    return self
+
+
+def _product(sizes: Sequence[int]) -> int:
+    total = 1
+    for size in sizes:
+        total = total * size
+    return total

@@ -1,0 +1,51 @@
+"""Torch sources of the tracer, from module to IR: export, translate, finish, and keep how the model is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .torch_arguments import GraphInput
+from .torch_export import Captured, capture, check_program
+from .torch_model import finish, output_names
+from .torch_onnx import translate
+from .torch_shapes import dimension_names
+from .torch_signature import GraphOutput, signature_of
+
+if TYPE_CHECKING:
+    from .trace import Traced
+
+
+def trace_torch(
+    source: Any, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any, opset: int
+) -> Traced | None:
+    """Trace a torch source; None if it is none."""
+    import torch
+
+    if isinstance(source, torch.export.ExportedProgram):
+        check_program(source)
+        return trace_captured(Captured(source), opset)
+    if isinstance(source, torch.nn.Module):
+        return trace_captured(capture(source, args, kwargs, dynamic_shapes), opset)
+    return None
+
+
+def trace_captured(captured: Captured, opset: int) -> Traced:
+    """An exported program as IR, with its signature.
+
+    Raises:
+        TamagoError: T010, T011 from the translation; T021 for a named dimension that it fixed; T022 for a program without a call.
+    """
+    from .trace import Traced
+
+    translation = translate(captured.program, opset)
+    dims, notes = dimension_names(translation.program, captured.shapes)
+    signature = signature_of(translation.program, translation.outputs, dims, captured.parameters)
+    slots = [slot.index if isinstance(slot, GraphOutput) else None for slot in signature.outputs]
+    inputs = [entry.name for entry in signature.inputs if isinstance(entry, GraphInput)]
+    finish(translation.model, dims, inputs, output_names(signature.out_spec, slots))
+    notes += [f"the model writes to its {name}; the compiled program does not" for name in translation.written]
+    reached = translation.model.opset_imports[""]
+    if reached != opset:
+        notes.append(f"the model needs opset {reached}: it has operators that opset {opset} lacks")
+    return Traced(translation.model, signature, notes)

@@ -1,0 +1,124 @@
+"""ONNX forms of torch operators for which torch's own exporter has none, or a wrong one.
+
+Each function takes what the torch operator takes (graph values for tensors, Python values for the rest) and builds
+ONNX nodes with onnxscript. Recurrent layers have a file of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from .torch_recurrent import translations as recurrent_translations
+
+
+# Translations of torch that are not used. The first are other names of operators: under these, torch forgets to bring
+# operands of different types to one; decomposed, they become the operator itself. The last is wrong beyond x = 9.
+WITHDRAWN = (
+    *(f"aten::{name}.{kind}" for name in ("divide", "multiply", "subtract", "true_divide") for kind in ("Tensor", "Scalar")),
+    *(f"aten::{name}.Tensor" for name in ("greater", "greater_equal", "less", "less_equal")),
+    *(f"aten::where.{kind}" for kind in ("Scalar", "ScalarOther", "ScalarSelf")),
+    "prims::erfcx",
+    "aten::special_erfcx",
+)
+
+
+def translations() -> dict[Any, Callable[..., Any]]:
+    """torch operator -> function that builds its ONNX form."""
+    import sys
+
+    import torch
+
+    aten = torch.ops.aten
+    table: dict[Any, Callable[..., Any]] = recurrent_translations()
+    table[aten._grouped_mm.default] = _grouped_mm
+    table[aten.masked_select.default] = _masked_select
+    table[aten.where.self] = _where
+    table[aten.arange.start_step] = _arange
+    table[torch.ops.prims.view_of.default] = _view_of
+    table[operator.floordiv] = _floordiv
+    if "transformers" in sys.modules and hasattr(torch.ops.transformers, "grouped_mm_fallback"):
+        table[torch.ops.transformers.grouped_mm_fallback.default] = _grouped_mm
+    return table
+
+
+def _grouped_mm(input: Any, weight: Any, offs: Any, bias: Any = None, out_dtype: Any = None) -> Any:
+    """Rows sorted by group, each times its group's matrix: the experts of a mixture.
+
+    `input` [S, K], `weight` [G, K, N], `offs` [G] (where each group ends) -> [S, N]. One MatMul for each group on
+    its own rows does no more work than torch does; masks over all rows would do G times as much.
+    """
+    from onnxscript import opset18 as op
+
+    groups = weight.shape[0]
+    if not isinstance(groups, int) or len(input.shape) != 2 or len(weight.shape) != 3:
+        raise NotImplementedError("a grouped matrix product needs sorted rows [S, K] and weights [G, K, N], G fixed")
+    first = op.Constant(value_ints=[0])
+    ends = _split(op, op.Cast(offs, to=7), groups)
+    matrices = [op.Squeeze(matrix, first) for matrix in _split(op, weight, groups)]
+    starts = [first, *ends[:-1]]
+    products = [
+        op.MatMul(op.Slice(input, start, end, first), matrix)
+        for start, end, matrix in zip(starts, ends, matrices, strict=True)
+    ]
+    if bias is not None:
+        products = [op.Add(p, b) for p, b in zip(products, _split(op, bias, groups), strict=True)]
+    # Rows past the last group belong to none: torch leaves them zero.
+    rest = op.Slice(input, ends[-1], op.Shape(input, end=1), first)
+    total = op.MatMul(op.Mul(rest, op.CastLike(op.Constant(value_float=0.0), rest)), matrices[0])
+    result = op.Concat(*products, total, axis=0)
+    return result if out_dtype is None else op.Cast(result, to=out_dtype)
+
+
+def _masked_select(self: Any, mask: Any) -> Any:
+    from onnxscript import opset18 as op
+
+    shape = op.Shape(op.Or(op.Expand(op.Constant(value=ir.tensor(False)), op.Shape(self)), mask))
+    flat = op.Constant(value_ints=[-1])
+    return op.Compress(op.Reshape(op.Expand(self, shape), flat), op.Reshape(op.Expand(mask, shape), flat), axis=0)
+
+
+def _where(condition: Any, self: Any, other: Any) -> Any:
+    """ONNX Runtime has no Where for booleans on the CPU."""
+    from onnxscript import opset18 as op
+
+    if self.dtype != ir.DataType.BOOL:
+        return op.Where(condition, self, other)
+    return op.Or(op.And(condition, self), op.And(op.Not(condition), other))
+
+
+def _arange(start: Any, end: Any, step: Any = 1, dtype: int = -1, **options: Any) -> Any:
+    """A range of fractions, whose length torch computes in double precision and ONNX's Range does not."""
+    from onnxscript import opset18 as op
+    from onnxscript.function_libs.torch_lib.ops.core import aten_arange_start_step
+
+    if not all(isinstance(bound, (int, float)) for bound in (start, end, step)):
+        return aten_arange_start_step(start, end, step, dtype=dtype, **options)
+    kind = ir.DataType(dtype) if dtype != -1 else None
+    if kind is None:
+        kind = ir.DataType.INT64 if all(isinstance(b, int) for b in (start, end, step)) else ir.DataType.FLOAT
+    count = max(math.ceil((end - start) / step), 0)
+    values = start + step * np.arange(count, dtype=np.float64 if isinstance(start + step, float) else np.int64)
+    return op.Constant(value=ir.tensor(values.astype(kind.numpy())))
+
+
+def _view_of(a: Any) -> Any:
+    from onnxscript import opset18 as op
+
+    return op.Identity(a)
+
+
+def _floordiv(self: Any, other: Any) -> Any:
+    """Sizes divide towards minus infinity, ONNX's Div towards zero; Mod has the divisor's sign."""
+    from onnxscript import opset18 as op
+
+    return op.Div(op.Sub(self, op.Mod(self, other)), other)
+
+
+def _split(op: Any, value: Any, parts: int) -> list[Any]:
+    return list(op.Split(value, axis=0, num_outputs=parts)) if parts > 1 else [value]

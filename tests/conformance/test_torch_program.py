@@ -1,0 +1,157 @@
+"""The ONNX backend tests, run through `torch_program` on the CPU.
+
+Node tests are made by the installed `onnx`; simple and converted models lie in its folder. "Real" models are left out:
+they are downloads. `torch_expected_failures.toml` lists the tests that cannot pass, each with its reason: a test
+listed there that passes fails, and so does an entry that matches no test.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import numpy_helper
+from onnx.backend.test.case.test_case import TestCase
+from onnx.backend.test.loader import load_model_tests
+from onnx.backend.test.runner import Runner
+from tamago.compiler.torch_operators.dtypes import to_numpy, to_torch
+from tamago.compiler.torch_program import torch_program
+
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Tests that fail for one known reason."""
+
+    pattern: re.Pattern[str]
+    reason: str
+
+
+def expected_failures() -> list[Expected]:
+    with Path(__file__).with_name("torch_expected_failures.toml").open("rb") as file:
+        entries = tomllib.load(file)["expected_failure"]
+    return [Expected(re.compile(entry["pattern"]), entry["reason"]) for entry in entries]
+
+
+def load_cases() -> dict[str, TestCase]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the generators of node tests divide by zero on purpose
+        return {case.name: case for kind in KINDS for case in load_model_tests(kind=kind)}
+
+
+CASES = load_cases()
+EXPECTED = expected_failures()
+
+
+def reason_to_fail(name: str) -> str | None:
+    return next((entry.reason for entry in EXPECTED if entry.pattern.fullmatch(name)), None)
+
+
+def read_value(path: Path, kind: onnx.TypeProto) -> Any:
+    """A stored input or output."""
+    if kind.HasField("sequence_type"):
+        return numpy_helper.to_list(onnx.SequenceProto.FromString(path.read_bytes()))
+    if kind.HasField("optional_type"):
+        return numpy_helper.to_optional(onnx.OptionalProto.FromString(path.read_bytes()))
+    return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
+
+
+def data_of(case: TestCase, model: onnx.ModelProto) -> Sequence[tuple[Sequence[Any], Sequence[Any]]]:
+    """Inputs and outputs of each data set."""
+    if case.data_sets is not None:
+        return case.data_sets
+    assert case.model_dir is not None
+    sets: list[tuple[list[Any], list[Any]]] = []
+    for folder in sorted(Path(case.model_dir).glob("test_data_set_*")):
+        inputs = [read_value(folder / f"input_{i}.pb", value.type) for i, value in enumerate(given(model, folder))]
+        outputs = [read_value(folder / f"output_{i}.pb", value.type) for i, value in enumerate(model.graph.output)]
+        sets.append((inputs, outputs))
+    return sets
+
+
+def given(model: onnx.ModelProto, folder: Path) -> list[onnx.ValueInfoProto]:
+    """The inputs for which a data set has a file."""
+    return list(model.graph.input)[: len(list(folder.glob("input_*.pb")))]
+
+
+def as_tensor(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [as_tensor(item) for item in value]
+    if isinstance(value, onnx.TensorProto):
+        return to_torch(ir.from_proto(value))
+    return to_torch(np.asarray(value))
+
+
+def as_array(value: Any, kind: ir.TypeProtocol | None) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return [to_numpy(item) for item in value]
+    dtype = kind.dtype if isinstance(kind, ir.TensorType) else None
+    return to_numpy(value, dtype)
+
+
+def leaves(value: Any) -> list[Any]:
+    """The arrays of a value that may be a sequence."""
+    if isinstance(value, list | tuple):
+        return [leaf for item in value for leaf in leaves(item)]
+    return [numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value]
+
+
+def compare(expected: Any, actual: Any, rtol: float, atol: float) -> None:
+    """ONNX's own comparison; it allows bfloat16 two units in the last place, and so do we float16."""
+    assert isinstance(expected, list | tuple) == isinstance(actual, list | tuple)
+    for reference, array in zip(leaves(expected), leaves(actual), strict=True):
+        own = max(rtol, 2**-9) if array.dtype == np.float16 else rtol
+        Runner.assert_similar_outputs([reference], [array], rtol=own, atol=atol)
+
+
+def check(case: TestCase) -> None:
+    """Run a test case and compare as ONNX's own runner does."""
+    torch.manual_seed(0)  # so that tests of random operators fail each time, or never
+    proto = case.model
+    if proto is None:
+        assert case.model_dir is not None
+        proto = onnx.load(Path(case.model_dir) / "model.onnx")
+    model = ir.from_proto(proto)
+    program = torch_program(model)
+    names = set(program.meta["inputs"])
+    for inputs, outputs in data_of(case, proto):
+        present = [value for value in proto.graph.input if value.name]
+        arguments = [as_tensor(x) for value, x in zip(present, inputs, strict=False) if value.name in names]
+        with torch.no_grad():
+            results = program(*arguments)
+        arrays = [as_array(x, output.type) for x, output in zip(results, model.graph.outputs, strict=True)]
+        for expected, array in zip(outputs, arrays, strict=True):
+            compare(expected, array, case.rtol, case.atol)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_case(name: str) -> None:
+    reason = reason_to_fail(name)
+    if reason is None:
+        check(CASES[name])
+        return
+    try:
+        check(CASES[name])
+    except Exception:  # whatever it fails with, it does fail
+        pytest.xfail(reason)
+    pytest.fail(f"{name} passes: take it out of torch_expected_failures.toml ({reason})")
+
+
+@pytest.mark.parametrize("entry", EXPECTED, ids=lambda entry: entry.pattern.pattern)
+def test_entry_matches_a_test(entry: Expected) -> None:
+    assert any(entry.pattern.fullmatch(name) for name in CASES)
