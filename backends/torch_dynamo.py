@@ -152,29 +152,29 @@ class _Region:
     def _choose(self, values: list[Any]) -> _Compiled:
         if self.compiled is None:
             self.known = [_state(values[position]) for position in self.frozen]
-            self.compiled = self._compile_apart(values, self.frozen)
+            self.compiled = self._compile(values, self.frozen)
         if all(_same(known, values[position]) for known, position in zip(self.known, self.frozen, strict=True)):
             return self.compiled
         if self.unfrozen is None:
-            self.unfrozen = self._compile_apart(values, ())
+            self.unfrozen = self._compile(values, ())
         return self.unfrozen
 
-    def _compile_apart(self, values: list[Any], frozen: Sequence[int]) -> _Compiled:
-        # In a thread of its own: torch calls a region with parts of its dispatcher switched off for this thread,
-        # and the tracer needs them.
-        with ThreadPoolExecutor(1, "tamago") as thread:
-            return thread.submit(self._compile, values, frozen).result()
-
     def _compile(self, values: list[Any], frozen: Sequence[int]) -> _Compiled:
+        from ..compiler.torch_arguments import GraphInput
         from ..compiler.torch_aten import trace_aten
         from ..compiler.torch_tensors import to_numpy
 
         names = [node.name for node in self.graph.graph.find_nodes(op="placeholder")]
-        traced = trace_aten(self.graph, {names[i]: values[i].detach() for i in frozen}, OPSET)
-        graph_inputs = {value.name for value in traced.model.graph.inputs}
-        inputs = [(i, name) for i, name in enumerate(names) if name in graph_inputs]
-        feeds = {name: to_numpy(values[i]) for i, name in inputs}
+        weights = {names[i]: values[i].detach() for i in frozen}
+        # In a thread of its own: torch calls a region with parts of its dispatcher switched off for the thread, and
+        # the tracer needs them.
+        with ThreadPoolExecutor(1, "tamago") as thread:
+            traced = thread.submit(trace_aten, self.graph, weights, OPSET).result()
         assert traced.signature is not None
+        free = [i for i in range(len(names)) if i not in frozen]
+        slots = zip(free, traced.signature.inputs, strict=True)
+        inputs = [(i, slot.name) for i, slot in slots if isinstance(slot, GraphInput)]
+        feeds = {name: to_numpy(values[i]) for i, name in inputs}
         return _Compiled(_compile_traced(traced, feeds, self.options), traced.signature, inputs)
 
 

@@ -111,12 +111,16 @@ class EGraph:
         self._pending: dict[tuple[str, int], list[str]] = {}
         self._same: list[tuple[int, int]] = []
         self._known: set[tuple[str, int]] = set()
+        self._declared: dict[str, int] = {}
         self._variants: dict[str, list[_Variant]] = {}
         self._declared_at: dict[str, int] = {}  # how many operators were known when a rule was last declared
         self._files = 0
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
-        self._run("(sort T)(constructor V (i64) T)(relation same (i64 i64))(ruleset load)(ruleset match)")
-        self._run("(rule ((same a b)) ((union (V a) (V b))) :ruleset load)")
+        self._run(
+            "(sort T)(constructor V (i64) T)(relation same (i64 i64))(ruleset load)(ruleset match)(ruleset forget)"
+        )
+        # What was loaded or reported is forgotten at once, so that the JSON holds terms and news only.
+        self._run("(rule ((same a b)) ((union (V a) (V b)) (delete (same a b))) :ruleset load)")
         self.leaf(Fact())  # uid 0: ABSENT
 
     # --- building ---------------------------------------------------------------------------------------------
@@ -214,7 +218,9 @@ class EGraph:
         for declared in rules:
             self._declare(declared)
         self._run("(run-schedule (saturate (run load)) (run match))")
-        return self._read()
+        found = self._read()
+        self._run("(run-schedule (run forget))")
+        return found
 
     def _run(self, program: str) -> None:
         self._engine.run_program(*self._engine.parse_program(program))
@@ -238,6 +244,9 @@ class EGraph:
         path.unlink()
 
     def _declare(self, declared: Rule) -> None:
+        if self._declared.get(declared.name) == len(self._known):
+            return  # no operator or arity has appeared since
+        self._declared[declared.name] = len(self._known)
         if self._declared_at.get(declared.name) == len(self._known):
             return  # no operator came since: nothing can fit that did not before
         self._declared_at[declared.name] = len(self._known)
@@ -261,6 +270,7 @@ class EGraph:
                 self._run(
                     f"(relation {variant.relation} ({types}))"
                     f"(rule ({variant.query}) (({variant.relation} {heads})) :ruleset match)"
+                    f"(rule (({variant.relation} {heads})) ((delete ({variant.relation} {heads}))) :ruleset forget)"
                 )
                 variants.append(variant)
                 known.add((pattern, variant.query))
@@ -364,7 +374,7 @@ def _declaration(op: str, arity: int) -> str:
     return (
         f"(constructor {name} (i64{' T' * arity}) T)"
         f"(relation in_{name} (i64 i64{' i64' * arity}))"
-        f"(rule ((in_{name} r a {' '.join(names)})) ({unions}) :ruleset load)"
+        f"(rule ((in_{name} r a {' '.join(names)})) ({unions} (delete (in_{name} r a {' '.join(names)}))) :ruleset load)"
     )
 
 
@@ -388,7 +398,9 @@ def _compile(declared: Rule, pattern: Pattern, arities: Mapping[str, set[int]]) 
     for choice in _choices(pattern, arities):
         query = _Query()
         _walk(pattern, dict(choice), query)
-        variants.append(_Variant(declared, pattern, "", " ".join(query.atoms), query.columns, frozenset(query.operators)))
+        variants.append(
+            _Variant(declared, pattern, "", " ".join(query.atoms), query.columns, frozenset(query.operators))
+        )
     return variants
 
 

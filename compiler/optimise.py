@@ -221,7 +221,7 @@ def _priced_choice(
     problem: Problem, egraph: EGraph, original: Choice, prices: Prices, deadline: float, outcome: Outcome
 ) -> Choice:
     """Choose, measure what was chosen and has only an estimate, and choose again until nothing chosen is a guess."""
-    choice = choose(problem)
+    choice = choose(problem, exact=False)
     for _ in range(6):
         wanted = [(u, choice[u]) for u in reachable(problem, choice)]
         wanted += [(u, r) for u, r in original.items() if u in problem.classes and u not in problem.free]
@@ -231,8 +231,8 @@ def _priced_choice(
         if not found:
             break
         problem.prices.clear()
-        choice = choose(problem)
-    return choice
+        choice = choose(problem, exact=False)
+    return choose(problem)
 
 
 def _same_program(problem: Problem, a: Choice, b: Choice) -> bool:

@@ -10,6 +10,6 @@ from ..compiler.rule import Rule
 @cache
 def all_rules() -> tuple[Rule, ...]:
     """Every rule of every family, in the order in which they are tried."""
-    from . import algebra, attention, convolution, fusion, shape
+    from . import algebra, attention, convolution, fusion, linear, shape
 
-    return (*algebra.RULES, *shape.RULES, *convolution.RULES, *fusion.RULES, *attention.RULES)
+    return (*algebra.RULES, *shape.RULES, *convolution.RULES, *linear.RULES, *fusion.RULES, *attention.RULES)

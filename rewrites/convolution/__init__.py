@@ -10,7 +10,7 @@ from .batch_normalization import (
 )
 from .box_kernel import average_pool_after_conv, conv_after_nearest_upsampling
 from .channels_last import linear_as_pointwise_conv
-from .channels_of_result import mean_of_channels, part_of_conv, slice_of_conv, sum_of_channels
+from .channels_of_result import mean_of_channels, slice_of_conv, sum_of_channels
 from .consecutive_convs import conv_after_pointwise, pointwise_after_conv
 from .conv1d import average_pool1d_as_average_pool2d, conv1d_as_conv2d, max_pool1d_as_max_pool2d
 from .global_pooling import average_of_whole_input, max_as_global_max, max_of_whole_input, mean_as_global_average
@@ -99,7 +99,6 @@ RULES: tuple[Rule, ...] = (
     conv_plus_shifted,
     convs_side_by_side,
     slice_of_conv,
-    part_of_conv,
     sum_of_channels,
     mean_of_channels,
     scale_of_concat,

@@ -56,9 +56,7 @@ def matmul_add_as_gemm(x: Value, w: Value, b: Value) -> Term:
         {**GEMM, "x": "i32[2,3]", "w": "i32[3,4] const", "b": "i32[4]", "because": "floating-point"},
     ],
 )
-def gemm_as_matmul_add(
-    x: Value, w: Value, b: Value | None, alpha: float, beta: float, ta: int, tb: int
-) -> Term:
+def gemm_as_matmul_add(x: Value, w: Value, b: Value | None, alpha: float, beta: float, ta: int, tb: int) -> Term:
     """Gemm(x, w, b) = x·(α·w) + β·b, the weight transposed ahead of time."""
     require_float(x)
     require_constant(w, "the weight")

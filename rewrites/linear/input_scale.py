@@ -17,7 +17,7 @@ def _inner(x: Value, w: Value, s: Value, back: int) -> Term:
     require_constant(w, "the weight")
     if x.rank < 2 or w.rank < 2:
         raise Skip("an operand is a vector")
-    if x.shape[-back] != w.shape[back - 2]:
+    if x.shape[-back] != w.shape[back - 3]:
         raise Skip("the factor makes its partner larger")
     return along(s, x.rank - back, x.shape)
 

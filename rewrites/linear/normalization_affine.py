@@ -38,9 +38,7 @@ def _require_split(x: Value, g: Value, axis: int) -> None:
         {**NORMAL, "g": "f32[4]", "because": "computed"},
     ],
 )
-def layer_normalization_without_affine(
-    x: Value, g: Value, b: Value | None, axis: int, e: float, t: int | None
-) -> Term:
+def layer_normalization_without_affine(x: Value, g: Value, b: Value | None, axis: int, e: float, t: int | None) -> Term:
     """LayerNormalization(x, g, b) = LayerNormalization(x, 1)·g + b."""
     _require_split(x, g, axis)
     if b is not None:

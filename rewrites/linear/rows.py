@@ -1,4 +1,4 @@
-"""Rows of a linear layer's result that are averaged or picked are averaged or picked before it: fewer rows to multiply."""
+"""Rows of a linear layer's result that are averaged or picked are averaged or picked before it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def mean_of_residual(x: Value, y: Value, w: Value, b: Value | None, axes: Value,
     drift="rounding",
     example=[
         {**LINEAR, "i": "i64[] = 0", "axis": 1},
-        {**LINEAR, "i": "i64[1]", "axis": -2},
+        {**LINEAR, "x": "f32[2,9,4]", "i": "i64[1]", "axis": -2},
         {**LINEAR, "x": "f32[N,T,4]", "i": "i64[1] = -1", "axis": 1},
     ],
     refuse=[

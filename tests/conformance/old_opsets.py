@@ -50,12 +50,13 @@ def _f(*values: float) -> np.ndarray[Any, Any]:
 
 
 def _reductions() -> list[Old]:
-    kinds = "L1 L2 LogSum LogSumExp Max Mean Min Prod SumSquare".split()
+    kinds = "L1 L2 LogSum LogSumExp Max Mean Min Prod SumSquare"
     found: list[Old] = []
-    for kind in kinds:
+    for kind in kinds.split():
         op = f"Reduce{kind}"
-        text = "(float[2,3,4] x) => (float[?,?,?] y, float[?] z, float[?,?,?] all) {{ p = Exp(x) {0} }}".format(
-            f"y = {op} <axes = [1]> (p) z = {op} <axes = [0, 2], keepdims = 0> (p) all = {op} (p)"
+        text = (
+            "(float[2,3,4] x) => (float[?,?,?] y, float[?] z, float[?,?,?] all) "
+            f"{{ p = Exp(x) y = {op} <axes = [1]> (p) z = {op} <axes = [0, 2], keepdims = 0> (p) all = {op} (p) }}"
         )
         found += [_old(f"{op} of opset {v}", f"{op}-18", v, text) for v in (7, 13)]
     text = (
@@ -119,7 +120,8 @@ OLD: tuple[Old, ...] = (
         "Slice-10",
         9,
         "(float[4,5,6] x) => (float[?,?,?] y, float[?,?,?] z) "
-        "{ y = Slice <axes = [0, 2], starts = [1, -3], ends = [3, 100]> (x) z = Slice <starts = [1], ends = [-1]> (x) }",
+        "{ y = Slice <axes = [0, 2], starts = [1, -3], ends = [3, 100]> (x) "
+        "z = Slice <starts = [1], ends = [-1]> (x) }",
     ),
     _old(
         "TopK of opset 9",

@@ -53,7 +53,8 @@ def cases(kinds: tuple[str, ...] = KINDS) -> tuple[Case, ...]:
 
 def _from_memory(test: Any) -> Callable[[], tuple[onnx.ModelProto, list[DataSet]]]:
     def load() -> tuple[onnx.ModelProto, list[DataSet]]:
-        return test.model, [([_array(x) for x in given], [_array(y) for y in wanted]) for given, wanted in test.data_sets]
+        sets = [([_array(x) for x in given], [_array(y) for y in wanted]) for given, wanted in test.data_sets]
+        return test.model, sets
 
     return load
 
@@ -124,12 +125,12 @@ def run(session: ort.InferenceSession, given: Sequence[Any]) -> list[Any]:
     feeds = {name: value for name, value in zip(names, given, strict=False) if value is not None}
     exotic = any(isinstance(v, np.ndarray) and _is_foreign(v.dtype) for v in feeds.values())
     if not exotic and all(o.type in _NUMPY_TYPES or not o.type.startswith("tensor") for o in session.get_outputs()):
-        return session.run(None, feeds)
+        return list(session.run(None, feeds))
     found = session.run_with_ort_values(None, {name: _ort_value(value) for name, value in feeds.items()})
     return [_from_ort_value(value) for value in found]
 
 
-_NUMPY_TYPES = {f"tensor({name})" for name in "float float16 double bool string".split()} | {
+_NUMPY_TYPES = {f"tensor({name})" for name in ["float", "float16", "double", "bool", "string"]} | {
     f"tensor({sign}int{bits})" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 

@@ -1,4 +1,7 @@
-"""GroupNormalization, which ONNX Runtime's CPU expands to about thirty operators, as InstanceNormalization."""
+"""GroupNormalization, which ONNX Runtime's CPU expands to about thirty operators, as InstanceNormalization.
+
+The scale and bias in one pass: BatchNormalization with mean 0 and variance 1.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,16 @@ def _hand(module: nn.Module) -> onnx.ModelProto:
             grouped = Reshape (x, by_group)
             normal = InstanceNormalization <epsilon = 1e-5> (grouped, ones, zeros)
             image = Reshape (normal, by_channel)
-            scaled = Mul (image, weight)
-            y = Add (scaled, bias)
+            y = BatchNormalization <epsilon = 0.0> (image, weight, bias, zero_mean, one_variance)
         }}""",
         by_group=torch.tensor([1, GROUPS, -1]),
         by_channel=torch.tensor([1, CHANNELS, SIDE, SIDE]),
         ones=torch.ones(GROUPS),
         zeros=torch.zeros(GROUPS),
-        weight=module.get_parameter("weight").reshape(-1, 1, 1),
-        bias=module.get_parameter("bias").reshape(-1, 1, 1),
+        weight=module.get_parameter("weight"),
+        bias=module.get_parameter("bias"),
+        zero_mean=torch.zeros(CHANNELS),
+        one_variance=torch.ones(CHANNELS),
     )
 
 
