@@ -25,6 +25,7 @@ format: .venv/ready
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[torch,dev]"
+	mkdir -p .venv/src && ln -sfn ../.. .venv/src/tamago  # where pyright finds the package: the repository is its root
 	touch $@
 
 clean:

@@ -103,7 +103,9 @@ def _weight_positions(graph: torch.fx.GraphModule) -> frozenset[int]:
         if source is None:
             from_module = isinstance(value, torch.nn.Parameter)
         else:
-            from_module = source.guard_source.is_unspecialized_nn_module() or source.guard_source.is_specialized_nn_module()
+            from_module = (
+                source.guard_source.is_unspecialized_nn_module() or source.guard_source.is_specialized_nn_module()
+            )
         if from_module and isinstance(value, torch.Tensor):
             found.add(position)
     return frozenset(found)
@@ -191,7 +193,11 @@ def _frozen_inputs(graph: torch.fx.GraphModule, weights: frozenset[int]) -> tupl
     from torch._functorch._aot_autograd.descriptors import InputMutationAOTOutput, PlainAOTInput
 
     described = graph.graph.output_node().meta.get("desc") or ()
-    written = {d.mutated_input.idx for d in described if isinstance(d, InputMutationAOTOutput) and isinstance(d.mutated_input, PlainAOTInput)}
+    written = {
+        d.mutated_input.idx
+        for d in described
+        if isinstance(d, InputMutationAOTOutput) and isinstance(d.mutated_input, PlainAOTInput)
+    }
     found: list[int] = []
     for position, node in enumerate(graph.graph.find_nodes(op="placeholder")):
         origin = node.meta.get("desc")

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from .errors import TamagoError
 from .facts import Array
-from .files import read_model, write_model
+from .files import read_model, to_proto, write_model
 from .pipeline import Compiled, Options, compile_traced, run_as_it_is
 from .report import Report
 from .rule import Drift
@@ -199,7 +199,7 @@ def optimize(
     """
     compiled = compile(source, **options)
     if destination is None:
-        return ir.to_proto(compiled.graph)
+        return to_proto(compiled.graph)
     compiled.save(destination)
     return compiled
 

@@ -30,6 +30,9 @@ from .variants import Trial, Variant, best_variant
 PHASES: tuple[Phase, ...] = ("canonicalise", "explore", "lower")
 
 
+NOVELTY = 1e-6  # milliseconds: of two programs that cost the same, the one with more of the model's own nodes wins
+
+
 class Target(Protocol):
     """What the main line needs of a backend."""
 
@@ -175,10 +178,10 @@ def _rewrite_block(
     variant = Variant(choice, frozenset())
     # Bodies are moved when a block is written, so a block that holds some is written once, without trials.
     plain = not any(bodies(node) for node in block.nodes)
-    if settings.target is not None and plain and not _same_program(problem, choice, original):
+    if settings.target is not None and plain and not _unchanged(block, problem, choice, original):
         trial = Trial(block, encoded, problem, original, prices, settings.target, deadline, outcome)
         variant = best_variant(trial, variant)
-    if _same_program(problem, variant.choice, original):
+    if _unchanged(block, problem, variant.choice, original):
         outcome.kept += 1
         return False
     _account(problem, egraph, original, variant.choice, outcome, len(block.instances))
@@ -197,7 +200,7 @@ def problem_of(encoded: Encoded, prices: Prices) -> Problem:
         classes,
         tuple(egraph.find(o) for o in encoded.outputs),
         frozenset(constants | inputs | {egraph.find(u) for u in _leaves(egraph, classes)}),
-        lambda uid, row: prices.price(site_of(egraph, uid, row)),
+        lambda uid, row: prices.price(site_of(egraph, uid, row)) + (NOVELTY if egraph.origins[row].rule else 0.0),
     )
 
 
@@ -235,9 +238,11 @@ def _priced_choice(
     return choose(problem)
 
 
-def _same_program(problem: Problem, a: Choice, b: Choice) -> bool:
-    used = reachable(problem, a)
-    return all(u in b and a[u] == b[u] for u in used)
+def _unchanged(block: Block, problem: Problem, choice: Choice, original: Choice) -> bool:
+    """Whether the choice is the program as it was: every row one of its own, and none of its nodes merged away."""
+    used = reachable(problem, choice)
+    nodes = sum(choice[u].op != "out" for u in used)
+    return nodes == len(block.nodes) and all(u in original and choice[u] == original[u] for u in used)
 
 
 def _account(

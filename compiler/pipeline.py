@@ -198,7 +198,7 @@ def _optimise(model: ir.Model, options: Options, target: OnnxRuntime, store: Sto
         strict=options.strict,
     )
     measure = (lambda site: target.price(site, version)) if options.measure else None
-    return optimise(model, settings, Prices(store, target.environment, measure), infer)
+    return optimise(model, settings, Prices(store, target.environment, measure, target.preferences), infer)
 
 
 @dataclass

@@ -167,17 +167,20 @@ class Prices:
         store: where measured prices are kept.
         environment: target, device, threads, library versions as one text.
         measure: milliseconds (median, spread, samples) of a site, None where it cannot be run alone; None: never measure.
+        preferences: factors on the prices of operators that do better among others than alone; trials of whole blocks
+            have the last word.
     """
 
     store: Stored
     environment: str
     measure: Callable[[Site], tuple[float, float, int] | None] | None = None
+    preferences: Mapping[str, float] = field(default_factory=dict[str, float])
     _known: dict[str, float | None] = field(default_factory=dict[str, float | None])
 
     def price(self, site: Site) -> float:
         """The best figure known without measuring."""
         found = self.measured(site)
-        return roofline(site) if found is None else found
+        return (roofline(site) if found is None else found) * self.preferences.get(site.op, 1.0)
 
     def measured(self, site: Site) -> float | None:
         """The stored measurement, None where there is none."""

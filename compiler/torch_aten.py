@@ -41,7 +41,7 @@ def whole_operators() -> Iterator[None]:
     """
     from torch.export import exported_program as ep
 
-    kept = {op: ep._special_op_to_preserve_cia for op in ep._collect_all_valid_cia_ops()}
+    kept = dict.fromkeys(ep._collect_all_valid_cia_ops(), ep._special_op_to_preserve_cia)
     with ep._override_composite_implicit_decomp(kept):
         yield
 

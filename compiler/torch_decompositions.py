@@ -26,7 +26,7 @@ aten = torch.ops.aten
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """torch operator -> its decomposition."""
+    """Torch operator -> its decomposition."""
     return dict(_TABLE)
 
 
@@ -77,12 +77,12 @@ def cumprod(self: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tens
 
 def cummax(self: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Running maxima and the last position where each was met."""
-    return _running(self, dim, torch.amax, torch.ge)
+    return _running(self, dim, amax, torch.ge)
 
 
 def cummin(self: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Running minima and the last position where each was met."""
-    return _running(self, dim, torch.amin, torch.le)
+    return _running(self, dim, amin, torch.le)
 
 
 def _prefixes(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,12 +92,18 @@ def _prefixes(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.unsqueeze(-2).expand(*x.shape, n), place[None, :] <= place[:, None]
 
 
+def _kept(function: Callable[..., Any], x: Tensor, dim: list[int]) -> Tensor:
+    """A decomposition's result, also where it keeps the operator."""
+    result = function(x, dim)
+    return getattr(aten, function.__name__).default(x, dim) if result is NotImplemented else result
+
+
 def _running(x: Tensor, dim: int, best: Callable[..., Tensor], better: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
     if x.dim() == 0:
         return x.clone(), torch.zeros_like(x, dtype=torch.int64)
     rows, before = _prefixes(x.movedim(dim, -1))
     # Outside its prefix a row repeats its first value, which is in every prefix.
-    values = best(torch.where(before, rows, rows[..., :1]), -1)
+    values = _kept(best, torch.where(before, rows, rows[..., :1]), [-1])
     place = torch.arange(rows.shape[-1], device=x.device)
     met = before & better(rows, values.unsqueeze(-1))
     return values.movedim(-1, dim), torch.where(met, place, -1).amax(-1).movedim(-1, dim)
@@ -136,7 +142,7 @@ def searchsorted(
     sorter: Tensor | None = None,
 ) -> Tensor:
     """Where values would be inserted: the number of elements before them."""
-    values = self if isinstance(self, Tensor) else sorted_sequence.new_tensor(self)
+    values = self if isinstance(self, Tensor) else _scalar(self, sorted_sequence)
     edges = sorted_sequence if sorter is None else sorted_sequence.gather(-1, sorter)
     edges = edges.unsqueeze(-2) if edges.dim() > 1 else edges
     after = edges <= values.unsqueeze(-1) if right or side == "right" else edges < values.unsqueeze(-1)
@@ -151,8 +157,8 @@ def bucketize(self: Tensor | float, boundaries: Tensor, *, out_int32: bool = Fal
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Whether each element is among others."""
     tensor = elements if isinstance(elements, Tensor) else test_elements
-    elements = elements if isinstance(elements, Tensor) else tensor.new_tensor(elements)
-    test_elements = test_elements if isinstance(test_elements, Tensor) else tensor.new_tensor(test_elements)
+    elements = elements if isinstance(elements, Tensor) else _scalar(elements, tensor)
+    test_elements = test_elements if isinstance(test_elements, Tensor) else _scalar(test_elements, tensor)
     found = (elements.unsqueeze(-1) == test_elements.flatten()).any(-1)
     return ~found if invert else found
 
@@ -188,12 +194,16 @@ def scatter_reduce(
     return total / count if self.is_floating_point() else torch.div(total, count, rounding_mode="floor")
 
 
-def index_reduce(self: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True) -> Tensor:
+def index_reduce(
+    self: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
     """As a scatter in which a whole slice has one index."""
     shape = [1] * self.dim()
     shape[dim] = -1
     spread = index.reshape(shape).expand(source.shape)
-    return self.scatter_reduce(dim, spread, source, {"prod": "prod", "mean": "mean"}.get(reduce, reduce), include_self=include_self)
+    return self.scatter_reduce(
+        dim, spread, source, {"prod": "prod", "mean": "mean"}.get(reduce, reduce), include_self=include_self
+    )
 
 
 def cross_entropy_loss(
@@ -218,7 +228,12 @@ def cross_entropy_loss(
 
 
 def rrelu(
-    self: Tensor, noise: Tensor, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, generator: Any = None
+    self: Tensor,
+    noise: Tensor,
+    lower: float = 0.125,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: Any = None,
 ) -> Any:
     """In evaluation mode the slope is the middle of its range."""
     if training:
@@ -227,23 +242,58 @@ def rrelu(
 
 
 def amax(self: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
-    """Over all dimensions where none is named."""
-    return aten.amax.default(self, list(range(self.dim())), keepdim) if not dim and self.dim() else NotImplemented
+    """Over all dimensions where none is named, of booleans as numbers."""
+    return _reduced(aten.amax.default, self, dim, keepdim)
 
 
 def amin(self: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
-    """Over all dimensions where none is named."""
-    return aten.amin.default(self, list(range(self.dim())), keepdim) if not dim and self.dim() else NotImplemented
+    """Over all dimensions where none is named, of booleans as numbers."""
+    return _reduced(aten.amin.default, self, dim, keepdim)
+
+
+def _reduced(reduce: Any, x: Tensor, dim: Sequence[int], keepdim: bool) -> Any:
+    if x.dim() == 0:
+        return x.clone()
+    if x.dtype == torch.bool:
+        return reduce(x.to(torch.int32), list(dim) or list(range(x.dim())), keepdim).to(torch.bool)
+    return NotImplemented if dim else reduce(x, list(range(x.dim())), keepdim)
+
+
+def maximum_of_all(self: Tensor) -> Any:
+    """Of booleans as numbers."""
+    return self.any() if self.dtype == torch.bool else NotImplemented
+
+
+def minimum_of_all(self: Tensor) -> Any:
+    """Of booleans as numbers."""
+    return self.all() if self.dtype == torch.bool else NotImplemented
+
+
+def maximum_along(self: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """Of booleans as numbers."""
+    return _along(aten.max.dim, self, dim, keepdim)
+
+
+def minimum_along(self: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """Of booleans as numbers."""
+    return _along(aten.min.dim, self, dim, keepdim)
+
+
+def _along(reduce: Any, x: Tensor, dim: int, keepdim: bool) -> Any:
+    if x.dtype != torch.bool:
+        return NotImplemented
+    values, indices = reduce(x.to(torch.int32), dim, keepdim)
+    return values.to(torch.bool), indices
 
 
 def fmax(self: Tensor, other: Tensor) -> Tensor:
     """The larger number, a NaN counting as none."""
-    return torch.where(self.isnan() | (other > self), other, self)
+    return torch.where(self.isnan() | (other > self), other, self) if self.is_floating_point() else self.maximum(other)
 
 
 def fmin(self: Tensor, other: Tensor) -> Tensor:
     """The smaller number, a NaN counting as none."""
-    return torch.where(self.isnan() | (other < self), other, self)
+    return torch.where(self.isnan() | (other < self), other, self) if self.is_floating_point() else self.minimum(other)
 
 
 def hypot(self: Tensor, other: Tensor) -> Tensor:
@@ -261,9 +311,14 @@ def signbit(self: Tensor) -> Tensor:
 
 def copysign(self: Tensor, other: Tensor | float) -> Tensor:
     """One's magnitude with the other's sign."""
-    sign = other if isinstance(other, Tensor) else self.new_tensor(other)
-    size = self.abs() if self.is_floating_point() else self.abs().to(torch.float32)
+    sign = other if isinstance(other, Tensor) else _scalar(other, self)
+    size = (self if self.is_floating_point() else self.to(torch.float32)).abs()
     return torch.where(signbit(sign), -size, size)
+
+
+def _scalar(value: float, like: Tensor) -> Tensor:
+    kind = torch.float32 if isinstance(value, float) and not like.is_floating_point() else like.dtype
+    return torch.full((), value, dtype=kind, device=like.device)
 
 
 _TABLE: dict[Any, Callable[..., Any]] = {
@@ -289,6 +344,10 @@ _TABLE: dict[Any, Callable[..., Any]] = {
     aten.rrelu_with_noise_functional.default: rrelu,
     aten.amax.default: amax,
     aten.amin.default: amin,
+    aten.max.default: maximum_of_all,
+    aten.min.default: minimum_of_all,
+    aten.max.dim: maximum_along,
+    aten.min.dim: minimum_along,
     aten.fmax.default: fmax,
     aten.fmin.default: fmin,
     aten.hypot.default: hypot,

@@ -58,17 +58,8 @@ def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
 
 def check_program(program: ExportedProgram) -> None:
     """Raise T001 where an exported program holds an operator in training mode."""
-    import torch
-
-    aten = torch.ops.aten
     for node in program.graph.nodes:
-        if node.target in (aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default):
-            training = node.args[2] and node.args[1] > 0
-        elif node.target is aten.batch_norm.default:
-            training = node.args[5] and node.args[3] is not None
-        else:
-            continue
-        if training:
+        if _in_training_mode(node):
             raise TamagoError(
                 "T001",
                 f"{node.target} runs in training mode",
@@ -76,6 +67,18 @@ def check_program(program: ExportedProgram) -> None:
                 why="its result is drawn anew, or its statistics change, with every call",
                 todo="call .eval() on the model (in code of your own, pass training=self.training)",
             )
+
+
+def _in_training_mode(node: torch.fx.Node) -> bool:
+    """Whether a node is a dropout that drops, or a batch norm that updates its statistics."""
+    name = str(node.target)
+    if not name.startswith("aten."):
+        return False
+    if "dropout" in name:
+        return bool(node.args[2] and node.args[1])
+    if "batch_norm" in name and "no_stats" not in name and "no_training" not in name and "backward" not in name:
+        return bool(node.args[5] and node.args[3] is not None)
+    return False
 
 
 def _check_evaluation_mode(module: torch.nn.Module) -> None:

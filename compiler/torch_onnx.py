@@ -111,7 +111,7 @@ def _graph_modules(program: ExportedProgram) -> list[torch.fx.GraphModule]:
 
 
 def _registry(opset: int) -> Any:
-    """torch's translations valid at `opset`, and ours; which those are depends on the libraries loaded by now."""
+    """Torch's translations valid at `opset`, and ours; which those are depends on the libraries loaded by now."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     from .torch_translations import WITHDRAWN, translations

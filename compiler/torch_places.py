@@ -70,9 +70,6 @@ def _is_machinery(file: str) -> bool:
         return parts[len(parts) - parts[::-1].index("site-packages")].removesuffix(".py") in _MACHINERY
     own = Path(__file__).parent.parent
     here = Path(file)
-    return (
-        "lib" in parts
-        and "site-packages" not in parts
-        and any(p.startswith("python3") for p in parts)
-        or any(here.is_relative_to(own / part) for part in ("compiler", "backends", "rewrites"))
+    return ("lib" in parts and "site-packages" not in parts and any(p.startswith("python3") for p in parts)) or any(
+        here.is_relative_to(own / part) for part in ("compiler", "backends", "rewrites")
     )

@@ -80,7 +80,7 @@ def opaque_operator(name: str) -> Any:
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """torch operator -> function that builds its ONNX form, for every recurrent layer, kept whole by us or by torch."""
+    """Torch operator -> function that builds its ONNX form, for every recurrent layer, kept whole by us or by torch."""
     import torch
 
     table: dict[Any, Callable[..., Any]] = {}

@@ -168,8 +168,12 @@ def _user_inputs(program: ExportedProgram) -> list[Any]:
 
 
 _SIZE = re.compile(r"L\['(?P<name>\w+)'\](?P<path>[^\s=]*?)\.size\(\)\[(?P<axis>\d+)\]")
-_FIXED = re.compile(r"You marked (?P<dim>.+?) as dynamic but your code specialized it to be a constant \((?P<size>\d+)\)")
-_GUARD = re.compile(r"Not all values of (?P<dim>\w+) = .* in the specified range satisfy the generated guard (?P<guard>.*?)\.?$")
+_FIXED = re.compile(
+    r"You marked (?P<dim>.+?) as dynamic but your code specialized it to be a constant \((?P<size>\d+)\)"
+)
+_GUARD = re.compile(
+    r"Not all values of (?P<dim>\w+) = .* in the specified range satisfy the generated guard (?P<guard>.*?)\.?$"
+)
 _FIX = re.compile(r"^\s*(?P<dim>\w+) = (?P<fix>.+)$", re.MULTILINE)
 
 

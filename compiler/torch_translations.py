@@ -6,21 +6,26 @@ ONNX nodes with onnxscript. Recurrent layers have a file of their own.
 
 from __future__ import annotations
 
-import math
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
 from .torch_recurrent import translations as recurrent_translations
-
+from .torch_tensors import to_numpy, to_torch
 
 # Translations of torch that are not used. The first are other names of operators: under these, torch forgets to bring
 # operands of different types to one; decomposed, they become the operator itself. The last is wrong beyond x = 9.
 WITHDRAWN = (
-    *(f"aten::{name}.{kind}" for name in ("divide", "multiply", "subtract", "true_divide") for kind in ("Tensor", "Scalar")),
+    *(
+        f"aten::{name}.{kind}"
+        for name in ("divide", "multiply", "subtract", "true_divide")
+        for kind in ("Tensor", "Scalar")
+    ),
     *(f"aten::{name}.Tensor" for name in ("greater", "greater_equal", "less", "less_equal")),
     *(f"aten::where.{kind}" for kind in ("Scalar", "ScalarOther", "ScalarSelf")),
     "prims::erfcx",
@@ -29,11 +34,7 @@ WITHDRAWN = (
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """torch operator -> function that builds its ONNX form."""
-    import sys
-
-    import torch
-
+    """Torch operator -> function that builds its ONNX form."""
     aten = torch.ops.aten
     table: dict[Any, Callable[..., Any]] = recurrent_translations()
     table[aten._grouped_mm.default] = _grouped_mm
@@ -97,14 +98,11 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: int = -1, **options: Any
     from onnxscript import opset18 as op
     from onnxscript.function_libs.torch_lib.ops.core import aten_arange_start_step
 
-    if not all(isinstance(bound, (int, float)) for bound in (start, end, step)):
+    bounds = (start, end, step)
+    if not all(isinstance(bound, (int, float)) for bound in bounds) or all(isinstance(bound, int) for bound in bounds):
         return aten_arange_start_step(start, end, step, dtype=dtype, **options)
-    kind = ir.DataType(dtype) if dtype != -1 else None
-    if kind is None:
-        kind = ir.DataType.INT64 if all(isinstance(b, int) for b in (start, end, step)) else ir.DataType.FLOAT
-    count = max(math.ceil((end - start) / step), 0)
-    values = start + step * np.arange(count, dtype=np.float64 if isinstance(start + step, float) else np.int64)
-    return op.Constant(value=ir.tensor(values.astype(kind.numpy())))
+    kind = torch.float32 if dtype == -1 else to_torch(np.empty(0, ir.DataType(dtype).numpy())).dtype
+    return op.Constant(value=ir.tensor(to_numpy(torch.arange(start, end, step, dtype=kind))))
 
 
 def _view_of(a: Any) -> Any:

@@ -223,4 +223,4 @@ def apply(case: Case, model: ir.Model) -> tuple[ir.Model, Saturation]:
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     domains = {n.domain for n in model.graph if n.domain}
     model.opset_imports.update({d: 1 for d in domains if d not in model.opset_imports})
-    return ir.to_proto(model)
+    return to_proto(model)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
+from ...compiler.files import to_proto, write_model
 
 LARGEST_MESSAGE = 1 << 30  # bytes: beyond this weights travel in a file beside the model
 
@@ -74,9 +75,7 @@ def _session(ort: Any, model: ir.Model, options: Any) -> Any:
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     providers = ["CPUExecutionProvider"]
     if size < LARGEST_MESSAGE:
-        return ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=providers)
-    from ...compiler.files import write_model
-
+        return ort.InferenceSession(to_proto(model).SerializeToString(), options, providers=providers)
     with tempfile.TemporaryDirectory(prefix="tamago-") as folder:
         path = Path(folder) / "model.onnx"
         write_model(model, path, external=True)

@@ -13,7 +13,7 @@ from ...compiler.facts import Array
 from ...compiler.ir import fact_of
 from ...compiler.price import Site
 from ...compiler.rule import Rule
-from .alternatives import RULES
+from .alternatives import PREFERENCES, RULES
 from .measure import measure, sample
 from .run import Program, environment
 from .timing import Timing, interleave
@@ -41,6 +41,11 @@ class OnnxRuntime:
     def rules(self) -> tuple[Rule, ...]:
         """Fused forms that this runtime has kernels for."""
         return () if self.portable else RULES
+
+    @property
+    def preferences(self) -> Mapping[str, float]:
+        """Factors on prices, for what the runtime makes of an operator that no measurement of it alone can show."""
+        return PREFERENCES
 
     def price(self, site: Site, version: int) -> tuple[float, float, int] | None:
         """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""

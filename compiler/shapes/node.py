@@ -9,7 +9,7 @@ import numpy as np
 
 from ..facts import Constant, Contradiction, Fact
 from ..opset import OLDEST, TARGET
-from . import attention, convolution, elementwise, layout, microsoft, products, reduction, sources
+from . import attention, convolution, elementwise, layout, microsoft, products, reduction, sources, spectral
 from .call import UNKNOWN, Call, Known, Number, Operand, Rule
 from .onnx_rules import ask_onnx
 
@@ -23,6 +23,7 @@ _RULES: dict[str, Rule] = {
     **sources.RULES,
     **products.RULES,
     **convolution.RULES,
+    **spectral.RULES,
     **attention.RULES,
     **microsoft.RULES,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.rule import Rule
-from .batch import linear_as_gemm
+from .batch import linear_as_gemm, reshape_to_own_shape, sum_of_rows
 from .bias import gemm_as_matmul_add, matmul_add_as_gemm, zero_bias_of_gemm
 from .columns import (
     biased_linears_side_by_side,
@@ -14,6 +14,7 @@ from .columns import (
     sum_of_linears,
 )
 from .consecutive_products import low_rank_update, product_from_the_left, product_from_the_right
+from .constant_rows import constant_rows_after, constant_rows_before
 from .embedding import linear_of_embedding, scaled_embedding, shifted_embedding
 from .input_scale import divisor_before_matmul, scale_before_left_matmul, scale_before_matmul
 from .input_shift import difference_before_matmul, shift_before_matmul
@@ -26,6 +27,8 @@ RULES: tuple[Rule, ...] = (
     gemm_as_matmul_add,
     matmul_add_as_gemm,
     linear_as_gemm,
+    sum_of_rows,
+    reshape_to_own_shape,
     scale_after_matmul,
     divisor_after_matmul,
     negated_matmul,
@@ -49,6 +52,8 @@ RULES: tuple[Rule, ...] = (
     linear_of_sliced_rows,
     layer_normalization_without_affine,
     rms_normalization_without_scale,
+    constant_rows_before,
+    constant_rows_after,
     linear_of_embedding,
     scaled_embedding,
     shifted_embedding,

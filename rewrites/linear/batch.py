@@ -10,7 +10,7 @@ from ...compiler.facts import Array, Dim
 from ...compiler.rule import Skip, Term, Value, op, rule, var
 from .operands import ints, require_constant, require_float
 
-x, w, b = var("x w b")
+x, y, w, b, s = var("x y w b s")
 
 LINEAR = {"x": "f32[2,3,4]", "w": "f32[4,5] const", "b": "f32[5] const"}
 
@@ -60,3 +60,49 @@ def linear_as_gemm(x: Value, w: Value, b: Value) -> Term:
     bias: Term = op.Reshape(b, ints(-1)) if b.rank > 2 else b
     result = _shape((*x.shape[:-1], outer))
     return op.Reshape(op.Gemm(op.Reshape(x, ints(-1, inner)), w, bias), result)
+
+
+@rule(
+    op.Add(y, op.Reshape(x, s)),
+    drift="none",
+    example=[
+        {"x": "f32[6,4]", "y": "f32[2,3,4]", "s": "i64[3] = 2 3 4"},
+        {"x": "f16[6,4]", "y": "f16[2,3,4]", "s": "i64[3] = -1 3 4"},
+    ],
+    refuse=[
+        {"x": "f32[6,4]", "y": "f32[1,3,4]", "s": "i64[3] = 2 3 4", "because": "broadcast"},
+        {"x": "f32[2,12]", "y": "f32[2,3,4]", "s": "i64[3] = 2 3 4", "because": "rows"},
+    ],
+)
+def sum_of_rows(x: Value, y: Value, root: Value) -> Term:
+    """Y + Reshape(x, as y) = Reshape(Reshape(y, as the matrix x) + x): a residual sum stays among the Gemms."""
+    if x.rank != 2 or y.rank < 3:
+        raise Skip("the operands are not rows and what they belong to")
+    columns = x.shape[1]
+    if not isinstance(columns, int) or y.shape[-1] != columns:
+        raise Skip("the rows are not those of the other operand")
+    if y.shape != root.shape:
+        raise Skip("the operands broadcast")
+    rows = op.Reshape(y, ints(-1, columns))
+    return op.Reshape(op.Add(rows, x), _shape(root.shape))
+
+
+@rule(
+    op.Reshape(x, s),
+    drift="none",
+    phase="canonicalise",
+    example=[{"x": "f32[N,4]", "s": "i64[2] = -1 4"}, {"x": "i64[3,4]", "s": "i64[2] = 0 -1"}],
+    refuse=[
+        {"x": "f32[N,4]", "s": "i64[2] = -1 2", "because": "other"},
+        {"x": "f32[4]", "s": "i64[2] = -1 4", "because": "rank"},
+    ],
+)
+def reshape_to_own_shape(x: Value, s: Value) -> Term:
+    """Reshape(x, [-1, n]) = x when n is the last dimension of the matrix x: what -1 stands for is what is left."""
+    entries = [int(e) for e in s.array.reshape(-1)]
+    if len(entries) != x.rank:
+        raise Skip("the rank changes")
+    kept = [e in (0, d) if e != -1 else True for e, d in zip(entries, x.shape, strict=True)]
+    if not all(kept) or entries.count(-1) > 1:
+        raise Skip("the shape is another, or not known")
+    return x

@@ -108,7 +108,11 @@ def test_arguments_may_come_by_position_or_by_name() -> None:
     x, batch, mask = torch.randn(2, 4), {"a": [torch.randn(4), None]}, torch.tensor([True, False, True, True])
     traced = trace(module, (), {"batch": batch, "x": x, "mask": mask})
     wanted = module(x, batch, mask=mask)["y"]
-    for found in (run(traced, x, batch, mask=mask), run(traced, x, mask=mask, batch=batch), run(traced, x=x, batch=batch, mask=mask)):
+    for found in (
+        run(traced, x, batch, mask=mask),
+        run(traced, x, mask=mask, batch=batch),
+        run(traced, x=x, batch=batch, mask=mask),
+    ):
         torch.testing.assert_close(found["y"], wanted)
 
 
@@ -406,7 +410,9 @@ def test_an_integer_argument_can_vary() -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "batch_first": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "batch_first": True}]
+)
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_recurrent_layers_become_one_operator_a_layer(kind: Any, options: dict[str, Any], dynamic: bool) -> None:
     module = kind(3, 4, **options).eval()

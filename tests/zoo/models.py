@@ -132,9 +132,7 @@ def opt(scale: Scale) -> Entry:
 @_entry
 def llama(scale: Scale) -> Entry:
     """TinyLlama-1.1B: 2048 wide, 32 heads over 4, SwiGLU."""
-    size = _decoder(
-        scale, hidden_size=2048, intermediate_size=5632, num_attention_heads=32, num_key_value_heads=4
-    )
+    size = _decoder(scale, hidden_size=2048, intermediate_size=5632, num_attention_heads=32, num_key_value_heads=4)
     return hf.LlamaForCausalLM(hf.LlamaConfig(**size)), (), {"input_ids": _tokens(scale)}
 
 
@@ -256,7 +254,13 @@ def whisper_encoder(scale: Scale) -> Entry:
     """whisper-tiny's encoder (384 wide, 6 heads): two convolutions over the spectrogram, then attention."""
     size = _pick(
         scale,
-        {"d_model": 64, "encoder_attention_heads": 4, "encoder_ffn_dim": 256, "max_source_positions": 32, "decoder_attention_heads": 4},
+        {
+            "d_model": 64,
+            "encoder_attention_heads": 4,
+            "encoder_ffn_dim": 256,
+            "max_source_positions": 32,
+            "decoder_attention_heads": 4,
+        },
         {"d_model": 384, "encoder_attention_heads": 6, "encoder_ffn_dim": 1536, "max_source_positions": 1500},
     )
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}

@@ -74,7 +74,9 @@ def avg_pool(
         end = (start + kernel).clamp_max(n + margin)
         length = end - start if count_include_pad else end.clamp_max(n) - start.clamp_min(0)
         divisor = divisor * length.to(self.dtype).reshape([-1] + [1] * (dims - 1 - axis))
-    sides = [side for margin, more in zip(reversed(margins), reversed(over), strict=True) for side in (margin, margin + more)]
+    sides = [
+        side for margin, more in zip(reversed(margins), reversed(over), strict=True) for side in (margin, margin + more)
+    ]
     pool = {1: aten.avg_pool1d.default, 2: aten.avg_pool2d.default, 3: aten.avg_pool3d.default}[dims]
     sums = pool(aten.constant_pad_nd.default(self, sides, 0.0), list(kernel_size), steps) * area
     return sums / (divisor if divisor_override is None else divisor_override)

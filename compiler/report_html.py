@@ -1,0 +1,60 @@
+"""A report as one HTML page: no scripts, nothing from the network, names from the model only ever as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment
+
+if TYPE_CHECKING:
+    from .report import Report
+
+LONGEST = 200  # characters of a name that are shown
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>tamago report</title>
+<style>
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem; }
+th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: top;
+  overflow-wrap: anywhere; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+code { font-family: ui-monospace, monospace; }
+</style></head><body>
+<h1>tamago: {{ report.verdict }}</h1>
+<p>{{ report.environment }}; {{ "%.1f"|format(report.seconds) }} s; search: {{ report.stop }}</p>
+{% for note in report.notes %}<p>Note: {{ note|short }}</p>{% endfor %}
+<table><tr><th></th><th class="n">original</th><th class="n">tamago</th></tr>
+{% for what, before, after in report.rows() %}
+<tr><td>{{ what }}</td><td class="n">{{ before }}</td><td class="n">{{ after }}</td></tr>{% endfor %}</table>
+<h2>Rules in the result</h2>
+<table><tr><th>rule</th><th class="n">nodes</th><th class="n">predicted saving, ms</th></tr>
+{% for name, rule in found.rules.items() %}<tr><td><code>{{ name }}</code></td><td class="n">{{ rule.nodes }}</td>
+<td class="n">{{ "%.4f"|format(rule.predicted_ms) }}</td></tr>{% else %}<tr><td>none</td></tr>{% endfor %}</table>
+<h2>Operators</h2>
+<table><tr><th>operator</th><th class="n">original</th><th class="n">tamago</th></tr>
+{% for name in operators %}<tr><td><code>{{ name|short }}</code></td>
+<td class="n">{{ report.before.operators.get(name, 0) }}</td>
+<td class="n">{{ report.after.operators.get(name, 0) }}</td></tr>{% endfor %}</table>
+<h2>Outputs checked</h2>
+<table><tr><th>output</th><th class="n">largest relative error</th></tr>
+{% for name, error in report.errors.items() %}<tr><td><code>{{ name|short }}</code></td>
+<td class="n">{{ "%.2e"|format(error) }}</td></tr>{% else %}<tr><td>none</td></tr>{% endfor %}</table>
+<h2>Refused</h2>
+<table><tr><th>rule</th><th>reason</th><th class="n">places</th></tr>
+{% for row in found.refused %}<tr><td><code>{{ row.rule }}</code></td><td>{{ row.reason|short }}</td>
+<td class="n">{{ row.places }}</td></tr>{% endfor %}</table>
+{% if report.command %}<p>Again: <code>{{ report.command }}</code></p>{% endif %}
+</body></html>
+"""
+
+
+def to_html(report: Report) -> str:
+    """The page; every value is escaped."""
+    environment = Environment(autoescape=True)
+    environment.filters["short"] = lambda text: str(text)[:LONGEST]
+    operators = sorted({*report.before.operators, *report.after.operators})
+    return environment.from_string(PAGE).render(report=report, found=report.to_dict(), operators=operators)

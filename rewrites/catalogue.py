@@ -1,0 +1,46 @@
+"""The table of all rules in `rewrites/README.md`, written from the rules themselves: `python -m tamago.rewrites.catalogue`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ..compiler.rule import Rule
+from . import all_rules
+
+HEAD = """# Exact rewrites
+
+One identity a file, by family. A rule states what it finds, what it becomes, under which facts, and its drift:
+`none` (bit-identical for every input, NaN and −0 included) or `rounding` (equal over the reals; reassociates).
+Every rule only *adds* an equal term; the price decides what is used. Its examples are its tests.
+
+"Known to" names the optimisers that do the same; rules without an entry are done by none of ONNX Runtime's L1 rules,
+onnxslim, onnxsim, onnxoptimizer and onnxscript. What only one runtime has a kernel for is offered by its backend
+(`backends/onnxruntime/alternatives/`), in the same form.
+
+This page is written by `python -m tamago.rewrites.catalogue`; a test compares it with the rules.
+"""
+
+
+def catalogue() -> str:
+    """The page: one table for each family."""
+    parts = [HEAD]
+    for family in dict.fromkeys(rule.family for rule in all_rules()):
+        rules = [rule for rule in all_rules() if rule.family == family]
+        parts.append(f"## {family} ({len(rules)})\n")
+        parts.append("| rule | identity | drift | known to | file |\n|---|---|---|---|---|")
+        parts += [_row(rule) for rule in rules]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _row(rule: Rule) -> str:
+    place = Path(sys.modules[rule.function.__module__].__file__ or "")
+    statement = rule.statement.replace("|", "\\|")
+    return f"| `{rule.name}` | {statement} | {rule.drift} | {rule.peers or '–'} | `{place.parent.name}/{place.name}` |"
+
+
+if __name__ == "__main__":
+    from ..compiler.files import write_text
+
+    write_text(Path(__file__).with_name("README.md"), catalogue())

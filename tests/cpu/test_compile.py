@@ -1,0 +1,184 @@
+"""The face: compile, optimize, load, save, explain, and what a user's mistakes are answered with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tamago
+from tamago.compiler.store import Store
+
+TEXT = """<ir_version: 10, opset_import: ["" : 18]>
+g (float[N, 8] x) => (float[N, 8] y, float[N, 8] z)
+<float[8, 8] w = {WEIGHTS}, float[1] one = {1.0}>
+{
+    [first] a = Transpose <perm = [1, 0]> (x)
+    [second] b = Transpose <perm = [1, 0]> (a)
+    [product] y = MatMul (b, w)
+    [scaled] c = Mul (y, one)
+    [last] z = Relu (c)
+}""".replace("WEIGHTS", ", ".join(f"{i / 64:.4f}" for i in range(64)))
+
+
+def model() -> onnx.ModelProto:
+    return ir.to_proto(ir.from_onnx_text(TEXT))
+
+
+def quick(source: object, **options: object) -> tamago.CompiledModel:
+    return tamago.compile(source, measure=False, store=":memory:", **options)  # type: ignore[arg-type]
+
+
+def test_names_of_inputs_outputs_and_surviving_nodes_are_kept() -> None:
+    graph = quick(model()).graph.graph
+
+    assert [v.name for v in graph.inputs] == ["x"]
+    assert [v.name for v in graph.outputs] == ["y", "z"]
+    assert [n.name for n in graph] == ["product", "last"]
+
+
+def test_it_is_called_by_position_by_name_and_with_a_mapping() -> None:
+    compiled = quick(model())
+    x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    wanted = compiled(x)
+
+    for found in (compiled(x=x), compiled({"x": x}), compiled(torch.from_numpy(x))):
+        assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "code"),
+    [((), {}, "U011"), ((1, 2), {}, "U010"), ((), {"w": 1, "q": 2}, "U010"), ((1,), {"x": 1}, "U010")],
+)
+def test_wrong_arguments_are_coded(args: tuple[object, ...], kwargs: dict[str, object], code: str) -> None:
+    with pytest.raises(tamago.TamagoError, match=code):
+        quick(model())(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"target": "tpu"}, "U001"), ({"drift": "wild"}, "U002"), ({"threads": 0}, "U004"), ({"time_limit": -1}, "U005")],
+)
+def test_wrong_options_are_coded(options: dict[str, object], code: str) -> None:
+    with pytest.raises(tamago.TamagoError, match=code):
+        quick(model(), **options)
+
+
+def test_a_saved_program_comes_back(tmp_path: Path) -> None:
+    compiled = quick(model())
+    x = np.ones((2, 8), np.float32)
+
+    compiled.save(tmp_path / "out.onnx")
+    again = tamago.load(tmp_path / "out.onnx")
+
+    assert all(np.array_equal(a, b) for a, b in zip(compiled(x), again(x), strict=True))
+
+
+def test_optimize_takes_a_file_to_a_file_and_to_itself(tmp_path: Path) -> None:
+    path = tmp_path / "in.onnx"
+    onnx.save(model(), path)
+
+    tamago.optimize(path, path, measure=False, store=":memory:")
+
+    assert len(onnx.load(path).graph.node) == 2
+
+
+def test_optimize_without_a_destination_gives_a_proto() -> None:
+    found = tamago.optimize(model(), measure=False, store=":memory:")
+
+    assert isinstance(found, onnx.ModelProto)
+
+
+def test_the_source_is_not_changed() -> None:
+    source = model()
+    before = source.SerializeToString()
+
+    quick(source)
+
+    assert source.SerializeToString() == before
+
+
+def test_twice_is_once_and_bytes_are_the_same(tmp_path: Path) -> None:
+    first, second = quick(model()), quick(model())
+    again = quick(ir.to_proto(first.graph))
+    first.save(tmp_path / "a.onnx")
+    second.save(tmp_path / "b.onnx")
+    again.save(tmp_path / "c.onnx")
+
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert again.report.after.operators == first.report.after.operators
+
+
+def test_the_report_says_what_was_done_and_is_json() -> None:
+    report = quick(model()).report
+
+    found = json.loads(report.to_json())
+
+    assert found["before"]["operators"] == {"MatMul": 1, "Mul": 1, "Relu": 1, "Transpose": 2}
+    assert found["after"]["operators"] == {"MatMul": 1, "Relu": 1}
+    assert found["stop"] == "saturated"
+    assert "nodes" in str(report)
+
+
+def test_the_report_is_html_that_cannot_run_scripts(tmp_path: Path) -> None:
+    hostile = model()
+    hostile.graph.node[0].name = "<script>alert(1)</script>"
+    compiled = quick(hostile)
+
+    compiled.report.notes.append("<img src=x onerror=alert(1)>")
+    compiled.report.save(tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+
+    assert "default-src 'none'" in text
+    assert "<script" not in text
+    assert "<img" not in text
+
+
+def test_explain_names_refused_rules_with_reasons() -> None:
+    text = quick(model()).explain()
+
+    assert "applied" in text
+    assert "refused:" in text
+
+
+class Nested(nn.Module):
+    """Dictionaries in, dictionaries out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, inputs: dict[str, Tensor], scale: Tensor) -> dict[str, object]:
+        y = self.linear(inputs["a"]) * scale + inputs["b"]
+        return {"y": y, "pair": (y.sum(-1), y > 0)}
+
+
+def test_a_torch_model_keeps_its_structure() -> None:
+    torch.manual_seed(0)
+    module = Nested().eval()
+    inputs = {"a": torch.randn(2, 4), "b": torch.randn(2, 4)}
+    scale = torch.tensor(0.5)
+
+    compiled = tamago.compile(module, (inputs, scale), measure=False, store=":memory:")
+    found, wanted = compiled(inputs, scale), module(inputs, scale)
+
+    assert set(found) == {"y", "pair"}
+    torch.testing.assert_close(found["y"], wanted["y"])
+    torch.testing.assert_close(found["pair"][0], wanted["pair"][0])
+    assert torch.equal(found["pair"][1], wanted["pair"][1])
+
+
+def test_measured_programs_are_never_slower_by_their_own_figures() -> None:
+    with Store.open(":memory:") as store:
+        compiled = tamago.compile(model(), np.ones((4, 8), np.float32), store=store, threads=1, time_limit=20)
+
+    timing = compiled.report.timing
+    assert timing is not None
+    assert compiled.report.verdict in ("faster", "no gain")
+    assert (compiled.report.verdict == "faster") == (timing.ratio >= 1.0 and timing.best_ratio >= 0.98)
