@@ -66,7 +66,7 @@ class CompiledModel:
         return f"CompiledModel({self.report.summary()})"
 
 
-def bind_inputs(graph: ir.Graph, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Array]:
+def bind_inputs(graph: ir.Graph, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays by input name, from positional arguments, one mapping, or keywords.
 
     Raises:
@@ -124,9 +124,10 @@ def compile(
     """The cheapest program that computes exactly what `model` computes.
 
     Args:
-        model: `nn.Module` in eval mode, `ExportedProgram`, FX `GraphModule`, ONNX path, bytes or `ModelProto`, or `onnx_ir.Model`.
-        args: example inputs as the model takes them (one tensor need not be wrapped in a tuple); needed for torch modules,
-            and what latency is judged on. For ONNX: arrays by position or a mapping by name.
+        model: `nn.Module` in eval mode, `ExportedProgram`, FX `GraphModule`, ONNX path, bytes or `ModelProto`, or
+            `onnx_ir.Model`.
+        args: example inputs as the model takes them (one tensor need not be wrapped in a tuple); needed for torch
+            modules, and what latency is judged on. For ONNX: arrays by position or a mapping by name.
         kwargs: example keyword inputs.
         target: "cpu" (ONNX Runtime).
         drift: "rounding" allows reassociation, verified; "none" only bit-identical rewrites.
@@ -142,17 +143,17 @@ def compile(
     Raises:
         TamagoError: every failure a user can cause, with a code; see `compiler/errors.py`.
     """
-    options = dict(
-        target=target,
-        drift=drift,
-        objective=objective,
-        threads=threads,
-        keep=tuple(keep),
-        portable=portable,
-        time_limit=time_limit,
-        store=store,
+    options: dict[str, Any] = {
+        "target": target,
+        "drift": drift,
+        "objective": objective,
+        "threads": threads,
+        "keep": tuple(keep),
+        "portable": portable,
+        "time_limit": time_limit,
+        "store": store,
         **testing,
-    )
+    }
     Options(**options).check()
     traced = _trace(model, args, kwargs, dynamic_shapes)
     return CompiledModel(compile_traced(traced, _feeds(traced, args, kwargs or {}), **options), traced.signature)

@@ -14,7 +14,7 @@ from .egraph import ABSENT, OUTPUTS, Row
 from .encode import UNIQUE, Encoded
 from .evaluate import CannotEvaluate
 from .facts import Array, Fact
-from .ir import bodies, captured, metadata
+from .ir import bodies, captured, metadata, new_constant
 from .schema import split_name
 
 Choice = Mapping[int, Row]
@@ -111,9 +111,7 @@ class _Writer:
             self.values[uid] = node.outputs[0]
 
     def _constant(self, contents: Array) -> ir.Value:
-        name = self.fresh("tamago/constant")
-        tensor = ir.tensor(np.asarray(contents, order="C"), name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = new_constant(self.fresh("tamago/constant"), contents)
         self.result.constants.append(value)
         return value
 

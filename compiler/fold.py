@@ -21,6 +21,7 @@ from .ir import (
     dims,
     graphs,
     is_opaque,
+    new_constant,
     op_name,
 )
 from .saturate import LARGEST_FOLD
@@ -61,7 +62,8 @@ def _lift_constants(graph: ir.Graph, fresh: Fresh) -> None:
         name = old.name or fresh("constant")
         if name in graph.initializers:
             name = fresh(name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        shape = ir.Shape(tensor.shape.numpy())
+        value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         old.name = f"{name}/lifted"
         graph.register_initializer(value)
         old.replace_all_uses_with(value)
@@ -161,9 +163,7 @@ def _too_large(node: ir.Node, tensors: list[ir.TensorProtocol]) -> bool:
 
 
 def _constant(graph: ir.Graph, array: Array, old: ir.Value, fresh: Fresh) -> ir.Value:
-    name = fresh(f"{old.name}/folded")
-    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = new_constant(fresh(f"{old.name}/folded"), array)
     graph.register_initializer(value)
     return value
 

@@ -114,6 +114,12 @@ def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
     return value.const_value
 
 
+def new_constant(name: str, array: Array) -> ir.Value:
+    """A value with these contents, to be registered as an initializer."""
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
+    return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+
+
 def constant_array(value: ir.Value, largest: int) -> Array | None:
     """The contents of a constant of at most `largest` elements, None otherwise."""
     tensor = constant_tensor(value)

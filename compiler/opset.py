@@ -169,7 +169,9 @@ def _step(container: _Container, graphs: list[ir.Graph], version: int, fresh: _N
             try:
                 _step_node(Site(node, fresh, isinstance(container, ir.Function), version))
             except Stop as reason:
-                notes.append(f"{node.op_type} {node.name or node.outputs[0].name} stays below opset {version}: {reason}")
+                notes.append(
+                    f"{node.op_type} {node.name or node.outputs[0].name} stays below opset {version}: {reason}"
+                )
     return notes
 
 

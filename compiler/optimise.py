@@ -91,7 +91,7 @@ class Outcome:
 
     saturation: Saturation = field(default_factory=Saturation)
     used: Counter[str] = field(default_factory=lambda: Counter[str]())
-    worth: Counter[str] = field(default_factory=lambda: Counter[str]())
+    worth: dict[str, float] = field(default_factory=dict[str, float])
     blocks: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     folded: int = 0
     trials: int = 0
@@ -263,7 +263,7 @@ def _account(
     saved = gone - sum(new.values())
     weight = sum(by_rule.values())
     for name, count in by_rule.items():
-        outcome.worth[name] += saved * count / weight * repeats
+        outcome.worth[name] = outcome.worth.get(name, 0.0) + saved * count / weight * repeats
 
 
 def reachable_original(problem: Problem, original: Choice) -> list[int]:

@@ -6,7 +6,7 @@ trace → IR → distinct blocks → e-graph → price → choose → verify →
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -160,7 +160,7 @@ class _Clock:
 
 
 @contextmanager
-def _store(options: Options) -> Iterator[Store]:
+def _store(options: Options) -> Generator[Store]:
     """The caller's open store, left open; or the one at a path, closed again."""
     if isinstance(options.store, Store):
         yield options.store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TextIO
@@ -18,7 +18,7 @@ def progress(what: str) -> None:
 
 
 @contextmanager
-def show_progress(stream: TextIO) -> Iterator[None]:
+def show_progress(stream: TextIO) -> Generator[None]:
     """Show steps on one line that is rewritten, when the stream is a terminal."""
     if not stream.isatty():
         yield

@@ -119,7 +119,7 @@ class Report:
         rules = {
             name: {
                 "nodes": count,
-                "predicted_ms": round(self.outcome.worth[name], 6),
+                "predicted_ms": round(self.outcome.worth.get(name, 0.0), 6),
                 "applied": saturation.applied[name],
             }
             for name, count in sorted(self.outcome.used.items())
@@ -192,7 +192,7 @@ class Report:
         saturation, lines = self.outcome.saturation, ["applied, with the milliseconds they save by price:"]
         for name, count in self.outcome.used.most_common():
             places = "; ".join(self.outcome.places.get(name, ())[:3])
-            lines.append(f"  {name} ×{count}  {self.outcome.worth[name]:+.4f} ms  {places}".rstrip())
+            lines.append(f"  {name} ×{count}  {self.outcome.worth.get(name, 0.0):+.4f} ms  {places}".rstrip())
         unused = {r: n for r, n in saturation.applied.items() if r not in self.outcome.used}
         lines.append("found, but another program was cheaper:")
         lines += [f"  {name} ×{count}" for name, count in sorted(unused.items())] or ["  none"]

@@ -13,6 +13,7 @@ from .opset import TARGET
 
 MICROSOFT = "com.microsoft"
 ML = "ai.onnx.ml"
+ML_NEWEST = 5
 
 # Two calls of these with equal inputs need not give equal results.
 NONDETERMINISTIC = frozenset(
@@ -36,12 +37,8 @@ def full_name(domain: str, op_type: str) -> str:
 def schema_of(op: str, version: int = TARGET) -> defs.OpSchema | None:
     """The schema in force at an opset version of the operator's domain, None where ONNX knows none."""
     domain, name = split_name(op)
-    if domain == ML:
-        version = defs.get_schema_max_version(ML) if hasattr(defs, "get_schema_max_version") else 5
-    try:
-        return defs.get_schema(name, version, domain)
-    except onnx.onnx_cpp2py_export.defs.SchemaError:
-        return None
+    newest = ML_NEWEST if domain == ML else version
+    return defs.get_schema(name, newest, domain) if defs.has(name, newest, domain) else None
 
 
 @cache

@@ -108,7 +108,8 @@ def check_array(expected: GraphInput, leaf: Any, place: str, sizes: dict[str, tu
             todo=f"convert it to {expected.dtype}, or compile again",
         )
     fits = len(array.shape) == len(expected.shape)
-    fits &= all(size == traced or isinstance(traced, str) for size, traced in zip(array.shape, expected.shape))
+    pairs = zip(array.shape, expected.shape, strict=False)
+    fits &= all(size == traced or isinstance(traced, str) for size, traced in pairs)
     if not fits:
         raise TamagoError(
             "T031",

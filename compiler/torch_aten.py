@@ -3,9 +3,12 @@
 Inputs that are weights become initializers, so that the optimiser knows their values; sizes that vary stay symbols.
 """
 
+# What torch.export keeps private (pyproject.toml bounds torch's version) is how it keeps composite operators whole.
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +37,7 @@ def trace_aten(graph: torch.fx.GraphModule, weights: Mapping[str, torch.Tensor],
 
 
 @contextmanager
-def whole_operators() -> Iterator[None]:
+def whole_operators() -> Generator[None]:
     """While this lasts, torch's functionalisation keeps composite operators (linear, attention, norms) whole.
 
     ONNX has counterparts for them, which are hard to find again in the pieces. It is what torch.export does.
@@ -61,7 +64,8 @@ def _program(module: torch.fx.GraphModule, weights: Mapping[str, torch.Tensor]) 
             inputs.append(gs.InputSpec(kind, gs.TensorArgument(node.name), target, persistent=True))
         else:
             inputs.append(gs.InputSpec(gs.InputKind.USER_INPUT, _argument(node), None))
-    results = module.graph.output_node().args[0]
+    results: Any = module.graph.output_node().args[0]
+    results: Any = module.graph.output_node().args[0]
     outputs = [gs.OutputSpec(gs.OutputKind.USER_OUTPUT, _argument(result), None) for result in results]
     free = sum(spec.kind == gs.InputKind.USER_INPUT for spec in inputs)
     in_spec = pytree.tree_structure(((0,) * free, {}))

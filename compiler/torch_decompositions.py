@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .torch_pooling import (
+from .torch_decompositions_pooling import (
     adaptive_avg_pool,
     adaptive_max_pool,
     avg_pool,
@@ -26,7 +26,7 @@ aten = torch.ops.aten
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Torch operator -> its decomposition."""
+    """The decomposition of each operator."""
     return dict(_TABLE)
 
 
@@ -166,7 +166,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 def cdist_forward(x1: Tensor, x2: Tensor, p: float, compute_mode: int | None) -> Tensor:
     """Distances between all pairs of rows: by a matrix product where torch does it so, else by differences."""
     rows = (x1.shape[-2], x2.shape[-2])
-    by_product = compute_mode == 1 or (compute_mode in (None, 0) and any(isinstance(n, int) and n > 25 for n in rows))
+    by_product = compute_mode == 1 or (compute_mode in (None, 0) and max(rows) > 25)
     if p == 2 and by_product:
         squares = (x1 * x1).sum(-1, keepdim=True) + (x2 * x2).sum(-1, keepdim=True).transpose(-1, -2)
         return (squares - 2 * (x1 @ x2.transpose(-1, -2))).clamp_min(0).sqrt()
@@ -201,9 +201,7 @@ def index_reduce(
     shape = [1] * self.dim()
     shape[dim] = -1
     spread = index.reshape(shape).expand(source.shape)
-    return self.scatter_reduce(
-        dim, spread, source, {"prod": "prod", "mean": "mean"}.get(reduce, reduce), include_self=include_self
-    )
+    return self.scatter_reduce(dim, spread, source, reduce, include_self=include_self)
 
 
 def cross_entropy_loss(

@@ -84,7 +84,7 @@ def avg_pool(
 
 def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
     """Circular padding, which ONNX has from opset 19, and negative padding, which cuts, of the other kinds."""
-    if mode != "circular" and (mode == "constant" or all(not isinstance(side, int) or side >= 0 for side in pad)):
+    if mode != "circular" and (mode == "constant" or all(side >= 0 for side in pad)):
         return NotImplemented
     pairs = [(self.dim() - 1 - i, pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
     for dim, left, right in pairs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,8 @@ def _bind(
     import torch
     from torch.utils import _pytree as pytree
 
-    args, kwargs = pytree.tree_map_only(np.ndarray, torch.from_numpy, (tuple(args), dict(kwargs)))
+    taken: Any = pytree.tree_map_only(np.ndarray, torch.from_numpy, (tuple(args), dict(kwargs)))
+    args, kwargs = taken
     signature = inspect.signature(module.forward)
     try:
         bound = signature.bind(*args, **kwargs).arguments
@@ -128,7 +129,7 @@ def _bind(
         ) from None
     rest = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
     order = [name for name in bound if name != rest] + list(bound.get(rest, {}))
-    return dict(bound), args, {name: kwargs[name] for name in order if name in kwargs}, rest
+    return dict(bound), tuple(args), {name: kwargs[name] for name in order if name in kwargs}, rest
 
 
 def _positional(module: torch.nn.Module) -> tuple[str, ...]:
@@ -155,23 +156,27 @@ def _register_containers(tree: Any) -> None:
 
 
 @contextmanager
-def _attributes_kept(module: torch.nn.Module) -> Iterator[None]:
+def _attributes_kept(module: torch.nn.Module) -> Generator[None]:
     """Undo what `forward` assigned to the modules while it was traced: those values are not real tensors."""
-    before = [(m, dict(vars(m)), dict(m._buffers)) for m in module.modules()]
+    before = [(m, dict(vars(m)), dict(_buffers(m))) for m in module.modules()]
     try:
         yield
     finally:
         for m, attributes, buffers in before:
             vars(m).clear()
             vars(m).update(attributes)
-            m._buffers.clear()
-            m._buffers.update(buffers)
+            _buffers(m).clear()
+            _buffers(m).update(buffers)
+
+
+def _buffers(module: torch.nn.Module) -> dict[str, Any]:
+    return module._buffers  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
-def _tracing() -> Iterator[None]:
+def _tracing() -> Generator[None]:
     import torch
-    from torch.fx.experimental import _config as symbolic_config
+    from torch.fx.experimental import _config
 
     from .torch_quiet import quiet
     from .torch_recurrent import recurrent_layers_kept
@@ -181,7 +186,8 @@ def _tracing() -> Iterator[None]:
         # Nothing asks for gradients here, and torch picks other attention kernels where a mask could need one.
         stack.enter_context(torch.no_grad())
         # An example batch of one must not fix the batch at one.
-        stack.enter_context(symbolic_config.patch(backed_size_oblivious=True))
+        config: Any = _config
+        stack.enter_context(config.patch(backed_size_oblivious=True))
         stack.enter_context(recurrent_layers_kept())
         yield
 

@@ -67,9 +67,10 @@ def _keys(spec: TreeSpec) -> list[str]:
     if hasattr(context, "_fields"):  # a named tuple's class
         return list(context._fields)
     for found in (context, *(context if isinstance(context, (list, tuple)) else ())):
-        if isinstance(found, (list, tuple)) and len(found) == spec.num_children:
-            if all(isinstance(key, str) for key in found):
-                return list(found)
+        if not isinstance(found, (list, tuple)) or len(found) != spec.num_children:
+            continue
+        if all(isinstance(key, str) for key in found):
+            return list(found)
     return [str(number) for number in range(spec.num_children)]
 
 

@@ -6,6 +6,8 @@ and named with its place, outputs that are no tensors do not stop the translatio
 half a second a call. pyproject.toml bounds torch's version for this reason.
 """
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import operator
@@ -53,9 +55,10 @@ def translate(program: ExportedProgram, opset: int) -> Translation:
         TamagoError: T010 an operator that has no ONNX form, T011 anything else that fails on the way.
     """
     import torch
-    from torch.fx.experimental import _config as symbolic_config
+    from torch.fx.experimental import _config
 
-    sizes_kept = (symbolic_config.patch(backed_size_oblivious=True), recurrent_layers_kept())
+    config: Any = _config
+    sizes_kept = (config.patch(backed_size_oblivious=True), recurrent_layers_kept())
     # no_grad: torch picks another attention kernel, with another layout, where a mask could need a gradient.
     with quiet(), torch.no_grad(), sizes_kept[0], sizes_kept[1]:
         registry = _registry(max(opset, TORCH_OPSET))
@@ -111,7 +114,7 @@ def _graph_modules(program: ExportedProgram) -> list[torch.fx.GraphModule]:
 
 
 def _registry(opset: int) -> Any:
-    """Torch's translations valid at `opset`, and ours; which those are depends on the libraries loaded by now."""
+    """The translations of torch valid at `opset`, and ours; which those are depends on the libraries loaded by now."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     from .torch_translations import WITHDRAWN, translations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 
 # Frames of these packages are machinery; a library of models (transformers, timm) counts as the user's code.
 _MACHINERY = ("torch", "onnxscript", "onnx_ir", "sympy", "tamago")
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_ROOT = Path(__file__).parent.parent
 _STACK_LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 
 def place_of_node(node: Node) -> str:
     """`file:line in function` of the user's line that made the node, with the path of its module; "" when unknown."""
-    frames = [match for match in _STACK_LINE.finditer(node.meta.get("stack_trace") or "")]
+    frames = list(_STACK_LINE.finditer(node.meta.get("stack_trace") or ""))
     own = [frame for frame in frames if not _is_machinery(frame["file"])] or frames
     line = f"{own[-1]['file']}:{own[-1]['line']} in {own[-1]['function']}" if own else ""
     return ", ".join(part for part in (line, module_of_node(node)) if part)
@@ -63,13 +66,10 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
 
 
 def _is_machinery(file: str) -> bool:
-    if file.startswith("<"):
-        return True
     parts = Path(file).parts
     if "site-packages" in parts:
-        return parts[len(parts) - parts[::-1].index("site-packages")].removesuffix(".py") in _MACHINERY
-    own = Path(__file__).parent.parent
-    here = Path(file)
-    return ("lib" in parts and "site-packages" not in parts and any(p.startswith("python3") for p in parts)) or any(
-        here.is_relative_to(own / part) for part in ("compiler", "backends", "rewrites")
-    )
+        package = parts[len(parts) - parts[::-1].index("site-packages")]
+        return package.removesuffix(".py") in _MACHINERY
+    if file.startswith(("<", _STANDARD_LIBRARY)):
+        return True
+    return any(Path(file).is_relative_to(_ROOT / part) for part in ("compiler", "backends", "rewrites"))

@@ -4,15 +4,21 @@ torch.export writes a recurrent layer out step by step as soon as a dimension is
 the sequence. Here it stays one opaque operator, `tamago::lstm` and so on, whose shapes torch can follow.
 """
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from onnxscript import opset18
+
 if TYPE_CHECKING:
     import torch
+
+op: Any = opset18  # its own types describe eager arrays, not the values of a graph under construction
 
 _SCHEMA = (
     "(Tensor input, {state} hx, Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, "
@@ -30,7 +36,7 @@ _LAYERS: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
 
 
 @contextmanager
-def recurrent_layers_kept() -> Iterator[None]:
+def recurrent_layers_kept() -> Generator[None]:
     """While this lasts, torch follows the shapes of a recurrent layer without writing it out."""
     import torch
     from torch._decomp import decomposition_table
@@ -48,7 +54,7 @@ def recurrent_layers_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _set_for_now(table: Any, key: Any, value: Any) -> Iterator[None]:
+def _set_for_now(table: Any, key: Any, value: Any) -> Generator[None]:
     before = table.get(key)
     table[key] = value
     try:
@@ -80,7 +86,7 @@ def opaque_operator(name: str) -> Any:
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """Torch operator -> function that builds its ONNX form, for every recurrent layer, kept whole by us or by torch."""
+    """The function that builds the ONNX form of each recurrent layer, kept whole by us or by torch."""
     import torch
 
     table: dict[Any, Callable[..., Any]] = {}
@@ -119,8 +125,6 @@ def _layers(
     bidirectional: bool,
     batch_first: bool,
 ) -> Any:
-    from onnxscript import opset18 as op
-
     operator, gates, attributes = _LAYERS[name]
     states = list(hx) if name == "lstm" else [hx]
     directions = 2 if bidirectional else 1
@@ -135,9 +139,9 @@ def _layers(
     for layer in range(layers):
         first = layer * directions
         own = [params[each * (first + d) : each * (first + d + 1)] for d in range(directions)]
-        initial = [_part(op, state, first, directions, layers) for state in states]
-        w, r = (_stack(op, [_reorder(op, p[k], gates) for p in own]) for k in (0, 1))
-        b = _stack(op, [_biases(op, p[2], p[3], gates) for p in own]) if has_biases else None
+        initial = [_part(state, first, directions, layers) for state in states]
+        w, r = (_stack([_reorder(p[k], gates) for p in own]) for k in (0, 1))
+        b = _stack([_biases(p[2], p[3], gates) for p in own]) if has_biases else None
         out = getattr(op, operator)(
             x,
             w,
@@ -157,14 +161,14 @@ def _layers(
     return (x, *(op.Concat(*final, axis=0) if layers > 1 else final[0] for final in finals))
 
 
-def _part(op: Any, state: Any, first: int, directions: int, layers: int) -> Any:
+def _part(state: Any, first: int, directions: int, layers: int) -> Any:
     if layers == 1:
         return state
     ends = ([first], [first + directions], [0])
     return op.Slice(state, *(op.Constant(value_ints=value) for value in ends))
 
 
-def _reorder(op: Any, weight: Any, gates: tuple[int, ...]) -> Any:
+def _reorder(weight: Any, gates: tuple[int, ...]) -> Any:
     """Rows of a weight, one block for each gate, in ONNX's order."""
     if len(gates) == 1:
         return weight
@@ -172,11 +176,11 @@ def _reorder(op: Any, weight: Any, gates: tuple[int, ...]) -> Any:
     return op.Concat(*(blocks[gate] for gate in gates), axis=0)
 
 
-def _biases(op: Any, of_input: Any, of_state: Any, gates: tuple[int, ...]) -> Any:
-    return op.Concat(_reorder(op, of_input, gates), _reorder(op, of_state, gates), axis=0)
+def _biases(of_input: Any, of_state: Any, gates: tuple[int, ...]) -> Any:
+    return op.Concat(_reorder(of_input, gates), _reorder(of_state, gates), axis=0)
 
 
-def _stack(op: Any, parts: list[Any]) -> Any:
+def _stack(parts: list[Any]) -> Any:
     """The directions as a new first axis."""
     raised = [op.Unsqueeze(part, op.Constant(value_ints=[0])) for part in parts]
     return op.Concat(*raised, axis=0) if len(raised) > 1 else raised[0]

@@ -34,7 +34,7 @@ def trace_captured(captured: Captured, opset: int) -> Traced:
     """An exported program as IR, with its signature.
 
     Raises:
-        TamagoError: T010, T011 from the translation; T021 for a named dimension that it fixed; T022 for a program without a call.
+        TamagoError: T010, T011 from the translation; T021 a named dimension that it fixed; T022 no call is recorded.
     """
     from .trace import Traced
 

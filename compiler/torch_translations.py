@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import torch
+from onnxscript import opset18
 
 from .torch_recurrent import translations as recurrent_translations
 from .torch_tensors import to_numpy, to_torch
+
+op: Any = opset18  # its own types describe eager arrays, not the values of a graph under construction
 
 # Translations of torch that are not used. The first are other names of operators: under these, torch forgets to bring
 # operands of different types to one; decomposed, they become the operator itself. The last is wrong beyond x = 9.
@@ -34,7 +37,7 @@ WITHDRAWN = (
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """Torch operator -> function that builds its ONNX form."""
+    """The function that builds the ONNX form of each operator."""
     aten = torch.ops.aten
     table: dict[Any, Callable[..., Any]] = recurrent_translations()
     table[aten._grouped_mm.default] = _grouped_mm
@@ -54,21 +57,19 @@ def _grouped_mm(input: Any, weight: Any, offs: Any, bias: Any = None, out_dtype:
     `input` [S, K], `weight` [G, K, N], `offs` [G] (where each group ends) -> [S, N]. One MatMul for each group on
     its own rows does no more work than torch does; masks over all rows would do G times as much.
     """
-    from onnxscript import opset18 as op
-
     groups = weight.shape[0]
     if not isinstance(groups, int) or len(input.shape) != 2 or len(weight.shape) != 3:
         raise NotImplementedError("a grouped matrix product needs sorted rows [S, K] and weights [G, K, N], G fixed")
     first = op.Constant(value_ints=[0])
-    ends = _split(op, op.Cast(offs, to=7), groups)
-    matrices = [op.Squeeze(matrix, first) for matrix in _split(op, weight, groups)]
+    ends = _split(op.Cast(offs, to=7), groups)
+    matrices = [op.Squeeze(matrix, first) for matrix in _split(weight, groups)]
     starts = [first, *ends[:-1]]
     products = [
         op.MatMul(op.Slice(input, start, end, first), matrix)
         for start, end, matrix in zip(starts, ends, matrices, strict=True)
     ]
     if bias is not None:
-        products = [op.Add(p, b) for p, b in zip(products, _split(op, bias, groups), strict=True)]
+        products = [op.Add(p, b) for p, b in zip(products, _split(bias, groups), strict=True)]
     # Rows past the last group belong to none: torch leaves them zero.
     rest = op.Slice(input, ends[-1], op.Shape(input, end=1), first)
     total = op.MatMul(op.Mul(rest, op.CastLike(op.Constant(value_float=0.0), rest)), matrices[0])
@@ -77,8 +78,6 @@ def _grouped_mm(input: Any, weight: Any, offs: Any, bias: Any = None, out_dtype:
 
 
 def _masked_select(self: Any, mask: Any) -> Any:
-    from onnxscript import opset18 as op
-
     shape = op.Shape(op.Or(op.Expand(op.Constant(value=ir.tensor(False)), op.Shape(self)), mask))
     flat = op.Constant(value_ints=[-1])
     return op.Compress(op.Reshape(op.Expand(self, shape), flat), op.Reshape(op.Expand(mask, shape), flat), axis=0)
@@ -86,8 +85,6 @@ def _masked_select(self: Any, mask: Any) -> Any:
 
 def _where(condition: Any, self: Any, other: Any) -> Any:
     """ONNX Runtime has no Where for booleans on the CPU."""
-    from onnxscript import opset18 as op
-
     if self.dtype != ir.DataType.BOOL:
         return op.Where(condition, self, other)
     return op.Or(op.And(condition, self), op.And(op.Not(condition), other))
@@ -95,7 +92,6 @@ def _where(condition: Any, self: Any, other: Any) -> Any:
 
 def _arange(start: Any, end: Any, step: Any = 1, dtype: int = -1, **options: Any) -> Any:
     """A range of fractions, whose length torch computes in double precision and ONNX's Range does not."""
-    from onnxscript import opset18 as op
     from onnxscript.function_libs.torch_lib.ops.core import aten_arange_start_step
 
     bounds = (start, end, step)
@@ -106,17 +102,13 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: int = -1, **options: Any
 
 
 def _view_of(a: Any) -> Any:
-    from onnxscript import opset18 as op
-
     return op.Identity(a)
 
 
 def _floordiv(self: Any, other: Any) -> Any:
     """Sizes divide towards minus infinity, ONNX's Div towards zero; Mod has the divisor's sign."""
-    from onnxscript import opset18 as op
-
     return op.Div(op.Sub(self, op.Mod(self, other)), other)
 
 
-def _split(op: Any, value: Any, parts: int) -> list[Any]:
+def _split(value: Any, parts: int) -> list[Any]:
     return list(op.Split(value, axis=0, num_outputs=parts)) if parts > 1 else [value]

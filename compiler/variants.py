@@ -1,7 +1,7 @@
 """A block's handful of whole programs, timed as the backend runs them.
 
-Prices of single terms need not add: the runtime fuses again, keeps layouts, shares packed weights. So the cheapest program by
-price is only the first candidate. The others leave out one of the operators it introduced (attention as one node,
+Prices of single terms need not add: the runtime fuses again, keeps layouts, shares packed weights. So the cheapest
+program by price is only the first candidate. The others leave out one of the operators it introduced (attention as one node,
 rotary embedding, …), and the winner of each round is varied again, until no variant is faster.
 """
 

@@ -52,9 +52,9 @@ class Digits(nn.Module):
 def train() -> tuple[nn.Module, Tensor, Tensor]:
     """The trained model, and pictures (359, 1, 8, 8) and labels it has not seen."""
     torch.manual_seed(0)
-    data = load_digits()
-    pictures = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
-    labels = torch.tensor(data.target)
+    data, target = load_digits(return_X_y=True)
+    pictures = torch.tensor(data, dtype=torch.float32).view(-1, 1, 8, 8) / 16
+    labels = torch.tensor(target)
     order = torch.randperm(len(labels))
     seen, held = order[359:], order[:359]
     model = Digits()

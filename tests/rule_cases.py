@@ -21,7 +21,7 @@ from tamago.compiler.encode import encode
 from tamago.compiler.facts import Array
 from tamago.compiler.fold import remove_unused
 from tamago.compiler.inference import infer
-from tamago.compiler.ir import unique_names
+from tamago.compiler.ir import new_constant, unique_names
 from tamago.compiler.opset import TARGET
 from tamago.compiler.optimise import Names, problem_of
 from tamago.compiler.price import Prices
@@ -137,8 +137,7 @@ class _Builder:
         return value
 
     def constant(self, name: str, array: Array) -> ir.Value:
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = new_constant(name, array)
         self.constants.append(value)
         return value
 

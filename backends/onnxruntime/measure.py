@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array, Fact
+from ...compiler.ir import new_constant
 from ...compiler.price import DEFAULT_DIM, Site
 from ...compiler.schema import split_name
 from .run import Program
@@ -41,7 +42,7 @@ def measure(site: Site, threads: int | None, version: int) -> tuple[float, float
 
 def _size(fact: Fact) -> int:
     size = int(np.prod([_dim(d) for d in fact.shape or ()]))
-    return size * (4 if fact.dtype is None else ir.DataType(fact.dtype).itemsize)
+    return size * int(4 if fact.dtype is None else ir.DataType(fact.dtype).itemsize)
 
 
 def _dim(dim: object) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,14 +12,19 @@ from torch import fx, nn
 from torch.fx.proxy import GraphAppendingTracer
 
 from ..errors import EXIT_UNSUPPORTED, TamagoError
-from .dtypes import STORAGE_ONLY, TRAINABLE, to_torch, torch_dtype
+from .dtypes import TRAINABLE, to_torch
 from .inference import complete
+from .names import identifier, unique
 from .operation import Operation
 from .registry import INTEGER_RULES, RULES, Registration, Unsupported
-from .values import Integers, Value
+from .values import Integers, Value, described
+from .widening import narrowed, widened
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_MALFORMED = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -38,14 +41,6 @@ class Settings:
     trainable: bool = False
     problems: list[str] | None = None
     initializers: dict[str, str] = field(default_factory=dict[str, str])
-
-
-def identifier(name: str) -> str:
-    """A Python identifier made of an ONNX name."""
-    cleaned = re.sub(r"\W", "_", name, flags=re.ASCII)
-    if not cleaned or cleaned[0].isdigit():
-        cleaned = "_" + cleaned
-    return cleaned + "_" if keyword.iskeyword(cleaned) or cleaned == "self" else cleaned
 
 
 def untranslated(*inputs: Any) -> Any:
@@ -240,6 +235,8 @@ class GraphBuilder:
             self._translate(node)
         except Unsupported as reason:
             self._report(node, str(reason))
+        except _MALFORMED as error:  # inputs or attributes that no valid file has
+            self._report(node, f"{type(error).__name__}: {error}")
         self._describe(node, last)
 
     def _translate(self, node: ir.Node) -> None:
@@ -362,52 +359,9 @@ class GraphBuilder:
                 del self.captured[outer_node]
 
 
-def described(value: ir.Value) -> Value:
-    """What the IR says about a value."""
-    known = Value(name=value.name or "", rank=None if value.shape is None else value.shape.rank())
-    if isinstance(value.type, ir.TensorType) and value.type.dtype != ir.DataType.UNDEFINED:
-        try:
-            known.dtype = torch_dtype(value.type.dtype)
-        except Unsupported:
-            known.dtype = None
-    return known
-
-
-def unique(name: str, taken: set[Any]) -> str:
-    """`name`, numbered if it is taken."""
-    candidate, number = name, 1
-    while candidate in taken:
-        candidate, number = f"{name}_{number}", number + 1
-    return candidate
-
-
 def nodes_after(graph: fx.Graph, last: fx.Node | None) -> Iterable[fx.Node]:
     """The nodes written after `last`, from the newest backwards."""
     for node in reversed(graph.nodes):
         if node is last:
             return
         yield node
-
-
-def widened(tensors: list[fx.Proxy | None], values: list[Value | None], registration: Registration) -> list[Any]:
-    """Arguments with integers that torch cannot compute on turned to `int64`."""
-    if not registration.widens:
-        return list(tensors)
-    pairs = zip(tensors, values, strict=True)
-    return [
-        tensor.to(torch.int64) if tensor is not None and value is not None and value.dtype in STORAGE_ONLY else tensor
-        for tensor, value in pairs
-    ]
-
-
-def narrowed(result: Any, node: ir.Node, values: list[Value | None], registration: Registration) -> Any:
-    """Results turned back to the type the graph declares, where `widened` changed it."""
-    changed = [value for value in values if value is not None and value.dtype in STORAGE_ONLY]
-    if not registration.widens or not changed:
-        return result
-    results = list(result) if isinstance(result, tuple | list) else [result]
-    for index, (output, content) in enumerate(zip(node.outputs, results, strict=False)):
-        dtype = described(output).dtype
-        if dtype in STORAGE_ONLY and content is not None:
-            results[index] = content.to(dtype)
-    return results

@@ -54,7 +54,7 @@ def convolution(
     op: Operation, x: Tensor, weight: Tensor, bias: Tensor | None, *, input_index: int = 0, weight_index: int = 1
 ) -> Tensor:
     """Convolution with the node's attributes."""
-    spec = attributes(op)
+    spec = explicit(op, attributes(op), input_index, weight_index)
     rank = spatial_rank(op, spec, input_index, weight_index)
     if rank is None or spec.auto.startswith("SAME"):
         return op.call(convolved_of_any_rank, x, weight, bias, tuple(spec))
@@ -72,6 +72,39 @@ def attributes(op: Operation) -> Spec:
         op.numbers("output_padding"),
         op.numbers("output_shape"),
     )
+
+
+def explicit(op: Operation, spec: Spec, input_index: int, weight_index: int) -> Spec:
+    """`SAME` padding as numbers, where sizes are known or (for a stride of 1) do not matter."""
+    window = known_sizes(op, weight_index)
+    if not spec.auto.startswith("SAME") or window is None or None in window:
+        return spec
+    kernel = [size or 0 for size in window]
+    strides, dilations, _ = spec.of_rank(len(kernel))
+    pads = same_pads_now(known_sizes(op, input_index), kernel, strides, dilations, spec.auto == "SAME_LOWER")
+    return spec if pads is None else spec._replace(pads=pads, auto="NOTSET")
+
+
+def known_sizes(op: Operation, index: int) -> list[int | None] | None:
+    """Sizes of an input after the first two axes, as far as the model declares them."""
+    value = op.node.inputs[index]
+    if value is None or value.shape is None:
+        return None
+    return [size if isinstance(size, int) else None for size in value.shape.dims[2:]]
+
+
+def same_pads_now(
+    sizes: list[int | None] | None, window: list[int], strides: list[int], dilations: list[int], lower: bool
+) -> list[int] | None:
+    """ONNX's pads for `SAME` padding, when they can be told now."""
+    if sizes is not None and len(sizes) != len(window):
+        return None
+    # for a stride of 1 any size that the window fits into gives the same padding
+    known = [1 if stride == 1 else (None if sizes is None else sizes[axis]) for axis, stride in enumerate(strides)]
+    if None in known:
+        return None
+    pairs = same_pads([size or 0 for size in known], window, strides, dilations, lower)
+    return [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
 
 
 def spatial_rank(op: Operation, spec: Spec, input_index: int = 0, weight_index: int = 1) -> int | None:

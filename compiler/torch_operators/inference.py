@@ -23,6 +23,9 @@ _FAILURES = (
 )
 # operators whose rank is the length of an input that lists sizes
 _RANK_FROM = {"Reshape": 1, "ConstantOfShape": 0}
+# operators whose rank is that of an input even if the other inputs are unknown, and those whose rank is always the same
+_RANK_LIKE = {"Conv": 1, "ConvTranspose": 1, "DFT": 0, "LayerNormalization": 0, "Softmax": 0}
+_RANK = {"STFT": 4, "LSTM": 4, "GRU": 4, "RNN": 4}
 
 
 def complete(node: ir.Node, version: int, values: Sequence[Value | None], like: int | None) -> None:
@@ -40,12 +43,27 @@ def complete(node: ir.Node, version: int, values: Sequence[Value | None], like: 
         _copy(values[like], node.outputs[0])
     elif node.domain in ("", "ai.onnx"):
         _infer(node, version, values)
-    position = _RANK_FROM.get(node.op_type)
-    if position is not None and node.outputs[0].shape is None and position < len(values):
-        sizes = values[position]
-        integers = None if sizes is None else sizes.elements()
-        if integers is not None:
-            node.outputs[0].shape = ir.Shape([None] * len(integers.items))
+    rank = _rank(node, values)
+    if node.outputs[0].shape is None and rank is not None:
+        node.outputs[0].shape = ir.Shape([None] * rank)
+
+
+def _rank(node: ir.Node, values: Sequence[Value | None]) -> int | None:
+    """Rank of the first output, for operators that tell it without all shapes."""
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type == "Transpose" and "perm" in node.attributes:
+        return len(node.attributes["perm"].as_ints())
+    source = _at(values, _RANK_LIKE.get(node.op_type))
+    if source is not None:
+        return source.rank
+    sizes = _at(values, _RANK_FROM.get(node.op_type))
+    integers = None if sizes is None else sizes.elements()
+    return _RANK.get(node.op_type) if integers is None else len(integers.items)
+
+
+def _at(values: Sequence[Value | None], index: int | None) -> Value | None:
+    return None if index is None or index >= len(values) else values[index]
 
 
 def _copy(source: Value | None, output: ir.Value) -> None:

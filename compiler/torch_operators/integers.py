@@ -191,7 +191,12 @@ def chosen(op: Operation, condition: Any, a: Any, b: Any) -> Any:
     """One of two integers."""
     if not is_recorded(condition):
         return a if condition else b
-    return op.call(torch.sym_ite, condition, a, b)
+    return op.call(selected, condition, a, b)
+
+
+def selected(condition: bool, a: int, b: int) -> int:
+    """One of two integers, chosen when the program runs."""
+    return a if condition else b
 
 
 def broadcast(x: Integers, count: int) -> list[Any]:

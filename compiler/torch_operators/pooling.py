@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from .convolution import same_pads
+from .convolution import known_sizes, same_pads, same_pads_now
 from .operation import Operation
 from .registry import Unsupported, operator
 
@@ -33,6 +33,11 @@ class Window:
         self.pads: list[int] = op.numbers("pads") or [0] * (2 * self.rank)
         if self.auto == "VALID":
             self.pads = [0] * (2 * self.rank)
+        channels_last = op.attribute("channels_last", 0) or op.node.op_type == "NhwcMaxPool"
+        if self.auto.startswith("SAME") and not channels_last:
+            lower = self.auto == "SAME_LOWER"
+            pads = same_pads_now(known_sizes(op, 0), self.kernel, self.strides, self.dilations, lower)
+            self.pads, self.auto = (self.pads, self.auto) if pads is None else (pads, "NOTSET")
         self.ceil = bool(op.attribute("ceil_mode", 0))
 
     @property

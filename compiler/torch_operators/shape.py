@@ -41,13 +41,9 @@ def size(op: Operation, x: Tensor) -> Integers:
 @operator("Reshape")
 def reshape(op: Operation, x: Tensor, shape: Tensor | None = None) -> Tensor:
     """`x` in another shape; 0 stands for the input's own size unless `allowzero` is set."""
-    if shape is None:
-        sizes = op.numbers("shape")
-    else:
-        integers = op.integers(1)
-        sizes = None if integers is None else integers.items
-    if sizes is None:
-        return op.call(reshaped, x, shape, bool(op.attribute("allowzero", 0)))
+    sizes = op.numbers("shape") or [] if shape is None else op.sizes(1, shape)
+    if is_recorded(sizes):
+        return op.call(reshaped, x, sizes, bool(op.attribute("allowzero", 0)))
     if op.attribute("allowzero", 0):
         return torch.reshape(x, sizes)
     zero = [not is_recorded(item) and item == 0 for item in sizes]
@@ -170,9 +166,8 @@ def shape_tensor(x: Tensor, start: int = 0, end: int = 2**31) -> Tensor:
     return torch.tensor(x.shape[start:end], dtype=torch.int64)
 
 
-def reshaped(x: Tensor, shape: Tensor, allow_zero: bool) -> Tensor:
+def reshaped(x: Tensor, sizes: list[int], allow_zero: bool) -> Tensor:
     """`x` in a shape that is known only when the program runs."""
-    sizes: list[int] = shape.tolist()
     if not allow_zero:
         sizes = [x.shape[index] if size == 0 else size for index, size in enumerate(sizes)]
     return inferred_reshape(x, sizes)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
 import torch
 from torch.fx import Proxy
+
+from .dtypes import torch_dtype
+from .registry import Unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,3 +93,14 @@ class Value:
             return None
         items = constant.reshape(-1).tolist()
         return Integers(items, constant.dim() == 0, constant.dtype)
+
+
+def described(value: ir.Value) -> Value:
+    """What the IR says about a value."""
+    known = Value(name=value.name or "", rank=None if value.shape is None else value.shape.rank())
+    if isinstance(value.type, ir.TensorType) and value.type.dtype != ir.DataType.UNDEFINED:
+        try:
+            known.dtype = torch_dtype(value.type.dtype)
+        except Unsupported:
+            known.dtype = None
+    return known

@@ -69,7 +69,7 @@ def instance_normalization_of_moments(x: Value, axes: Value, eps: Value) -> Term
     channels = x.shape[1] if x.rank > 2 else None
     if sorted(int(i) % x.rank for i in axes.array.reshape(-1)) != list(range(2, x.rank)) or x.rank < 3:
         raise Skip("the means are not over the spatial axes")
-    if not isinstance(channels, int):
-        raise Skip("the number of channels is not known")
+    if not isinstance(channels, int) or eps.size != 1:
+        raise Skip("the number of channels is not known, or there is more than one ε")
     one, zero = full(1.0, (channels,), x), full(0.0, (channels,), x)
     return op.InstanceNormalization(x, one, zero, epsilon=eps.scalar)

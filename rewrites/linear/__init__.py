@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.rule import Rule
-from .batch import linear_as_gemm, reshape_to_own_shape, sum_of_rows
+from .batch import linear_as_gemm, reshape_to_own_shape, residual_linear_as_gemm
 from .bias import gemm_as_matmul_add, matmul_add_as_gemm, zero_bias_of_gemm
 from .columns import (
     biased_linears_side_by_side,
@@ -27,7 +27,7 @@ RULES: tuple[Rule, ...] = (
     gemm_as_matmul_add,
     matmul_add_as_gemm,
     linear_as_gemm,
-    sum_of_rows,
+    residual_linear_as_gemm,
     reshape_to_own_shape,
     scale_after_matmul,
     divisor_after_matmul,

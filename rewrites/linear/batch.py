@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ...compiler.facts import Array, Dim
 from ...compiler.rule import Skip, Term, Value, op, rule, var
-from .operands import ints, require_constant, require_float
+from .operands import ints, require_constant, require_float, same_dims
 
 x, y, w, b, s = var("x y w b s")
 
@@ -26,6 +26,25 @@ def _shape(dims: tuple[Dim, ...]) -> Array:
     if 0 in dims:
         raise Skip("the operand is empty")
     return ints(*(d if isinstance(d, int) else -1 for d in dims))
+
+
+def _require_linear(x: Value, w: Value, b: Value) -> tuple[int, int]:
+    """A linear layer on more than one matrix: how many numbers it reads and writes a row."""
+    require_float(x)
+    require_constant(w, "the weight")
+    if x.rank < 3:
+        raise Skip("the operand is one matrix already")
+    if w.rank != 2:
+        raise Skip("the weight is not one matrix")
+    if b.rank and any(d != 1 for d in b.shape[:-1]):
+        raise Skip("the bias differs between rows")
+    if b.rank > 2:
+        require_constant(b, "the bias")
+    return w.static_shape[0], w.static_shape[1]
+
+
+def _bias(b: Value) -> Term:
+    return op.Reshape(b, ints(-1)) if b.rank > 2 else b
 
 
 @rule(
@@ -46,45 +65,32 @@ def _shape(dims: tuple[Dim, ...]) -> Array:
 )
 def linear_as_gemm(x: Value, w: Value, b: Value) -> Term:
     """x·w + b = Reshape(Gemm(Reshape(x, one matrix), w, b)) with one matrix w."""
-    require_float(x)
-    require_constant(w, "the weight")
-    if x.rank < 3:
-        raise Skip("the operand is one matrix already")
-    if w.rank != 2:
-        raise Skip("the weight is not one matrix")
-    inner, outer = w.static_shape
-    if b.rank and any(d != 1 for d in b.shape[:-1]):
-        raise Skip("the bias differs between rows")
-    if b.rank > 2:
-        require_constant(b, "the bias")
-    bias: Term = op.Reshape(b, ints(-1)) if b.rank > 2 else b
-    result = _shape((*x.shape[:-1], outer))
-    return op.Reshape(op.Gemm(op.Reshape(x, ints(-1, inner)), w, bias), result)
+    inner, outer = _require_linear(x, w, b)
+    rows = op.Gemm(op.Reshape(x, ints(-1, inner)), w, _bias(b))
+    return op.Reshape(rows, _shape((*x.shape[:-1], outer)))
 
 
 @rule(
-    op.Add(y, op.Reshape(x, s)),
-    drift="none",
+    op.Add(y, op.Add(op.MatMul(x, w), b)),
+    drift="rounding",
     example=[
-        {"x": "f32[6,4]", "y": "f32[2,3,4]", "s": "i64[3] = 2 3 4"},
-        {"x": "f16[6,4]", "y": "f16[2,3,4]", "s": "i64[3] = -1 3 4"},
+        {**LINEAR, "y": "f32[2,3,5]"},
+        {**LINEAR, "x": "f32[N,3,4]", "y": "f32[N,3,5]", "b": "f32[1,5] const"},
     ],
     refuse=[
-        {"x": "f32[6,4]", "y": "f32[1,3,4]", "s": "i64[3] = 2 3 4", "because": "broadcast"},
-        {"x": "f32[2,12]", "y": "f32[2,3,4]", "s": "i64[3] = 2 3 4", "because": "rows"},
+        {**LINEAR, "y": "f32[1,3,5]", "because": "broadcast"},
+        {**LINEAR, "y": "f32[5]", "because": "broadcast"},
+        {**LINEAR, "x": "f32[N,3,4]", "y": "f32[M,3,5]", "because": "broadcast"},
+        {**LINEAR, "x": "f32[3,4]", "y": "f32[3,5]", "because": "one matrix already"},
     ],
 )
-def sum_of_rows(x: Value, y: Value, root: Value) -> Term:
-    """Y + Reshape(x, as y) = Reshape(Reshape(y, as the matrix x) + x): a residual sum stays among the Gemms."""
-    if x.rank != 2 or y.rank < 3:
-        raise Skip("the operands are not rows and what they belong to")
-    columns = x.shape[1]
-    if not isinstance(columns, int) or y.shape[-1] != columns:
-        raise Skip("the rows are not those of the other operand")
-    if y.shape != root.shape:
-        raise Skip("the operands broadcast")
-    rows = op.Reshape(y, ints(-1, columns))
-    return op.Reshape(op.Add(rows, x), _shape(root.shape))
+def residual_linear_as_gemm(x: Value, y: Value, w: Value, b: Value) -> Term:
+    """Y + (x·w + b) = Reshape(Reshape(y) + Gemm(Reshape(x), w, b)): the residual sum stays among the Gemms."""
+    inner, outer = _require_linear(x, w, b)
+    if not same_dims(y.shape, (*x.shape[:-1], outer)):
+        raise Skip("the operands of the sum broadcast")
+    rows = op.Gemm(op.Reshape(x, ints(-1, inner)), w, _bias(b))
+    return op.Reshape(op.Add(op.Reshape(y, ints(-1, outer)), rows), _shape(y.shape))
 
 
 @rule(

@@ -6,6 +6,9 @@ from ...compiler.rule import Rule
 from . import (
     concat_of_slices,
     expand_past_elementwise,
+    global_pool,
+    reduction_axes,
+    reduction_pair,
     reshape_past_concat,
     reshape_past_elementwise,
     reshape_past_normalization,
@@ -32,6 +35,7 @@ from .reshape_pair import reshape_pair
 from .reshape_past_matmul import reshape_past_matmul, reshape_past_matmul_of_both, reshape_past_matmul_right
 from .resize_identity import pool_identity, resize_identity
 from .scatter_nd_as_concat import scatter_nd_as_concat
+from .shape_of_elementwise import shape_of_binary, shape_of_elementwise, shape_of_transpose
 from .slice_of_concat import slice_of_concat
 from .slice_pair import slice_canonical, slice_pair
 from .transpose_pair import transpose_as_reshape, transpose_pair
@@ -73,6 +77,9 @@ RULES: tuple[Rule, ...] = (
     transpose_past_matmul_of_both,
     transpose_into_gemm,
     transpose_into_gemm_right,
+    *reduction_axes.RULES,
+    *reduction_pair.RULES,
+    *global_pool.RULES,
     slice_canonical,
     slice_pair,
     slice_of_concat,
@@ -96,4 +103,7 @@ RULES: tuple[Rule, ...] = (
     pad_pair,
     resize_identity,
     pool_identity,
+    shape_of_elementwise,
+    shape_of_binary,
+    shape_of_transpose,
 )

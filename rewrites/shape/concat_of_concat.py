@@ -51,13 +51,18 @@ def concat_with_nothing(parts: tuple[Value, ...], k: int) -> Term:
         {"x": "f32[1,3]", "y": "f32[2,3]", "inner": ("f32[1,3]", "f32[n,3]"), "after": ("f32[2,3]",), "k": 0},
         {"x": "i64[1]", "y": "i64[1]", "inner": ("i64[1]", "i64[2]"), "after": (), "k": 0},
     ],
+    refuse={"inner": ("f32[2]", "f32[0]"), "after": ("f32[2]",), "k": 0, "pattern": 0, "because": "nothing"},
 )
 def concat_of_concat(
     x: Value | None, y: Value | None, inner: tuple[Value, ...], after: tuple[Value, ...], k: int
 ) -> Term:
     """Concat(Concat(x, y), z) = Concat(x, y, z)."""
-    before = [v for v in (x, y) if v is not None]
-    return op.Concat(*before, *inner, *after, axis=k)
+    parts = [*(v for v in (x, y) if v is not None), *inner, *after]
+    axis = positive(k, parts[0].rank)
+    # x = Concat(x, nothing) would grow without end.
+    if any(part.shape[axis] == 0 for part in parts):
+        raise Skip("an operand is nothing")
+    return op.Concat(*parts, axis=axis)
 
 
 @rule(

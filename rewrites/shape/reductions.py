@@ -22,3 +22,9 @@ REDUCTIONS: Mapping[str, Drift] = MappingProxyType(
         "ReduceSumSquare": "rounding",
     }
 )
+
+# Those that return a single element as it is.
+IDEMPOTENT = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
+
+# Those that reduce twice as they reduce at once.
+ASSOCIATIVE = (*IDEMPOTENT, "ReduceL1", "ReduceL2", "ReduceLogSumExp")

@@ -190,6 +190,8 @@ def _compare_one(found: Any, wanted: Any, rtol: float, atol: float) -> str | Non
         found, wanted = found.astype(np.float32), wanted.astype(np.float32)
     if np.allclose(found, wanted, rtol=rtol, atol=atol, equal_nan=True):
         return None
+    if found.dtype.kind in "fc" and not np.array_equal(np.isnan(found), np.isnan(wanted)):
+        return "NaN in other places"
     with np.errstate(all="ignore"):
         worst = float(np.nanmax(np.abs(found.astype(np.complex128) - wanted.astype(np.complex128))))
     return f"differs by up to {worst:.3g}"

@@ -16,7 +16,11 @@ from tests.rule_cases import Case, apply, cases, model_of, random, rules
 
 SEEDS = range(3)
 SPECIAL = (0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 1e-30, -1e-30, 0.5, 3e38, -3e38, 2.0, 1e-7)
-EPSILON = {np.dtype(np.float64): 2.0**-52, np.dtype(np.float32): 2.0**-23, np.dtype(np.float16): 2.0**-10}
+EPSILON: dict[np.dtype[Any], float] = {
+    np.dtype(np.float64): 2.0**-52,
+    np.dtype(np.float32): 2.0**-23,
+    np.dtype(np.float16): 2.0**-10,
+}
 ROUNDING = 64  # units in the last place of the largest value: what reassociating a small example may cost
 
 

@@ -30,7 +30,8 @@ class Seen:
         assert set(feeds) == {value.name for value in traced.model.graph.inputs}
 
         def run(feeds: Mapping[str, Array]) -> Sequence[Array]:
-            return session.run(None, dict(feeds))
+            found: Any = session.run(None, dict(feeds))
+            return found
 
         return run
 
@@ -40,7 +41,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     recorder = Seen()
     monkeypatch.setattr(torch_dynamo, "_compile_traced", recorder)
     monkeypatch.setattr(torch_dynamo, "_said", set[str]())
-    torch._dynamo.reset()
+    torch.compiler.reset()
     with torch.no_grad():
         yield recorder
 
@@ -104,6 +105,8 @@ def test_integers_that_vary_are_inputs(seen: Seen) -> None:
 class Counter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.calls: Tensor
+        self.seen: Tensor
         self.register_buffer("calls", torch.zeros(()))
         self.register_buffer("seen", torch.zeros(4))
         self.linear = nn.Linear(4, 4)
@@ -160,7 +163,7 @@ def test_weights_can_stay_inputs(seen: Seen) -> None:
 def test_graph_breaks_leave_several_regions(seen: Seen) -> None:
     def broken(x: Tensor) -> Tensor:
         y = x * 2
-        torch._dynamo.graph_break()
+        torch._dynamo.graph_break()  # pyright: ignore[reportPrivateUsage]
         return y + 1
 
     x = torch.randn(3)
@@ -206,7 +209,7 @@ def test_what_cannot_be_traced_falls_back_to_eager(seen: Seen) -> None:
 def test_the_whole_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Through the real pipeline, once."""
     pytest.importorskip("tamago.compiler.pipeline")
-    torch._dynamo.reset()
+    torch.compiler.reset()
     module, x = Block().eval(), torch.randn(3, 8)
     options = {"store": tmp_path / "store.db", "time_limit": 5.0}
     with torch.no_grad(), warnings.catch_warnings():

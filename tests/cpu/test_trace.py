@@ -27,7 +27,8 @@ def run(traced: Traced, *args: Any, **kwargs: Any) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(ir.to_proto(traced.model).SerializeToString(), options)
-    return traced.signature.unflatten(session.run(None, traced.signature.flatten(args, kwargs)))
+    arrays: Any = session.run(None, traced.signature.flatten(args, kwargs))
+    return traced.signature.unflatten(arrays)
 
 
 def check(module: nn.Module, *args: Any, traced: Traced | None = None, **kwargs: Any) -> Traced:
@@ -433,7 +434,7 @@ def test_training_mode_is_refused() -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.Dropout())
     with expect("T001", "Sequential", ".eval()"):
         trace(module, (torch.randn(1, 3),))
-    module.eval()[1].train()
+    list(module.eval())[1].train()
     with expect("T001", "module 1"):
         trace(module, (torch.randn(1, 3),))
 

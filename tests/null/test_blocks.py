@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from tamago.compiler.blocks import LARGEST_BLOCK, find_blocks
 from tamago.compiler.inference import infer
+from tamago.compiler.ir import new_constant
 
 
 def layers(count: int, *, constant: float = 0.5, odd: int | None = None) -> ir.Model:
@@ -17,8 +18,7 @@ def layers(count: int, *, constant: float = 0.5, odd: int | None = None) -> ir.M
     weights: list[ir.Value] = []
 
     def constant_value(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> ir.Value:
-        tensor = ir.tensor(array, name=name)
-        weights.append(ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor))
+        weights.append(new_constant(name, array))
         return weights[-1]
 
     def node(op: str, *inputs: ir.Value) -> ir.Value:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-import transformers as hf
+import transformers
 from torch import Tensor, nn
 
 from .unet import UNet
@@ -17,11 +17,12 @@ Scale = Literal["small", "real"]
 Entry = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 Factory = Callable[[Scale], Entry]
 
+hf: Any = transformers  # its configurations take more than their signatures say
 _FACTORIES: dict[str, Factory] = {}
 
 
 def zoo() -> dict[str, Factory]:
-    """Every model by name; a factory gives `(module in eval mode, args, kwargs)` and draws the same weights each time."""
+    """Every model by name; a factory gives `(module in eval mode, args, kwargs)`, with the same weights each time."""
     return dict(_FACTORIES)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +15,9 @@ import onnx_ir as ir
 import torch
 from onnx import numpy_helper, parser
 from torch import nn
+
+from tamago.compiler.facts import Array
+from tamago.compiler.trace import Traced, trace
 
 OPSET = 18  # torch's default for the dynamo exporter
 
@@ -31,7 +33,6 @@ class Miss:
         hand: the hand-fused model with the module's weights; inputs in the module's order.
         present: how often each operator must stand in the compiled graph.
         gone: operators that must not.
-        blocked: why the structure is not reached yet, empty where it is.
     """
 
     name: str
@@ -49,17 +50,14 @@ class Miss:
         torch.manual_seed(0)
         return self.module().eval(), self.args()
 
-    def exported(self) -> ir.Model:
-        """The module as torch exports it."""
-        module, args = self.seeded()
-        program = torch.onnx.export(module, args, dynamo=True, opset_version=OPSET, verbose=False)
-        assert program is not None
-        return program.model
+    def traced(self) -> Traced:
+        """The module as torch's exporter writes it."""
+        return trace(*self.seeded(), opset=OPSET)
 
-    def feeds(self, names: list[str]) -> dict[str, np.ndarray[Any, Any]]:
-        """The inputs by name."""
+    def feeds(self, model: ir.Model) -> dict[str, Array]:
+        """The inputs under the names they have in a model."""
         _, args = self.seeded()
-        return {n: a.numpy() for n, a in zip(names, args, strict=True)}
+        return {v.name or "": a.numpy() for v, a in zip(model.graph.inputs, args, strict=True)}
 
     def by_hand(self) -> ir.Model:
         """The hand-fused model."""
@@ -67,7 +65,7 @@ class Miss:
         return ir.from_proto(self.hand(module))
 
 
-def written(text: str, **weights: torch.Tensor | np.ndarray[Any, Any]) -> onnx.ModelProto:
+def written(text: str, **weights: torch.Tensor | Array) -> onnx.ModelProto:
     """A model from onnx's text form, with weights by name as initializers.
 
     Args:
