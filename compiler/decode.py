@@ -181,8 +181,9 @@ def _replace_inside(holder: ir.Node, old: ir.Value, new: ir.Value) -> None:
 
 
 def _describe(value: ir.Value, fact: Fact) -> None:
-    if fact.dtype is not None:
-        value.type = ir.TensorType(ir.DataType(fact.dtype))
+    if fact.dtype is None:
+        return  # onnx_ir warns of a shape without a type
+    value.type = ir.TensorType(ir.DataType(fact.dtype))
     if fact.shape is not None:
         value.shape = ir.Shape(fact.shape)
 

@@ -337,6 +337,8 @@ class EGraph:
                     values[what] = number
                 case _:
                     inner.append(number)
+                    if what.name is not None:
+                        values[what.name] = number
         for what in (p.name for pattern in variant.rule.patterns for p in _rests(pattern)):
             values.setdefault(what, ())
         found.append(Match(variant.rule, inner[0], values, tuple(attributes), tuple(literals), tuple(inner)))

@@ -13,8 +13,8 @@ from .blocks import Block
 from .egraph import ABSENT, OUTPUTS, EGraph, Origin, Row, constant_key
 from .facts import Constant, Fact
 from .ir import attribute_values, constant_tensor, digest, fact_of, is_opaque, op_name
-from .opset import TARGET
-from .schema import default_attributes, since_version
+from .opset import same_meaning
+from .schema import default_attributes
 
 SMALL = 1 << 12  # elements: constants up to this are compared by contents
 UNIQUE = "unique "  # attribute that keeps two opaque nodes from being taken for equal
@@ -138,7 +138,7 @@ def stated_attributes(op: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
 def _row_name(node: ir.Node, version: int) -> str:
     """The operator's name; marked with the opset where its meaning there is not the one that rules are written for."""
     name = op_name(node)
-    if node.domain == "" and version != TARGET and since_version(name, version) != since_version(name, TARGET):
+    if node.domain == "" and not is_opaque(node) and not same_meaning(name, version):
         return f"{name}@{version}"
     return name
 

@@ -10,7 +10,7 @@ onnx's own version converter is not used: it rebuilds the graph and loses names 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,25 @@ def same_meaning(op: str, version: int, target: int = TARGET) -> bool:
     if not versions or versions[0] > low:
         return False
     return all((op, step) in UNCHANGED for step in steps(op, low, high))
+
+
+def expressible(op: str, attributes: Iterable[str], version: int) -> bool:
+    """Whether a node with these attributes can be written at an opset; some meanings could be stated only later.
+
+    Args:
+        op: an operator; outside ONNX's own domain everything is.
+        attributes: names of the attributes that the node states.
+        version: opset of the default domain in the file.
+    """
+    return "::" in op or op in _RUNTIME_OWN or set(attributes) <= _attribute_names(op, version)
+
+
+@cache
+def _attribute_names(op: str, version: int) -> frozenset[str]:
+    from onnx import defs
+
+    known = [v for v in _histories().get(op, []) if v <= version]
+    return frozenset(defs.get_schema(op, known[-1], "").attributes) if known else frozenset()
 
 
 @cache

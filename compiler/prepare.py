@@ -33,6 +33,15 @@ def prepare(model: ir.Model, keep: tuple[str, ...] = ()) -> list[str]:
     return notes
 
 
+def forget_untyped_shapes(model: ir.Model) -> None:
+    """A shape without an element type cannot be written down in a file."""
+    for graph in graphs(model.graph):
+        for node in graph:
+            for value in node.outputs:
+                if value.type is None:
+                    value.shape = None
+
+
 def _freeze(graph: ir.Graph, keep: tuple[str, ...]) -> list[str]:
     """Old exporters list every weight as an input with a default: the runtime must then expect another value."""
     frozen = [v.name or "" for v in graph.inputs if v.name in graph.initializers and v.name not in keep]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -155,10 +155,15 @@ class Pattern:
     attributes: Mapping[str, Any]
     index: int | None = None  # which output of a node with several
     outputs: int | None = None
+    name: str | None = None
 
     def out(self, index: int) -> Pattern:
         """The pattern's `index`-th output; the operator must be written with `outputs=`."""
         return Pattern("out", (self,), {"index": index})
+
+    def named(self, name: str) -> Pattern:
+        """The same pattern, whose value the rule is given under this name: for its facts, as with a variable."""
+        return replace(self, name=name)
 
 
 @dataclass(frozen=True, eq=False)

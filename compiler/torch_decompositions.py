@@ -198,6 +198,9 @@ def index_reduce(
     self: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
     """As a scatter in which a whole slice has one index."""
+    if self.dim() == 0:
+        row = index_reduce(self[None], 0, index.reshape(-1), source.reshape(-1), reduce, include_self=include_self)
+        return row[0]
     shape = [1] * self.dim()
     shape[dim] = -1
     spread = index.reshape(shape).expand(source.shape)
@@ -284,6 +287,29 @@ def _along(reduce: Any, x: Tensor, dim: int, keepdim: bool) -> Any:
     return values.to(torch.bool), indices
 
 
+def squeeze(self: Tensor) -> Any:
+    """Away with every dimension of size 1; ONNX would decide anew with every input."""
+    return squeeze_dims(self, range(self.dim()))
+
+
+def squeeze_dim(self: Tensor, dim: int) -> Any:
+    """Nothing where the dimension is not of size 1."""
+    return self if self.dim() and not _is_one(self.shape[dim]) else NotImplemented
+
+
+def squeeze_dims(self: Tensor, dim: Sequence[int]) -> Any:
+    """Those of the dimensions that are of size 1."""
+    for place in sorted({d % max(self.dim(), 1) for d in dim}, reverse=True):
+        self = aten.squeeze.dim(self, place) if self.dim() and _is_one(self.shape[place]) else self
+    return self
+
+
+def _is_one(size: int | SymInt) -> bool:
+    from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+    return guard_or_false(size == 1)
+
+
 def fmax(self: Tensor, other: Tensor) -> Tensor:
     """The larger number, a NaN counting as none."""
     return torch.where(self.isnan() | (other > self), other, self) if self.is_floating_point() else self.maximum(other)
@@ -346,6 +372,9 @@ _TABLE: dict[Any, Callable[..., Any]] = {
     aten.min.default: minimum_of_all,
     aten.max.dim: maximum_along,
     aten.min.dim: minimum_along,
+    aten.squeeze.default: squeeze,
+    aten.squeeze.dim: squeeze_dim,
+    aten.squeeze.dims: squeeze_dims,
     aten.fmax.default: fmax,
     aten.fmin.default: fmin,
     aten.hypot.default: hypot,

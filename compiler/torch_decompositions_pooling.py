@@ -84,22 +84,29 @@ def avg_pool(
 
 def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
     """Circular padding, which ONNX has from opset 19, and negative padding, which cuts, of the other kinds."""
-    if mode != "circular" and (mode == "constant" or all(side >= 0 for side in pad)):
+    if mode == "circular":
+        return _pad_circular(self, pad)
+    if mode == "constant" or all(side >= 0 for side in pad):
         return NotImplemented
-    pairs = [(self.dim() - 1 - i, pad[2 * i], pad[2 * i + 1]) for i in range(len(pad) // 2)]
-    for dim, left, right in pairs:
-        # torch cuts first, and pads what is left.
-        start, end = max(-left, 0), self.shape[dim] - max(-right, 0)
-        self = self.narrow(dim, start, end - start) if start or right < 0 else self
-    sides = [max(side, 0) for side in pad]
-    if mode != "circular":
-        return aten.pad.default(self, sides, mode, value)
-    for dim, left, right in pairs:
-        n, left, right = self.shape[dim], max(left, 0), max(right, 0)
-        parts = [self.narrow(dim, n - left, left)] if left else []
-        parts += [self] + ([self.narrow(dim, 0, right)] if right else [])
-        self = torch.cat(parts, dim) if len(parts) > 1 else self
-    return self
+    # What is mirrored or repeated is the edge of the whole input: pad first, cut afterwards.
+    return _cut(aten.pad.default(self, [max(side, 0) for side in pad], mode, value), pad)
+
+
+def _pad_circular(x: Tensor, pad: Sequence[int]) -> Tensor:
+    x = _cut(x, pad)
+    for number in range(len(pad) // 2):
+        dim, left, right = x.dim() - 1 - number, max(pad[2 * number], 0), max(pad[2 * number + 1], 0)
+        parts = [x.narrow(dim, x.shape[dim] - left, left), x, x.narrow(dim, 0, right)]
+        x = torch.cat([part for part, size in zip(parts, (left, 1, right), strict=True) if size], dim)
+    return x
+
+
+def _cut(x: Tensor, pad: Sequence[int]) -> Tensor:
+    """Take off what negative sides say."""
+    for number in range(len(pad) // 2):
+        dim, left, right = x.dim() - 1 - number, max(-pad[2 * number], 0), max(-pad[2 * number + 1], 0)
+        x = x.narrow(dim, left, x.shape[dim] - left - right) if left or right else x
+    return x
 
 
 def _product(sizes: Sequence[int]) -> int:

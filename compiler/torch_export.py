@@ -75,10 +75,16 @@ def _in_training_mode(node: torch.fx.Node) -> bool:
     if not name.startswith("aten."):
         return False
     if "dropout" in name:
-        return bool(node.args[2] and node.args[1])
+        return bool(_argument(node, 2, "train") and _argument(node, 1, "p"))
+    if name == "aten.rrelu.default":
+        return bool(_argument(node, 3, "training"))
     if "batch_norm" in name and "no_stats" not in name and "no_training" not in name and "backward" not in name:
-        return bool(node.args[5] and node.args[3] is not None)
+        return bool(_argument(node, 5, "training")) and _argument(node, 3, "running_mean") is not None
     return False
+
+
+def _argument(node: torch.fx.Node, position: int, name: str) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
 
 
 def _check_evaluation_mode(module: torch.nn.Module) -> None:

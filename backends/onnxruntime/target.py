@@ -51,9 +51,9 @@ class OnnxRuntime:
         """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""
         return measure(site, self.threads, version)
 
-    def lower(self, model: ir.Model) -> Program:
-        """The model as a session."""
-        return Program(model, self.threads)
+    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
+        """The model as a session; without the runtime's own optimisation when asked."""
+        return Program(model, self.threads, optimise=optimise)
 
     def time(self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0) -> list[Timing]:
         """Interleaved timings of ready calls."""

@@ -11,8 +11,7 @@ from ..facts import Array
 from ..files import read_model
 from ..pipeline import Options, run_as_it_is
 from ..verify import make_feeds
-from .check import parse_sizes
-from .shared import print_json, read_inputs
+from .shared import add_size_options, print_json, read_inputs
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="threads of one operator")
     parser.add_argument("--rounds", type=int, default=30, help="samples of each (default: 30)")
     parser.add_argument("--inputs", type=Path, metavar="FILE.npz", help="inputs by name (default: made up)")
-    parser.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a named dimension")
+    add_size_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,9 +31,8 @@ def run(options: argparse.Namespace) -> int:
 
     models = [read_model(path) for path in options.models]
     programs = [run_as_it_is(m, Options(threads=options.threads)).program for m in models]
-    feeds: Mapping[str, Array] | None = read_inputs(options.inputs) or make_feeds(
-        models[0].graph, 0, parse_sizes(options.size)
-    )
+    made = make_feeds(models[0].graph, 0, options.batch, options.length)
+    feeds: Mapping[str, Array] | None = read_inputs(options.inputs) or made
     if feeds is None:
         raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
     runs = [lambda p=p, f=p.known(feeds): p.session.run(None, f) for p in programs]

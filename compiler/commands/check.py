@@ -9,7 +9,7 @@ from ..errors import EXIT_FAILED_CHECK, TamagoError
 from ..files import read_model
 from ..pipeline import Options, run_as_it_is
 from ..verify import Difference, compare, make_feeds
-from .shared import print_json, read_inputs
+from .shared import add_size_options, print_json, read_inputs
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("second", type=Path, help="the file to check")
     parser.add_argument("--inputs", type=Path, metavar="FILE.npz", help="inputs by name (default: made up)")
     parser.add_argument("--samples", type=int, default=3, help="how many made-up inputs (default: 3)")
-    parser.add_argument("--size", action="append", default=[], metavar="DIM=N", help="size of a named dimension")
+    add_size_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,8 +46,8 @@ def _differences(options: argparse.Namespace) -> list[Difference]:
             exit_code=EXIT_FAILED_CHECK,
         )
     given = read_inputs(options.inputs)
-    sizes = parse_sizes(options.size)
-    feeds = [given] if given else [make_feeds(first.graph, seed, sizes) for seed in range(options.samples)]
+    made = (make_feeds(first.graph, seed, options.batch, options.length) for seed in range(options.samples))
+    feeds = [given] if given else list(made)
     worst: dict[str, Difference] = {}
     for feed in feeds:
         if feed is None:
@@ -59,18 +59,3 @@ def _differences(options: argparse.Namespace) -> list[Difference]:
             if d.name not in worst or d.error > worst[d.name].error:
                 worst[d.name] = d
     return list(worst.values())
-
-
-def parse_sizes(words: list[str]) -> dict[str, int]:
-    """`["batch=4"]` → `{"batch": 4}`.
-
-    Raises:
-        TamagoError: U021, a word is not of that form.
-    """
-    sizes: dict[str, int] = {}
-    for word in words:
-        name, _, number = word.partition("=")
-        if not name or not number.isdigit():
-            raise TamagoError("U021", f"--size {word!r} is not NAME=NUMBER", todo="for example --size batch=4")
-        sizes[name] = int(number)
-    return sizes

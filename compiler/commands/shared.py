@@ -31,6 +31,12 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, help="where measured prices are kept")
 
 
+def add_size_options(parser: argparse.ArgumentParser) -> None:
+    """Sizes for made-up inputs where the model leaves them free."""
+    parser.add_argument("--batch", type=int, default=1, help="size of a free first dimension (default: 1)")
+    parser.add_argument("--length", type=int, default=1, help="size of other free dimensions (default: 1)")
+
+
 def search_options(options: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for `tamago.compile`."""
     return {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _END = 2**62
+_LARGEST = (2**31 - 1, 2**63 - 1)
 _REDUCE = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 
@@ -197,11 +198,21 @@ def sliced(x: Tensor, starts: list[int], ends: list[int], axes: list[int] | None
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis = axis + x.dim() if axis < 0 else axis
         if step > 0:
-            x = x[(slice(None),) * axis + (slice(start, end, step),)]
+            x = x[(slice(None),) * axis + (slice(clamped(start), clamped(end), step),)]
             continue
-        places = range(x.shape[axis])[start:end:step]
+        places = backward(start, end, step, x.shape[axis])
         x = x.index_select(axis, torch.tensor(list(places), dtype=torch.int64, device=x.device))
     return x
+
+
+def backward(start: int, end: int, step: int, size: int) -> range:
+    """Positions of a slice with a negative step; bounds are clamped to the axis, which Python's slices do otherwise.
+
+    The largest integer as the end means the beginning of the axis, as in ONNX Runtime.
+    """
+    start = min(max(start + size if start < 0 else start, 0), size - 1)
+    last = min(max(end + size if end < 0 else end, -1), size - 1)
+    return range(start, -1 if end in _LARGEST else last, step)
 
 
 def compressed(x: Tensor, condition: Tensor, axis: int | None) -> Tensor:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import torch
 
 from .dtypes import torch_dtype
+from .indexing import backward
 from .operation import Operation, is_recorded
 from .registry import integer_operator
 from .values import Integers
@@ -142,7 +143,9 @@ def slice_(op: Operation) -> Integers | None:
         starts, ends, steps = op.fixed(1), op.fixed(2), [1] if omitted(op, 4) else op.fixed(4)
     if x is None or x.scalar or not starts or not ends or not steps:
         return None
-    return Integers(x.items[starts[0] : ends[0] : steps[0]], dtype=x.dtype)
+    if steps[0] > 0:
+        return Integers(x.items[starts[0] : ends[0] : steps[0]], dtype=x.dtype)
+    return Integers([x.items[index] for index in backward(starts[0], ends[0], steps[0], len(x.items))], dtype=x.dtype)
 
 
 @integer_operator("Where")

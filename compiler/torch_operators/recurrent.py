@@ -184,11 +184,13 @@ def by_steps(
     outputs: list[Tensor] = []
     finals: list[list[Tensor]] = []
     for index in range(directions):
-        functions = [bounded(activation, clip) for activation in chosen[index * (len(chosen) // directions) :]]
+        own = chosen[index * (len(chosen) // directions) :]
+        # like ONNX Runtime, the cell's own activation (the third of an LSTM) is not clipped
+        functions = [bounded(activation, 0.0 if place == 2 else clip) for place, activation in enumerate(own)]
         blank = torch.zeros(x.shape[1], size, dtype=x.dtype, device=x.device)
         state = [blank if part is None else part[index] for part in states]
-        own = bias[index] if bias is not None else torch.zeros(2 * gates * size, dtype=x.dtype, device=x.device)
-        input_bias, state_bias = own.chunk(2)
+        offset = bias[index] if bias is not None else torch.zeros(2 * gates * size, dtype=x.dtype, device=x.device)
+        input_bias, state_bias = offset.chunk(2)
         projected = torch.matmul(x, weights[index].t()) + input_bias
         peephole = None if peepholes is None else peepholes[index].chunk(3)
         backward = direction == "reverse" or index == 1

@@ -29,9 +29,11 @@ from .scaled_dot_product import (
 )
 from .score_scale import divisor_before_product, joined_scales, scale_before_product
 from .softcap import attention_softcap, attention_softcap_masked
+from .transposed_keys import transpose_of_merged
 
 RULES: tuple[Rule, ...] = (
     # scores
+    transpose_of_merged,
     scale_before_product,
     divisor_before_product,
     joined_scales,

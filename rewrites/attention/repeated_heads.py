@@ -14,7 +14,7 @@ from ..shape.axes import ints, permutation
 from ..shape.dimensions import same_dim
 from .operands import require_number
 
-x, y, s, e, r, i, p = var("x y s e r i p")
+x, y, s, e, r, i, p, z = var("x y s e r i p z")
 
 
 def repeats(index: Value, heads: int) -> int:
@@ -35,17 +35,19 @@ def _repeated(heads: int, times: int) -> Array:
 
 
 @rule(
-    op.Reshape(op.Expand(op.Unsqueeze(x, s), e), r),
+    op.Reshape(op.Expand(op.Unsqueeze(x, s), e), r, attributes=z),
     drift="none",
     example=[
-        {"x": "f32[2,3,5,4]", "s": "i64[1] = 2", "e": "i64[5] = 2 3 2 5 4", "r": "i64[4] = 2 6 5 4"},
-        {"x": "f16[B,3,5,4]", "s": "i64[] = 2", "e": "i64[5] = 1 1 4 1 1", "r": "i64[4] = 0 12 5 4"},
-        {"x": "i64[2,1,5]", "s": "i64[1] = -2", "e": "i64[4] = 2 1 3 5", "r": "i64[3] = 2 3 5"},
+        {"x": "f32[2,3,5,4]", "s": "i64[1] = 2", "e": "i64[5] = 2 3 2 5 4", "r": "i64[4] = 2 6 5 4", "z": {}},
+        {"x": "f16[B,3,5,4]", "s": "i64[] = 2", "e": "i64[5] = 1 1 4 1 1", "r": "i64[4] = 0 12 5 4"}
+        | {"z": {}},
+        {"x": "i64[2,1,5]", "s": "i64[1] = -2", "e": "i64[4] = 2 1 3 5", "r": "i64[3] = 2 3 5"}
+        | {"z": {"allowzero": 1}},
     ],
     refuse=[
-        {"x": "f32[2,3,4]", "s": "i64[1] = 1", "e": "i64[4] = 2 2 3 4", "r": "i64[3] = 2 6 4", "because": "in a row"},
-        {"x": "f32[2,3,4]", "s": "i64[1] = 2", "e": "i64[4] = 2 3 2 4", "r": "i64[3] = 2 3 8", "because": "in a row"},
-        {"x": "f32[2,H,4]", "s": "i64[1] = 2", "e": "i64[4] = 1 1 2 1", "r": "i64[3] = 2 -1 4", "because": "known"},
+        {"x": "f32[2,3,4]", "s": "i64[1] = 1", "e": "i64[4] = 2 2 3 4", "r": "i64[3] = 2 6 4", "z": {}, "because": "in a row"},
+        {"x": "f32[2,3,4]", "s": "i64[1] = 2", "e": "i64[4] = 2 3 2 4", "r": "i64[3] = 2 3 8", "z": {}, "because": "in a row"},
+        {"x": "f32[2,H,4]", "s": "i64[1] = 2", "e": "i64[4] = 1 1 2 1", "r": "i64[3] = 2 -1 4", "z": {}, "because": "known"},
     ],
 )
 def repeat_heads(x: Value, s: Value, root: Value) -> Term:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from ...compiler.facts import Array
@@ -12,7 +15,7 @@ from .repeated_heads import repeats
 from .rotary_swap import stacked
 from .rotary_tables import Tables, is_interleaved, parts, require_rotatable, rotated, second_part
 
-x, c, s, i, j, g, a, b, e, f, r, u, w = var("x c s i j g a b e f r u w")
+x, c, s, i, j, g, a, b, e, f, r, u, w, z = var("x c s i j g a b e f r u w z")
 HALF, PAIR = "i64[4] = 2 3 0 1", "i64[4] = 1 0 3 2"
 # Two positions of width 4: cosines twice, sines with both signs.
 COS, SIN = "= 0.5 0.25 0.5 0.25 0.1 0.2 0.1 0.2", "= -0.5 -0.7 0.5 0.7 -0.1 -0.2 0.1 0.2"
@@ -203,22 +206,31 @@ def _of_parts(a: Value, b: Value, c: Value, s: Value, whole: Expression, *, inte
 
 
 @rule(
-    op.Reshape(op.Concat(op.Unsqueeze(turned[0], u), op.Unsqueeze(turned[1], w), axis=e), r),
+    op.Reshape(op.Concat(op.Unsqueeze(turned[0], u), op.Unsqueeze(turned[1], w), axis=e), r, attributes=z),
     drift="rounding",
     example=[
         {"a": "f32[2,3,5,4]", "b": "f32[2,3,5,4]", "c": "f32[5,4] const", "s": "f32[1,5,4] const", "e": -1}
-        | {"u": "i64[1] = -1", "w": "i64[1] = 4", "r": "i64[4] = 2 3 5 8"},
+        | {"u": "i64[1] = -1", "w": "i64[1] = 4", "r": "i64[4] = 2 3 5 8", "z": {"allowzero": 1}},
         {"a": "f16[2,5,3,4]", "b": "f16[2,5,3,4]", "c": "f16[5,1,4]", "s": "f16[5,1,4]", "e": 4}
-        | {"u": "i64[1] = -1", "w": "i64[1] = 4", "r": "i64[4] = 2 5 3 8"},
+        | {"u": "i64[1] = -1", "w": "i64[1] = 4", "r": "i64[4] = 2 5 3 8", "z": {}},
     ],
     refuse={"a": "f32[2,3,5,4]", "b": "f32[2,3,5,4]", "c": "f32[5,4]", "s": "f32[5,4]", "e": -1}
-    | {"u": "i64[1] = -1", "w": "i64[1] = 4", "r": "i64[3] = 6 5 8", "because": "side by side"},
+    | {"u": "i64[1] = -1", "w": "i64[1] = 4", "r": "i64[3] = 6 5 8", "z": {}, "because": "side by side"},
 )
 def rotary_of_neighbours(
-    a: Value, b: Value, c: Value, s: Value, u: Value, w: Value, e: int, r: Value, root: Value
+    a: Value,
+    b: Value,
+    c: Value,
+    s: Value,
+    u: Value,
+    w: Value,
+    e: int,
+    r: Value,
+    z: Mapping[str, Any],
+    root: Value,
 ) -> Term:
     """Stack(a·c - b·s, b·c + a·s) merged = RotaryEmbedding(Stack(a, b) merged, c, s, interleaved=1)."""
-    whole = stacked(a, b, u, w, e, r)
+    whole = stacked(a, b, u, w, e, r, z)
     half = require_number(a.shape[-1], "the width of a part")
     if not same_shape(root.shape, (*a.shape[:-1], 2 * half)):
         raise Skip("the pairs do not stand side by side in the result")

@@ -7,6 +7,9 @@ a Concat, and so never chosen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
@@ -15,7 +18,7 @@ from ...compiler.rule import Expression, Skip, Term, Value, op, rule, var
 from .operands import require_last, require_number
 from .rotary_tables import is_interleaved
 
-x, a, b, s, r, u, w, e = var("x a b s r u w e")
+x, a, b, s, r, u, w, e, z = var("x a b s r u w e z")
 s0, e0, a0, t0, s1, e1, a1, t1, sizes, axis, n = var("s0 e0 a0 t0 s1 e1 a1 t1 sizes axis n")
 END = "i64[1] = 9223372036854775807"
 HALVES = {"s0": "i64[1] = 4", "e0": END, "s1": "i64[1] = 0", "e1": "i64[1] = 4", "e": -1}
@@ -53,31 +56,33 @@ def _signed(table: Value, signs: Array) -> Expression:
 
 
 @rule(
-    op.Mul(op.Reshape(op.Concat(op.Unsqueeze(op.Neg(a), u), op.Unsqueeze(b, w), axis=e), r), s),
+    op.Mul(op.Reshape(op.Concat(op.Unsqueeze(op.Neg(a), u), op.Unsqueeze(b, w), axis=e), r, attributes=z), s),
     drift="none",
     example=[
         {"a": "f32[2,3,4]", "b": "f32[2,3,4]", "s": "f32[3,8] const", "r": "i64[3] = 2 3 8"}
-        | {"u": "i64[1] = 3", "w": "i64[1] = -1", "e": -1},
+        | {"u": "i64[1] = 3", "w": "i64[1] = -1", "e": -1, "z": {"allowzero": 1}},
         {"a": "f16[B,4]", "b": "f16[B,4]", "s": "f16[B,8]", "r": "i64[2] = 0 8", "u": "i64[1] = 2", "w": "i64[1] = 2"}
-        | {"e": 2},
+        | {"e": 2, "z": {}},
     ],
     refuse=[
         {"a": "f32[2,4]", "b": "f32[2,4]", "s": "f32[8]", "r": "i64[2] = 2 8", "u": "i64[1] = 1", "w": "i64[1] = 1"}
-        | {"e": 1, "because": "not the last"},
+        | {"e": 1, "z": {}, "because": "not the last"},
         {"a": "f32[2,4]", "b": "f32[2,4]", "s": "f32[4,4]", "r": "i64[2] = 4 4", "u": "i64[1] = 2", "w": "i64[1] = 2"}
-        | {"e": 2, "because": "side by side"},
+        | {"e": 2, "z": {}, "because": "side by side"},
     ],
 )
-def negation_of_neighbour(a: Value, b: Value, s: Value, r: Value, u: Value, w: Value, e: int, root: Value) -> Term:
+def negation_of_neighbour(
+    a: Value, b: Value, s: Value, r: Value, u: Value, w: Value, e: int, z: Mapping[str, Any], root: Value
+) -> Term:
     """Stack(-a, b)·s = Stack(a, b)·(s·[-1 1 -1 1 …]) where the stack's last axis is merged."""
-    stack = stacked(a, b, u, w, e, r)
+    stack = stacked(a, b, u, w, e, r, z)
     size = require_number(a.shape[-1], "a width")
     if root.rank != a.rank or root.shape[-1] != 2 * size:
         raise Skip("the pairs do not stand side by side in the result")
     return op.Mul(stack, _signed(s, np.tile([-1, 1], size)))
 
 
-def stacked(a: Value, b: Value, u: Value, w: Value, e: int, r: Value) -> Expression:
+def stacked(a: Value, b: Value, u: Value, w: Value, e: int, r: Value, z: Mapping[str, Any]) -> Expression:
     """Two tensors stacked along a new last axis, which a Reshape then merges with the one before.
 
     Raises:
@@ -88,7 +93,7 @@ def stacked(a: Value, b: Value, u: Value, w: Value, e: int, r: Value) -> Express
             raise Skip("more than one axis is new")
         require_last(int(axes.array.reshape(-1)[0]), a.rank + 1)
     require_last(e, a.rank + 1)
-    return op.Reshape(op.Concat(op.Unsqueeze(a, u), op.Unsqueeze(b, w), axis=e), r)
+    return op.Reshape(op.Concat(op.Unsqueeze(a, u), op.Unsqueeze(b, w), axis=e), r, **z)
 
 
 @rule(
@@ -176,20 +181,22 @@ def swap_of_split(x: Value, axis: int, e: int, sizes: Value | None, n: int | Non
             op.Unsqueeze(op.Slice(x, s0, e0, a0, t0), u), op.Unsqueeze(op.Slice(x, s1, e1, a1, t1), w), axis=e
         ),
         r,
+        attributes=z,
     ),
     drift="none",
     example=[
         {"x": "f32[2,3,8]", "s0": "i64[1] = 1", "e0": END, "s1": "i64[1] = 0", "e1": END, "e": -1}
         | LAST
-        | {"t0": "i64[1] = 2", "t1": "i64[1] = 2", "u": "i64[1] = 3", "w": "i64[1] = -1", "r": "i64[3] = 2 3 8"},
+        | {"t0": "i64[1] = 2", "t1": "i64[1] = 2", "u": "i64[1] = 3", "w": "i64[1] = -1", "r": "i64[3] = 2 3 8"}
+        | {"z": {"allowzero": 1}},
         {"x": "f16[2,3,8]", "s0": "i64[1] = 0", "e0": END, "s1": "i64[1] = 1", "e1": END, "e": 3}
         | LAST
-        | {"t0": "i64[1] = 2", "t1": "i64[1] = 2", "u": "i64[1] = 3", "w": "i64[1] = -1", "r": "i64[3] = 2 3 8"},
+        | {"t0": "i64[1] = 2", "t1": "i64[1] = 2", "u": "i64[1] = 3", "w": "i64[1] = -1", "r": "i64[3] = 2 3 8", "z": {}},
     ],
     refuse={"x": "f32[2,3,8]", "s0": "i64[1] = 1", "e0": END, "s1": "i64[1] = 0", "e1": "i64[1] = 7", "e": -1}
     | LAST
     | {"t0": "i64[1] = 2", "t1": "i64[1] = 2", "u": "i64[1] = 3", "w": "i64[1] = -1", "r": "i64[2] = 6 8"}
-    | {"because": "shape"},
+    | {"z": {}, "because": "shape"},
 )
 def swap_of_neighbours(
     x: Value,

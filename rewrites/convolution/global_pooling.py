@@ -17,7 +17,7 @@ SPATIAL = {"x": "f32[2,3,4,5]", "axes": "i64[2] = -1 -2", "keepdims": 1}
 def _require_spatial(x: Value, axes: Value) -> None:
     require_float(x)
     over = sorted(int(i) % x.rank for i in axes.array.reshape(-1))
-    if x.rank < 3 or over != list(range(2, x.rank)):
+    if x.rank < 4 or over != list(range(2, x.rank)):
         raise Skip("the axes are not all spatial ones")
 
 
@@ -28,9 +28,10 @@ def _shaped(pooled: Term, x: Value, keepdims: int) -> Term:
 @rule(
     op.ReduceMean(x, axes, keepdims=keepdims),
     drift="rounding",
-    example=[SPATIAL, {**SPATIAL, "keepdims": 0}, {"x": "f32[N,3,L]", "axes": "i64[1] = 2", "keepdims": 1}],
+    example=[SPATIAL, {**SPATIAL, "keepdims": 0}, {**SPATIAL, "x": "f32[N,3,H,W]"}],
     refuse=[
         {**SPATIAL, "axes": "i64[2] = 1 2", "because": "spatial"},
+        {**SPATIAL, "x": "f32[2,3,4]", "axes": "i64[1] = 2", "because": "spatial"},
         {**SPATIAL, "x": "i32[2,3,4,5]", "because": "floating-point"},
     ],
 )

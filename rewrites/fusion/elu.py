@@ -1,4 +1,4 @@
-"""Elu, Selu and Celu from their parts (Clevert et al. 2015, arXiv:1511.07289; Klambauer et al. 2017, arXiv:1706.02515)."""
+"""Elu, Selu and Celu from their parts (arXiv:1511.07289, arXiv:1706.02515, arXiv:1704.07483)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ safely_grown = op.Sub(op.Exp(op.Where(op.Greater(x, 0.0), 0.0, x)), 1.0)
     refuse={"x": "f32[8]", "c": "f32[8] const", "pattern": 1, "because": "different numbers"},
 )
 def elu(x: Value, c: Value | None, root: Value) -> Term:
-    """x where x > 0, else α·(exp(x) - 1) = Elu(x, α)."""
+    """α·(exp(x) - 1) where x ≤ 0, else x, = Elu(x, α)."""
     require_float(x)
     require_shape(root, x)
     return op.Elu(x, alpha=1.0 if c is None else c.scalar)
@@ -58,7 +58,7 @@ def selu(x: Value, alpha: float, c: Value, root: Value) -> Term:
     ],
 )
 def celu(x: Value, c: Value, d: Value, root: Value) -> Term:
-    """α·Elu(x/α) = max(x, 0) + min(0, α·(exp(x/α) - 1)) = Celu(x, α) (Barron 2017, arXiv:1704.07483)."""
+    """α·Elu(x/α) = max(x, 0) + min(0, α·(exp(x/α) - 1)) = Celu(x, α)."""
     if x.dtype != ir.DataType.FLOAT:
         raise Skip("Celu is defined for float32 only")
     if c.scalar != d.scalar or not c.scalar > 0:

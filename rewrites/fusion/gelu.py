@@ -1,8 +1,8 @@
 """Gelu from its parts (Hendrycks and Gimpel 2016, arXiv:1606.08415): x·Φ(x), the distribution function by erf.
 
 Exporters write x·½·(1 + erf(x/√2)) with the half and the division anywhere; all orders below mean the same.
-ONNX Runtime 1.32 has a CPU kernel of Gelu for float32 only; in float16 it runs the function body, eight operators between
-two casts, so there the price decides.
+ONNX Runtime 1.32 has a CPU kernel of Gelu for float32 only; in float16 it runs the function body, six operators
+between two casts, so there the price decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT_HALF = sqrt(0.5)
 
 
 def placed(doubled: Pattern) -> tuple[Pattern, ...]:
-    """x times twice the distribution function, with a factor c (or divisor d) wherever it may stand."""
+    """Patterns of x times twice the distribution function, with a factor c (or divisor d) wherever it may stand."""
     return (
         op.Mul(x, doubled),
         op.Mul(op.Mul(x, c), doubled),

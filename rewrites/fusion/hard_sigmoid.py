@@ -13,7 +13,14 @@ x, a, b, h, f, low, high, alpha, beta = var("x a b h f low high alpha beta")
     op.Mul(op.Clip(op.Add(x, b), low, high), f),
     drift="rounding",
     example=[
-        {"x": "f32[2,8]", "b": "f32[] = 3", "low": "f32[] = 0", "high": "f32[] = 6", "h": "f32[] = 6", "f": "f32[] = 0.16666666666666666"},
+        {
+            "x": "f32[2,8]",
+            "b": "f32[] = 3",
+            "low": "f32[] = 0",
+            "high": "f32[] = 6",
+            "h": "f32[] = 6",
+            "f": "f32[] = 0.16666667",
+        },
         {"x": "f32[2,8]", "b": "f32[1] = 1", "low": "f32[] = 0", "high": "f32[] = 2", "h": "f32[] = 2", "pattern": 0},
     ],
     refuse=[
@@ -116,7 +123,14 @@ def hard_swish(x: Value, alpha: float, beta: float) -> Term:
     op.Mul(op.Clip(op.Add(x, b), low, high), op.Mul(x, f)),
     drift="rounding",
     peers="onnxscript (opt-in)",
-    example={"x": "f32[2,8]", "b": "f32[] = 3", "low": "f32[] = 0", "high": "f32[] = 6", "h": "f32[] = 6", "f": "f32[] = 0.16666666666666666"},
+    example={
+        "x": "f32[2,8]",
+        "b": "f32[] = 3",
+        "low": "f32[] = 0",
+        "high": "f32[] = 6",
+        "h": "f32[] = 6",
+        "f": "f32[] = 0.16666667",
+    },
     refuse={
         "x": "f32[2,8]",
         "b": "f32[] = 3",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...compiler.rule import Skip, Term, Value, op, rule, var
 from .constants import require_float, require_shape
 
@@ -9,7 +11,7 @@ x, w = var("x w")
 
 
 def _leaky(x: Value, w: Value, root: Value) -> Term:
-    """x where x > 0, else w·x: LeakyRelu for one number, PRelu for several."""
+    """Value x where x > 0, else w·x: LeakyRelu for one number, PRelu for several."""
     require_float(x)
     require_shape(root, x)
     if w.size == 1 and w.is_const:
@@ -28,7 +30,7 @@ def _leaky(x: Value, w: Value, root: Value) -> Term:
 )
 def leaky_relu_of_max(x: Value, w: Value, root: Value) -> Term:
     """max(x, w·x) = LeakyRelu(x, w) for 0 < w ≤ 1."""
-    if not w.every(lambda a: bool(((a > 0) & (a <= 1)).all())):
+    if not w.every(lambda a: bool(np.all(np.greater(a, 0) & np.less_equal(a, 1)))):
         raise Skip("the slope is not a constant between zero and one")
     return _leaky(x, w, root)
 
@@ -47,7 +49,7 @@ def leaky_relu_of_max(x: Value, w: Value, root: Value) -> Term:
     refuse={"x": "f32[8]", "w": "f32[2,1] = 0.5", "because": "another shape"},
 )
 def leaky_relu_of_where(x: Value, w: Value, root: Value) -> Term:
-    """x where x > 0, else w·x = LeakyRelu(x, w), or PRelu(x, w) for slopes that differ."""
+    """w·x where x < 0, else x, = LeakyRelu(x, w), or PRelu(x, w) for slopes that differ."""
     return _leaky(x, w, root)
 
 

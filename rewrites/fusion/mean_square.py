@@ -24,7 +24,15 @@ total = op.ReduceSum(x, axes, keepdims=k, noop_with_empty_axes=noop)
     refuse=[
         {"x": "f32[2,8]", "axes": "i64[1] = 1", "k": 1, "noop": None, "n": "f32[] = 7", "pattern": 0, "because": "not"},
         {"x": "f32[2,8]", "axes": "i64[1] = 1", "k": 1, "noop": None, "f": "f32[] = 8", "pattern": 1, "because": "not"},
-        {"x": "f32[2,A]", "axes": "i64[1] = 1", "k": 1, "noop": None, "n": "f32[] = 8", "pattern": 0, "because": "size"},
+        {
+            "x": "f32[2,A]",
+            "axes": "i64[1] = 1",
+            "k": 1,
+            "noop": None,
+            "n": "f32[] = 8",
+            "pattern": 0,
+            "because": "size",
+        },
         {"x": "i64[2,8]", "axes": "i64[1] = 1", "k": 1, "noop": 0, "n": "i64[] = 8", "pattern": 0, "because": "float"},
     ],
 )

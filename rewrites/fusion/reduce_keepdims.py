@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...compiler.facts import Shape
 from ...compiler.rule import Pattern, Rule, Skip, Term, Value, op, rule, var
 from .normalisation import reduced_axes
 
@@ -15,6 +16,7 @@ EXAMPLES = [
     {"x": "f32[2,3,4]", "axes": "i64[1] = -1", "back": "i64[1] = 2", "attributes": {"keepdims": 0}, "pattern": 0},
     {"x": "f32[2,3,4]", "axes": "i64[2] = 2 0", "back": "i64[2] = 0 2", "attributes": {"keepdims": 0}, "pattern": 0},
     {"x": "f32[2,3,4]", "axes": "i64[1] = 1", "back": "i64[3] = 2 1 4", "attributes": {"keepdims": 0}, "pattern": 1},
+    {"x": "f32[B,3]", "axes": "i64[1] = 1", "back": "i64[2] = -1 1", "attributes": {"keepdims": 0}, "pattern": 1},
 ]
 REFUSE = [
     {
@@ -61,12 +63,21 @@ def _kept(name: str, x: Value, axes: Value, attributes: Mapping[str, Any], root:
         raise Skip("the reduction keeps its axes")
     over = reduced_axes(x, axes)
     wanted = tuple(1 if a in over else d for a, d in enumerate(x.shape))
-    # Unsqueeze and Reshape alike: the result has the shape that the reduction would have kept, all of it known.
-    if len(root.shape) != len(wanted) or None in wanted:
-        raise Skip("the result has another shape than the reduction would keep")
-    if root.shape != wanted:
+    if not _equal(root.shape, wanted):
         raise Skip("the lost axes are put back elsewhere, or the result has another shape")
     return op(name)(x, axes, **{k: v for k, v in attributes.items() if k != "keepdims"})
+
+
+def _equal(found: Shape, wanted: Shape) -> bool:
+    """Whether two shapes of equally many elements are equal: one dimension may be unknown, the others settle it."""
+    if len(found) != len(wanted):
+        return False
+    pairs = list(zip(found, wanted, strict=True))
+    open_ends = [(a, b) for a, b in pairs if a is None or a != b]
+    if not open_ends:
+        return True
+    settled = all(isinstance(a, int) and a > 0 for a, b in pairs if (a, b) not in open_ends)
+    return settled and len(open_ends) == 1 and not all(isinstance(d, int) for d in open_ends[0])
 
 
 @rule(*_patterns("ReduceMean"), **SHARED)

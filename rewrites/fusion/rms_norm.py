@@ -29,7 +29,7 @@ x, w, s, axes, eps, axis, attributes = var("x w s axes eps axis attributes")
 
 
 def _orders(root_of: Pattern) -> tuple[Pattern, ...]:
-    """x divided by a root, and by then or before multiplied with w, in every order that exporters write."""
+    """Patterns of x divided by a root, and by then or before multiplied with w, in every order that exporters write."""
     return (
         op.Div(x, root_of),
         op.Mul(x, op.Reciprocal(root_of)),
@@ -67,7 +67,7 @@ sum_square = op.ReduceSum(op.Mul(x, x), axes, keepdims=1)
     ],
 )
 def rms_norm(x: Value, axes: Value, eps: Value | None, w: Value | None, root: Value) -> Term:
-    """x / √(mean(x²) + ε) · w = RMSNormalization(x, w); axes that are not the last are brought there and back."""
+    """x/√(mean(x²) + ε)·w = RMSNormalization(x, w); axes that are not the last are brought there and back."""
     return _normalised(x, axes, positive(eps), 1.0, w, root)
 
 
@@ -83,7 +83,7 @@ def rms_norm(x: Value, axes: Value, eps: Value | None, w: Value | None, root: Va
     refuse={"x": "f32[2,A]", "axes": "i64[1] = 1", "eps": "f32[] = 1", "because": "size"},
 )
 def length_norm(x: Value, axes: Value, eps: Value | None, root: Value) -> Term:
-    """x / √(Σx² + ε) = RMSNormalization(x, 1/√n, ε/n), where n numbers are summed."""
+    """x/√(Σx² + ε) = RMSNormalization(x, 1/√n, ε/n), where n numbers are summed."""
     count = elements(x, reduced_axes(x, axes))
     return _normalised(x, axes, positive(eps) / count, count**-0.5, None, root)
 

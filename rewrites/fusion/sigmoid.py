@@ -33,7 +33,7 @@ def sigmoid(x: Value, one: Value | None, root: Value) -> Term:
     example=[{"x": "f32[2,8]", "y": "f32[2,8]"}, {"x": "f16[8]", "y": "f16[2,1]"}],
 )
 def over_one_plus_exponential(x: Value, y: Value) -> Term:
-    """y / (1 + exp(-x)) = y·Sigmoid(x)."""
+    """y/(1 + exp(-x)) = y·Sigmoid(x)."""
     return op.Mul(y, op.Sigmoid(x))
 
 
@@ -70,7 +70,7 @@ def swish_gate(x: Value, y: Value) -> Term:
     refuse={"x": "i64[2,8]", "because": "floating-point"},
 )
 def softsign(x: Value, root: Value) -> Term:
-    """x / (1 + |x|) = Softsign(x)."""
+    """x/(1 + |x|) = Softsign(x)."""
     require_float(x)
     require_shape(root, x)
     return op.Softsign(x)

@@ -1,7 +1,7 @@
 """Softmax, LogSoftmax and ReduceLogSumExp from their parts.
 
-The maximum that keeps exp from overflowing is taken off first in most models and by the operators themselves always; where a
-model does without, the operators give the number that the model would give if its floats were wide enough.
+The maximum that keeps exp from overflowing is taken off first in most models and by the operators themselves always;
+where a model does without, the operators give the number that the model would give if its floats were wide enough.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def log_softmax(x: Value, axis: int) -> Term:
     refuse={"x": "f32[2,3,8]", "axes": "i64[2] = 1 2", "because": "several axes"},
 )
 def log_softmax_of_difference(x: Value, axes: Value) -> Term:
-    """x - log Σexp(x) = LogSoftmax(x)."""
+    """x-log(Σexp(x)) = LogSoftmax(x)."""
     return op.LogSoftmax(x, axis=_axis(x, axes))
 
 
@@ -92,7 +92,7 @@ def log_softmax_of_difference(x: Value, axes: Value) -> Term:
     refuse={"x": "f32[2,3,8]", "axes": "i64[0] = 0", "k": 1, "because": "no axes"},
 )
 def log_sum_exp(x: Value, axes: Value, k: int) -> Term:
-    """log Σexp(x) = ReduceLogSumExp(x), which does not overflow."""
+    """log(Σexp(x)) = ReduceLogSumExp(x), which does not overflow."""
     require_float(x)
     return op.ReduceLogSumExp(x, np.asarray(reduced_axes(x, axes), dtype=np.int64), keepdims=k)
 

@@ -35,7 +35,7 @@ def softplus(x: Value, root: Value) -> Term:
     ],
 )
 def softplus_threshold(x: Value, t: Value, root: Value) -> Term:
-    """Where(x > t, x, Softplus(x)) = Softplus(x), where log(1 + exp(-t)) is below half a unit in the last place of t."""
+    """Where(x > t, x, Softplus(x)) = Softplus(x), where exp(-t) is below half a unit in the last place of t."""
     _require_large(x, t.scalar)
     require_shape(root, x)
     return op.Softplus(x)

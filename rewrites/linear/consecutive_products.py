@@ -7,7 +7,7 @@ from math import prod
 from ...compiler.rule import Skip, Term, Value, op, rule, var
 from .operands import require_constant, require_float
 
-a, b, c, w = var("a b c w")
+a, b, c, w, d = var("a b c w d")
 
 
 def _require_matrices(*factors: Value) -> None:
@@ -92,21 +92,37 @@ def product_from_the_left(a: Value, b: Value, c: Value) -> Term:
 
 @rule(
     op.Add(op.MatMul(a, w), op.MatMul(op.MatMul(a, b), c)),
+    op.Add(op.Add(op.MatMul(a, w), d), op.MatMul(op.MatMul(a, b), c)),
     drift="rounding",
     example=[
-        {"a": "f32[2,3,4]", "w": "f32[4,5] const", "b": "f32[4,1] const", "c": "f32[1,5] const"},
-        {"a": "f16[N,4]", "w": "f16[4,5] const", "b": "f16[4,2] const", "c": "f16[2,5] const"},
+        {"a": "f32[2,3,4]", "w": "f32[4,5] const", "b": "f32[4,1] const", "c": "f32[1,5] const", "d": "f32[5]"},
+        {"a": "f16[N,4]", "w": "f16[4,5] const", "b": "f16[4,2] const", "c": "f16[2,5] const", "d": "f16[5] const"},
     ],
     refuse=[
-        {"a": "f32[3,4]", "w": "f32[4,5] const", "b": "f32[4,1]", "c": "f32[1,5] const", "because": "computed"},
-        {"a": "f32[3,4]", "w": "f32[4,5] const", "b": "f32[4,2] const", "c": "f32[2,1] const", "because": "columns"},
+        {
+            "a": "f32[3,4]",
+            "w": "f32[4,5] const",
+            "b": "f32[4,1]",
+            "c": "f32[1,5] const",
+            "d": "f32[5]",
+            "because": "computed",
+        },
+        {
+            "a": "f32[3,4]",
+            "w": "f32[4,5] const",
+            "b": "f32[4,2] const",
+            "c": "f32[2,1] const",
+            "d": "f32[5]",
+            "because": "columns",
+        },
     ],
 )
-def low_rank_update(a: Value, w: Value, b: Value, c: Value) -> Term:
+def low_rank_update(a: Value, w: Value, b: Value, c: Value, d: Value | None) -> Term:
     """a·w + (a·b)·c = a·(w + b·c) with constants w, b, c: LoRA's adapters (arXiv:2106.09685) merged."""
     _require_matrices(a, w, b, c)
     for factor in (w, b, c):
         require_constant(factor, "a weight")
     if max(w.rank, b.rank, c.rank) > 2 or w.shape[1] != c.shape[1]:
         raise Skip("the products differ in columns")
-    return op.MatMul(a, op.Add(w, op.MatMul(b, c)))
+    merged = op.MatMul(a, op.Add(w, op.MatMul(b, c)))
+    return merged if d is None else op.Add(merged, d)

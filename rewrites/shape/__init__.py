@@ -6,13 +6,13 @@ from ...compiler.rule import Rule
 from . import (
     concat_of_slices,
     expand_past_elementwise,
-    global_pool,
     reduction_axes,
     reduction_pair,
     reshape_past_concat,
     reshape_past_elementwise,
     reshape_past_normalization,
     reshape_past_reduction,
+    slice_before_elementwise,
     split_as_slices,
     transpose_past_elementwise,
     transpose_past_layout,
@@ -28,16 +28,20 @@ from .expand_identity import (
     tile_as_expand,
 )
 from .gather_as_slice import gather_as_slice, gather_nd_as_slice, slice_as_gather
+from .global_pool import average_pool_as_global, global_average_pool_as_mean, mean_as_global_average_pool
 from .pad_pair import pad_identity, pad_pair
 from .reshape_after_transpose import reshape_after_transpose
 from .reshape_constant import reshape_constant
 from .reshape_pair import reshape_pair
 from .reshape_past_matmul import reshape_past_matmul, reshape_past_matmul_of_both, reshape_past_matmul_right
+from .reshape_past_slice import reshape_past_slice
 from .resize_identity import pool_identity, resize_identity
 from .scatter_nd_as_concat import scatter_nd_as_concat
 from .shape_of_elementwise import shape_of_binary, shape_of_elementwise, shape_of_transpose
+from .slice_before_matmul import slice_before_gather, slice_before_gemm, slice_before_matmul
 from .slice_of_concat import slice_of_concat
 from .slice_pair import slice_canonical, slice_pair
+from .space_to_depth import blocks_as_depth, slices_as_transpose
 from .transpose_pair import transpose_as_reshape, transpose_pair
 from .transpose_past_matmul import (
     transpose_into_gemm,
@@ -79,7 +83,9 @@ RULES: tuple[Rule, ...] = (
     transpose_into_gemm_right,
     *reduction_axes.RULES,
     *reduction_pair.RULES,
-    *global_pool.RULES,
+    average_pool_as_global,
+    global_average_pool_as_mean,
+    mean_as_global_average_pool,
     slice_canonical,
     slice_pair,
     slice_of_concat,
@@ -103,6 +109,13 @@ RULES: tuple[Rule, ...] = (
     pad_pair,
     resize_identity,
     pool_identity,
+    reshape_past_slice,
+    *slice_before_elementwise.RULES,
+    slice_before_matmul,
+    slice_before_gemm,
+    slice_before_gather,
+    slices_as_transpose,
+    blocks_as_depth,
     shape_of_elementwise,
     shape_of_binary,
     shape_of_transpose,

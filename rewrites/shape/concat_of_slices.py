@@ -82,7 +82,7 @@ def _runs(x: Value, axes: Value, k: int, pairs: list[tuple[Value, Value]]) -> li
     axis = positive(k, x.rank)
     runs: list[Cut] = []
     for s, e in pairs:
-        cuts = read_cuts(x, s, e, axes, None)
+        cuts = read_cuts(x.shape, s, e, axes, None)
         if list(cuts) != [axis]:
             raise Skip("the Slices cut another axis")
         start, end, _ = cuts[axis]

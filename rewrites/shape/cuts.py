@@ -18,23 +18,19 @@ BEYOND = (1 << 31) - 1  # exporters write "to the end" as any number from here
 ADDRESSABLE = 1 << 48  # bytes a process can address
 
 
-def read_cuts(
-    x: Value, starts: Value, ends: Value, axes: Value | None, steps: Value | None, shape: Shape | None = None
-) -> dict[int, Cut]:
+def read_cuts(shape: Shape, starts: Value, ends: Value, axes: Value | None, steps: Value | None) -> dict[int, Cut]:
     """The cuts of `Slice(x, starts, ends, axes, steps)` by axis.
 
     Args:
-        x: what is cut.
+        shape: of what is cut.
         starts: constant.
         ends: constant.
         axes: constant, None for the first ones in order.
         steps: constant, None for ones.
-        shape: of what is cut, where it is not x itself.
 
     Raises:
         Skip: an input is not a constant, or a step is negative.
     """
-    shape = x.shape if shape is None else shape
     first, last = starts.array.reshape(-1).tolist(), ends.array.reshape(-1).tolist()
     where = range(len(first)) if axes is None else axes.array.reshape(-1).tolist()
     by = [1] * len(first) if steps is None else steps.array.reshape(-1).tolist()
@@ -67,6 +63,14 @@ def length(cut: Cut, size: Dim) -> Dim:
         return size
     known = isinstance(size, int) or (start >= 0 and 0 <= end < END and size is not None and end <= start)
     return -(-(end - start) // step) if known else None
+
+
+def at_most(cut: Cut) -> int:
+    """The largest number of elements a cut can leave of an axis of unknown size; `END` when there is no bound."""
+    start, end, step = cut
+    if end == END:
+        return END if start >= 0 else -(start // step)
+    return -(-(end - start) // step) if (start < 0) == (end < 0) else END
 
 
 def is_whole(cut: Cut, size: Dim) -> bool:

@@ -104,7 +104,7 @@ def _where(result: Term, root: Value, *operands: Value) -> Term:
 
 @rule(
     op.MatMul(op.Expand(x, s), y),
-    drift="none",
+    drift="rounding",
     phase="canonicalise",
     peers="",
     example={"x": "f32[1,4,5]", "s": "i64[3] = 2 4 5", "y": "f32[2,5,3]"},
@@ -123,7 +123,7 @@ def expand_before_matmul(x: Value, y: Value, root: Value) -> Term:
 
 @rule(
     op.MatMul(y, op.Expand(x, s)),
-    drift="none",
+    drift="rounding",
     phase="canonicalise",
     peers="",
     example={"x": "f32[1,5,3]", "s": "i64[3] = 2 5 3", "y": "f32[2,4,5]"},

@@ -90,7 +90,7 @@ def _row(indices: list[int], size: Dim) -> Cut:
 )
 def slice_as_gather(x: Value, s: Value, e: Value, a: Value, root: Value) -> Term:
     """Reshape(Slice(x, i, i+1), without that axis) = Gather(x, i, axis)."""
-    cuts = read_cuts(x, s, e, a, None)
+    cuts = read_cuts(x.shape, s, e, a, None)
     if len(cuts) != 1:
         raise Skip("more than one axis is cut")
     ((axis, (start, end, _)),) = cuts.items()

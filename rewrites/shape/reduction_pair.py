@@ -7,7 +7,7 @@ from ...compiler.rule import Rule, Skip, Term, Value, op, var
 from .axes import constant_axes, ints, positive
 from .dimensions import same_shape
 from .elementwise import declare, snake
-from .reductions import ASSOCIATIVE, REDUCTIONS
+from .reductions import ASSOCIATIVE, REDUCTIONS, REORDERED
 from .reshaping import reshape_expression
 
 x, a, b, k, m, s, last = var("x a b k m s last")
@@ -28,7 +28,7 @@ def _pair(name: str) -> Rule:
         f"{snake(name)}_pair",
         f"{name}({name}(x, a), b) = {name}(x, a and b).",
         op(name)(op(name)(x, a, keepdims=k), b, keepdims=m),
-        drift=REDUCTIONS[name],
+        drift=REORDERED,
         phase="canonicalise",
         peers="onnxsim fuse_consecutive_reduce",
         example=[

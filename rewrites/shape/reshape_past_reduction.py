@@ -6,7 +6,7 @@ from ...compiler.rule import Rule, Skip, Term, Value, op, var
 from .axes import constant_axes, ints
 from .dimensions import align
 from .elementwise import declare, snake
-from .reductions import REDUCTIONS
+from .reductions import REDUCTIONS, REORDERED
 from .reshaping import reshape_expression, reshaped
 
 x, s, axes, k = var("x s axes k")
@@ -33,7 +33,7 @@ def _rule(name: str) -> Rule:
         f"{name}(Reshape(x, s), axes) = Reshape({name}(x, axes'), s') over whole dimensions.",
         op(name)(op.Reshape(x, s), axes, keepdims=k),
         op(name)(op.Reshape(x, s), keepdims=k),
-        drift=REDUCTIONS[name],
+        drift=REORDERED,
         phase="canonicalise",
         peers="",
         example=[

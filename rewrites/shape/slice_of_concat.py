@@ -80,7 +80,7 @@ def slice_of_concat(
     total = sum(d for d in sizes if isinstance(d, int)) if all(isinstance(d, int) for d in sizes) else None
     whole = (*root.shape[:axis], total, *root.shape[axis + 1 :])
     # The other axes' cuts are read on the parts themselves.
-    cuts = read_cuts(parts[0], s, e, a, p, (*parts[0].shape[:axis], total, *parts[0].shape[axis + 1 :]))
+    cuts = read_cuts((*parts[0].shape[:axis], total, *parts[0].shape[axis + 1 :]), s, e, a, p)
     if axis not in cuts:
         raise Skip("another axis is cut")
     start, end, step = cuts.pop(axis)

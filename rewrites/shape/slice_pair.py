@@ -37,7 +37,7 @@ x, s, e, a, p, t, f, b, q = var("x s e a p t f b q")
 )
 def slice_canonical(x: Value, s: Value, e: Value, a: Value | None, p: Value | None) -> Term:
     """Slice(x) = x when nothing is cut off; axes that are kept whole are left out."""
-    return write_cuts(x, x.shape, read_cuts(x, s, e, a, p))
+    return write_cuts(x, x.shape, read_cuts(x.shape, s, e, a, p))
 
 
 @rule(
@@ -98,8 +98,8 @@ def slice_pair(
     x: Value, s: Value, e: Value, a: Value, p: Value | None, t: Value, f: Value, b: Value, q: Value | None
 ) -> Term:
     """Slice(Slice(x)) = Slice(x)."""
-    inner = read_cuts(x, s, e, a, p)
-    outer = read_cuts(x, t, f, b, q, cut_shape(x.shape, inner))
+    inner = read_cuts(x.shape, s, e, a, p)
+    outer = read_cuts(cut_shape(x.shape, inner), t, f, b, q)
     both = {**outer, **inner}
     for axis in inner.keys() & outer.keys():
         both[axis] = _after(inner[axis], outer[axis], x.shape[axis])

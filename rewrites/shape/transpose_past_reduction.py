@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...compiler.rule import Rule, Term, Value, op, var
 from .axes import Permutation, constant_axes, ints, is_identity, permutation, positive
 from .elementwise import declare, snake
-from .reductions import REDUCTIONS
+from .reductions import REDUCTIONS, REORDERED
 
 x, p, axes, k, a, last = var("x p axes k a last")
 
@@ -22,7 +22,7 @@ def _rule(name: str) -> Rule:
         f"{name}(Transpose(x), axes) = Transpose({name}(x, axes')).",
         op(name)(op.Transpose(x, perm=p), axes, keepdims=k),
         op(name)(op.Transpose(x, perm=p), keepdims=k),
-        drift=REDUCTIONS[name],
+        drift=REORDERED,
         phase="canonicalise",
         peers="ORT L1 TransposeOptimizer",
         example=[

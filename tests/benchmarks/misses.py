@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import onnxruntime as ort
-
 from tamago.backends.onnxruntime.run import Program, processor
 from tamago.compiler.pipeline import compile_traced
 from tamago.compiler.store import Store
+
 from tests.cpu.misses import MISSES
 from tests.cpu.misses.case import Miss, histogram
 
@@ -28,7 +28,7 @@ SLOT = 10.0  # milliseconds of calls in one turn
 
 @dataclass(frozen=True)
 class Result:
-    """One miss: CPU milliseconds of the hand form; how many times as long the others take, with the quartiles of ours."""
+    """One miss: CPU milliseconds of the hand form, and how many times as long the others take (ours with quartiles)."""
 
     name: str
     hand: float

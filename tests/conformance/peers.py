@@ -31,7 +31,7 @@ START_SECONDS = 240.0
 
 
 def _tamago(model: onnx.ModelProto) -> onnx.ModelProto:
-    return import_module("tamago").optimize(model, measure=False, store=":memory:")
+    return import_module("tests.conformance.suite").optimised(model)
 
 
 def _onnxslim(model: onnx.ModelProto) -> onnx.ModelProto:

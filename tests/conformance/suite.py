@@ -206,3 +206,14 @@ def baseline(*, optimise: bool = True) -> frozenset[str]:
 def chunk(index: int, count: int) -> Iterable[Case]:
     """Every `count`-th case, from `index` on: neighbours in the list are alike, so chunks cost the same."""
     return cases()[index::count]
+
+
+def optimised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What tamago makes of a model by estimated prices, within limits of tenths of a second."""
+    import tamago
+    from tamago.compiler.saturate import Limits
+
+    limits = Limits(rows=2_000, seconds=2.0, iterations=8)
+    found = tamago.optimize(model, measure=False, store=":memory:", strict=True, limits=limits)
+    assert isinstance(found, onnx.ModelProto)
+    return found

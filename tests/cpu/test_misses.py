@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from tamago.backends.onnxruntime.run import Program
 from tamago.compiler.facts import Array
 from tamago.compiler.pipeline import compile_traced
 from tamago.compiler.store import Store
+
 from tests.cpu.misses import MISSES
 from tests.cpu.misses.case import Miss, histogram
 
@@ -19,7 +19,7 @@ def difference(wanted: Array, found: Array) -> float:
     """The largest difference over the largest value."""
     assert wanted.shape == found.shape
     assert wanted.dtype == found.dtype
-    return float(np.max(np.abs(wanted - found)) / np.max(np.abs(wanted)))
+    return float(np.max(np.abs(np.subtract(wanted, found))) / np.max(np.abs(wanted)))
 
 
 @pytest.mark.parametrize("miss", MISSES, ids=str)

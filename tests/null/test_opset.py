@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import defs, parser
-from tamago.compiler.opset import LOWEST, TARGET, same_meaning, steps, to_target
+from tamago.compiler.opset import LOWEST, TARGET, expressible, same_meaning, steps, to_target
 from tamago.compiler.opsets.kernels import LOST
 from tamago.compiler.opsets.rewrites import REWRITES
 from tamago.compiler.opsets.unchanged import UNCHANGED
@@ -94,6 +94,15 @@ def test_same_meaning() -> None:
     assert same_meaning("ReduceMean", 18)
     assert not same_meaning("Gelu", 18)  # does not exist there
     assert not same_meaning("NoSuchOperator", 18)
+
+
+def test_what_can_be_written_at_an_opset() -> None:
+    assert expressible("Reshape", ["allowzero"], 14)
+    assert not expressible("Reshape", ["allowzero"], 13)
+    assert expressible("Reshape", [], 13)
+    assert expressible("Relu", [], 7)
+    assert expressible("com.microsoft::FusedMatMul", ["alpha"], 7)
+    assert not expressible("Gelu", ["approximate"], 19)
 
 
 def test_steps_leave_out_the_first_version() -> None:

@@ -20,6 +20,6 @@ RULES: tuple[Rule, ...] = (
     scaled_operand,
 )
 
-# Alone, Sum of two and Add cost the same; what the runtime makes of Add before a norm (see `sum_before_layer_norm`) only a
-# trial of the whole block shows, and for that Sum must be chosen first.
+# Alone, Sum of two and Add cost the same; what the runtime makes of Add before a norm (see `sum_before_layer_norm`)
+# only a trial of the whole block shows, and for that Sum must be chosen first.
 PREFERENCES: Mapping[str, float] = {"Sum": 0.5}

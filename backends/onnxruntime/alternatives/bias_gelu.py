@@ -1,7 +1,7 @@
 """Gelu of a sum with a vector in one pass: BiasGelu by erf, FastGelu with a bias by tanh.
 
-Both have a CPU kernel for float32 in ONNX Runtime 1.32. After a product of matrices they also keep the runtime from making
-a Gemm between two Reshapes of it: 1 to 7 % of such a layer at width 64, nothing at width 768.
+Both have a CPU kernel for float32 in ONNX Runtime 1.32. After a product of matrices they also keep the runtime from
+making a Gemm between two Reshapes of it: 1 to 7 % of such a layer at width 64, nothing at width 768.
 """
 
 from __future__ import annotations

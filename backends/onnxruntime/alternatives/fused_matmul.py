@@ -1,7 +1,7 @@
 """FusedMatMul: a product of matrices that transposes its operands and scales its result on the way.
 
-ONNX Runtime makes it by itself (MatmulTransposeFusion, MatMulScaleFusion); offered here, the prices of programs that need
-a transposition or a scale are right. 1.32 has CPU kernels for float32 and float64.
+ONNX Runtime makes it by itself (MatmulTransposeFusion, MatMulScaleFusion); offered here, the prices of programs that
+need a transposition or a scale are right. 1.32 has CPU kernels for float32 and float64.
 """
 
 from __future__ import annotations

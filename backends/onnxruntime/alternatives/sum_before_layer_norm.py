@@ -1,8 +1,8 @@
 """Sum instead of Add before a LayerNormalization, so that ONNX Runtime does not fuse the two.
 
 Its SkipLayerNormalization, made of a rank-3 Add that only a LayerNormalization reads (every block of a post-norm
-transformer such as BERT), has a scalar kernel on the CPU: 558 µs for 128 x 768 floats, against 100 µs for the two operators
-apart, and 59 against 24 µs for 32 x 128 (ONNX Runtime 1.32, one thread). Sum of two runs as fast as Add.
+transformer such as BERT), has a slow kernel on the CPU: 558 µs for 128 x 768 floats, against 100 µs for the two
+operators apart, and 59 against 24 µs for 32 x 128 (ONNX Runtime 1.32, one thread). Sum of two runs as fast as Add.
 SkipLayerNormalization itself and SkipSimplifiedLayerNormalization (465 µs against 225 µs for 128 x 3072) are therefore
 not offered.
 """

@@ -1,8 +1,8 @@
-"""Scaled dot-product attention: plain, causal by a mask (with torch's guard against NaN), and with shared keys and values.
+"""Scaled dot-product attention: plain, causal, masked (with torch's guard against NaN), with shared keys and values.
 
-By hand: ONNX's Attention on values of rank 3, which also takes in the splitting into heads and back. It measures fastest
-of five forms on ONNX Runtime 1.32's CPU (one thread, 12 heads of 64, 128 tokens: 583 µs, against 657 for MultiHeadAttention,
-703 for MatMul and Softmax; causal 646 against 781, 740, and 836 for GroupQueryAttention).
+By hand: ONNX's Attention on values of rank 3, which also takes in the splitting into heads and back. It measures
+fastest of five forms on ONNX Runtime 1.32's CPU (one thread, 12 heads of 64, 128 tokens): 583 µs, against 657 µs for
+MultiHeadAttention and 703 µs for MatMul and Softmax; causal 646 against 781 and 740, and 836 for GroupQueryAttention.
 """
 
 from __future__ import annotations

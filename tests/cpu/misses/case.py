@@ -1,6 +1,7 @@
-"""What a miss is made of: a module, the best form a person writes for it by hand, and what the compiled graph must show.
+"""What a miss is made of: a module, the best form a person writes for it by hand, and what the compiled graph shows.
 
-`../test_misses.py` compiles each module as torch exports it at opset 18 and compares; `tests/benchmarks/misses.py` times both.
+`tests/cpu/test_misses.py` compiles each module as torch exports it at opset 18 and compares;
+`tests/benchmarks/misses.py` times both.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx import numpy_helper, parser
-from torch import nn
-
 from tamago.compiler.facts import Array
 from tamago.compiler.trace import Traced, trace
+from torch import nn
 
 OPSET = 18  # torch's default for the dynamo exporter
 

@@ -1,0 +1,179 @@
+"""Models side by side: ONNX Runtime, tamago and its peers, taking turns in one process.
+
+    python -m tests.benchmarks.compare zoo --scale real            # the zoo at real width, as torch exports it
+    python -m tests.benchmarks.compare files a.onnx b.onnx --json out.json
+
+Every row says median ± half the interquartile range of plain ONNX Runtime and, for each other, how many times faster it
+is: the median of the rounds' paired ratios with its 95 % interval; wall time and the process' CPU time. A peer whose outputs
+differ from ONNX Runtime's by more than 1 % (5 % for bf16) is marked `wrong`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tamago.backends.onnxruntime.run import processor
+from tamago.backends.onnxruntime.timing import interleave, paired_ratio
+from tamago.compiler.files import read_model, to_proto
+from tamago.compiler.verify import make_feeds, relative_error
+from tests.benchmarks.peers import PEERS, Feeds, Run, Unavailable
+
+PACKAGES = ("tamago", "torch", "onnxruntime", "onnx", "onnxscript", "onnxslim", "onnxsim", "openvino", "transformers")
+
+
+def main() -> None:
+    """Parse, run, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["zoo", "files"])
+    parser.add_argument("names", nargs="*", help="models of the zoo, or files (default: the whole zoo)")
+    parser.add_argument("--scale", default="real", choices=["real", "small"])
+    parser.add_argument("--opset", type=int, default=18)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--peers", default="", help="only these, comma separated")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    wanted = [p for p in options.peers.split(",") if p] or [p.name for p in PEERS]
+    rows: list[dict[str, Any]] = []
+    print(header(options.threads))
+    for name, model, feeds in _models(options):
+        try:
+            rows.append(compare(name, model, feeds, wanted, options.threads, options.rounds))
+        except Exception as error:  # one model's failure is a row, not the end of the run
+            rows.append({"model": name, "error": f"{type(error).__name__}: {str(error)[:200]}"})
+        print(line(rows[-1]), flush=True)
+    print(summary(rows, wanted))
+    if options.json is not None:
+        options.json.write_text(json.dumps({"header": header(options.threads), "rows": rows}, indent=1) + "\n")
+
+
+def header(threads: int) -> str:
+    """Machine and versions."""
+    found = [f"{name} {_version(name)}" for name in PACKAGES]
+    return f"{processor()}, {platform.system()}, {threads} thread(s); " + ", ".join(found)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "–"
+
+
+def _models(options: argparse.Namespace) -> Iterator[tuple[str, onnx.ModelProto, Feeds]]:
+    if options.what == "files":
+        for path in options.names:
+            model = read_model(path)
+            feeds = make_feeds(model.graph, 0, 1, 64)
+            if feeds is None:
+                print(f"{path}: inputs cannot be made up", file=sys.stderr)
+                continue
+            yield Path(path).stem, to_proto(model), feeds
+        return
+    from tamago.compiler.trace import trace
+    from tests.zoo.models import zoo
+
+    for name, factory in zoo().items():
+        if options.names and name not in options.names:
+            continue
+        module, args, kwargs = factory(options.scale)
+        traced = trace(module, args, kwargs, opset=options.opset)
+        assert traced.signature is not None
+        yield name, to_proto(traced.model), traced.signature.flatten(args, kwargs)
+
+
+def compare(
+    name: str, model: onnx.ModelProto, feeds: Feeds, wanted: Sequence[str], threads: int, rounds: int
+) -> dict[str, Any]:
+    """One row: each peer prepared, checked and timed."""
+    runs: dict[str, Run] = {}
+    failures: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    for peer in PEERS:
+        if peer.name not in wanted and peer.name != "onnxruntime":
+            continue
+        start = time.perf_counter()
+        try:
+            runs[peer.name] = peer.prepare(model, feeds, threads)
+            problem = _difference(peer.name, runs["onnxruntime"](), runs[peer.name]())
+        except Unavailable as reason:
+            problem = str(reason)
+        except Exception as error:  # a peer may fail in any way of its own
+            if peer.name == "onnxruntime":
+                raise
+            problem = f"{type(error).__name__}: {str(error)[:120]}"
+        seconds[peer.name] = time.perf_counter() - start
+        if problem is not None:
+            failures[peer.name] = problem
+            runs.pop(peer.name, None)
+    names = list(runs)
+    timings = dict(zip(names, interleave([runs[n] for n in names], rounds=rounds, seconds=60.0), strict=True))
+    base = timings["onnxruntime"]
+    ratios = {n: paired_ratio(base, t) for n, t in timings.items()}
+    cpu = {n: _cpu(runs[n]) for n in names}
+    return {
+        "model": name,
+        "nodes": len(model.graph.node),
+        "onnxruntime_ms": base.median,
+        "spread_ms": base.spread,
+        "ratios": ratios,
+        "cpu_ratios": {n: cpu["onnxruntime"] / c for n, c in cpu.items()},
+        "prepare_seconds": seconds,
+        "failures": failures,
+    }
+
+
+def _difference(name: str, wanted: list[Any], found: list[Any]) -> str | None:
+    allowed = 5e-2 if "bf16" in name else 1e-2
+    for a, b in zip(wanted, found, strict=True):
+        if isinstance(a, np.ndarray) and a.dtype.kind == "f":
+            error = relative_error(a, np.asarray(b).reshape(a.shape))
+            if error > allowed:
+                return f"wrong: relative error {error:.1e}"
+    return None
+
+
+def _cpu(run: Run) -> float:
+    """Process CPU seconds of a call, the least of five tries."""
+    samples: list[float] = []
+    for _ in range(5):
+        start = time.process_time()
+        for _ in range(3):
+            run()
+        samples.append(time.process_time() - start)
+    return max(min(samples), 1e-9)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as text."""
+    if "error" in row:
+        return f"{row['model']:24} {row['error']}"
+    cells = [f"{n} {m:.2f} ({lo:.2f}-{hi:.2f})" for n, (m, lo, hi) in row["ratios"].items() if n != "onnxruntime"]
+    cells += [f"{n}: {why}" for n, why in row["failures"].items() if "not installed" not in why]
+    return f"{row['model']:24} {row['onnxruntime_ms']:8.3f} ± {row['spread_ms']:.3f} ms  " + "  ".join(cells)
+
+
+def summary(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> str:
+    """Geometric means, and where tamago loses."""
+    lines: list[str] = []
+    for name in wanted:
+        ratios = [row["ratios"][name][0] for row in rows if name in row.get("ratios", {})]
+        if ratios and name != "onnxruntime":
+            lines.append(f"{name}: geometric mean {np.exp(np.mean(np.log(ratios))):.3f} over {len(ratios)} models")
+    losses = [row["model"] for row in rows if row.get("ratios", {}).get("tamago", (1, 1, 1))[2] < 0.98]
+    return "\n".join([*lines, f"slower than ONNX Runtime (upper bound below 0.98): {', '.join(losses) or 'none'}"])
+
+
+if __name__ == "__main__":
+    main()
