@@ -205,8 +205,9 @@ class EGraph:
         classes: dict[int, dict[Row, None]] = {}
         for row, uid in self.rows.items():
             canonical = self.row(row.op, row.attributes, row.children)
-            if canonical != row and canonical not in self.origins:
-                self.origins[canonical] = self.origins[row]
+            known = self.origins.setdefault(canonical, self.origins[row])
+            if known.rule is not None and self.origins[row].rule is None:
+                self.origins[canonical] = self.origins[row]  # a term the model itself had stays the model's
             classes.setdefault(self.find(uid), {}).setdefault(canonical)
         return {uid: list(rows) for uid, rows in classes.items()}
 

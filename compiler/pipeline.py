@@ -310,8 +310,9 @@ def _trials(original: ir.Model, feeds: Mapping[str, Array] | None) -> Iterator[M
     """
     if feeds is not None:
         yield feeds
-    for seed, (batch, length) in enumerate(FREE_SIZES):
-        made = make_feeds(original.graph, seed, batch, length)
+    schemes = [(batch, length, middle) for middle in (False, True) for batch, length in FREE_SIZES]
+    for seed, (batch, length, middle) in enumerate(schemes):
+        made = make_feeds(original.graph, seed, batch, length, middle=middle)
         if made is not None:
             yield made
         if not has_free_dimensions(original.graph):

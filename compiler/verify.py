@@ -115,7 +115,9 @@ def has_free_dimensions(graph: ir.Graph) -> bool:
     return any(not isinstance(d, int) for v in graph.inputs if v.shape is not None for d in v.shape)
 
 
-def make_feeds(graph: ir.Graph, seed: int, batch: int = 1, length: int = 1) -> dict[str, Array] | None:
+def make_feeds(
+    graph: ir.Graph, seed: int, batch: int = 1, length: int = 1, *, middle: bool = False
+) -> dict[str, Array] | None:
     """Random inputs of the graph's dtypes and shapes.
 
     Indices into a constant table stay within it; other integers are 0 and 1.
@@ -125,6 +127,7 @@ def make_feeds(graph: ir.Graph, seed: int, batch: int = 1, length: int = 1) -> d
         seed: of the generator.
         batch: size of a free first dimension, and of every other dimension of its name.
         length: size of other free dimensions.
+        middle: nameless dimensions between the first and the last are batches too (states of recurrent nets).
 
     Returns:
         An array for each input, or None when some input is not a tensor of numbers.
@@ -139,15 +142,17 @@ def make_feeds(graph: ir.Graph, seed: int, batch: int = 1, length: int = 1) -> d
             return None
         if not isinstance(value.type, ir.TensorType):
             return None
-        sizes = [_size(d, i, batches, batch, length) for i, d in enumerate(shape)]
+        inner = range(1, len(shape) - 1) if middle else ()
+        nameless = {0, *inner}
+        sizes = [_size(d, i in nameless, batches, batch, length) for i, d in enumerate(shape)]
         feeds[value.name or ""] = _random(sizes, value.dtype, generator, _table_size(value), _compared_with(value))
     return feeds
 
 
-def _size(dim: Dim, axis: int, batches: set[str], batch: int, length: int) -> int:
+def _size(dim: Dim, nameless_batch: bool, batches: set[str], batch: int, length: int) -> int:
     if isinstance(dim, int):
         return dim
-    return batch if dim in batches or (dim is None and axis == 0) else length
+    return batch if dim in batches or (dim is None and nameless_batch) else length
 
 
 def _table_size(value: ir.Value) -> int:

@@ -6,6 +6,7 @@ from ...compiler.rule import Rule
 from . import (
     concat_of_slices,
     expand_past_elementwise,
+    layout_past_quantization,
     reduction_axes,
     reduction_pair,
     reshape_past_concat,
@@ -72,6 +73,7 @@ RULES: tuple[Rule, ...] = (
     reshape_past_matmul,
     reshape_past_matmul_right,
     reshape_past_matmul_of_both,
+    *layout_past_quantization.RULES,
     *transpose_past_elementwise.RULES,
     *transpose_past_normalization.RULES,
     *transpose_past_reduction.RULES,

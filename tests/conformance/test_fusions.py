@@ -60,7 +60,6 @@ PATTERNS: dict[str, tuple[str, str, str]] = {
     "Conv BatchNormalization": (IMAGE, CONV + "y = BatchNormalization (c, s, o, mu, va)", "BatchNormalization"),
     **{f"Conv {op}": (IMAGE, CONV + f"y = {op} (c)", op) for op in ("Relu", "Sigmoid", "Tanh", "HardSigmoid")},
     "Conv Clip": (IMAGE, CONV + "y = Clip (c, lo, hi)", "Clip"),
-    "Conv Add Relu": (IMAGE, CONV + "a = Add (c, x) y = Relu (a)", "Add"),
     "Pad Conv": (IMAGE, "a = Pad (x, p) y = Conv (a, w, cb)", "Pad"),
     "Transpose pair": (
         IMAGE,

@@ -2,7 +2,8 @@
 
 ONNX's own node tests (tests/conformance) touch each operator a few times; these draw attributes together. Left out is
 what ONNX Runtime does otherwise than the specification: `SAME` padding with dilations or of a transposed convolution
-whose window is smaller than its stride, and aligned corners with a scale that gives no whole size.
+whose window is smaller than its stride, and aligned corners with a scale that gives no whole size; and rounding to the
+nearest element of a symmetric half pixel, where its float32 and our float64 may fall to different sides.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pytest
 
 from tests.node_cases import Array, Node, floats
 
-CASES_OF_EACH = 400
+CASES_OF_EACH = 300
 
 
 def integers(*values: int) -> Array:
@@ -31,8 +32,8 @@ def some(**attributes: Any) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def image(random: Random, rank: int, channels: int = 4) -> Array:
-    return floats(2, channels, *[random.randint(5, 9) for _ in range(rank)], seed=random.randrange(99))
+def image(random: Random, rank: int) -> Array:
+    return floats(2, 4, *[random.randint(7, 9) for _ in range(rank)], seed=random.randrange(99))
 
 
 def padding(random: Random, rank: int, most: int, same: bool) -> dict[str, Any]:
@@ -98,9 +99,8 @@ def transposed_convolution(random: Random) -> Node:
 
 def resize(random: Random) -> Node:
     mode = random.choice(["nearest", "linear", "cubic"])
-    coordinates = random.choice(
-        ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"]
-    )
+    modes = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]
+    coordinates = random.choice(modes if mode == "nearest" else [*modes, "half_pixel_symmetric"])
     attributes = some(
         mode=mode,
         coordinate_transformation_mode=coordinates,

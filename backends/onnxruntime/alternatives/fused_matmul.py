@@ -102,13 +102,9 @@ after = _products(a, b)
         {"a": "f32[4,3]", "b": "f32[3,5]", "d": "f32[] = 0", "pattern": 2, "because": "zero"},
     ],
 )
-def scaled_product(
-    a: Value, b: Value, c: Value | None, d: Value | None, attributes: Mapping[str, Any] | None, root: Value
-) -> Term:
+def scaled_product(a: Value, b: Value, c: Value | None, d: Value | None, attributes: Mapping[str, Any] | None) -> Term:
     """MatMul(a, b)·c = FusedMatMul(a, b, alpha=c)."""
     _require_kernel(a, b)
-    if root.rank != max(a.rank, b.rank):
-        raise Skip("the factor broadcasts the product to another rank")
     return _scaled(a, b, c, d, attributes)
 
 
@@ -128,17 +124,15 @@ def scaled_product(
     },
     refuse={"a": "f32[4,3]", "b": "f32[3,5]", "c": "f32[1,1,1] = 2", "pattern": 0, "because": "another rank"},
 )
-def scaled_operand(
-    a: Value, b: Value, c: Value | None, d: Value | None, attributes: Mapping[str, Any] | None, root: Value
-) -> Term:
+def scaled_operand(a: Value, b: Value, c: Value | None, d: Value | None, attributes: Mapping[str, Any] | None) -> Term:
     """MatMul(a·c, b) = MatMul(a, b·c) = FusedMatMul(a, b, alpha=c)."""
     _require_kernel(a, b)
-    if root.rank != max(a.rank, b.rank):
-        raise Skip("the factor broadcasts the operand to another rank")
     return _scaled(a, b, c, d, attributes)
 
 
 def _scaled(a: Value, b: Value, c: Value | None, d: Value | None, stated: Mapping[str, Any] | None) -> Term:
+    if any(factor is not None and factor.rank > max(a.rank, b.rank) for factor in (c, d)):
+        raise Skip("the factor broadcasts the product to another rank")
     if d is not None and d.scalar == 0:
         raise Skip("the divisor is zero")
     factor = c.scalar if c is not None else 1 / d.scalar if d is not None else 1.0
