@@ -44,7 +44,7 @@ from .pointwise_after_pooling import (
 )
 from .resize import pointwise_before_upsampling
 from .scale_of_branches import scale_of_concat, scale_of_sum_of_convs, shift_of_concat
-from .whole_input import conv_of_whole_input, linear_on_one_pixel
+from .whole_input import conv_of_whole_input
 from .zero_bias import zero_bias_of_conv, zero_bias_of_conv_transpose
 
 RULES: tuple[Rule, ...] = (
@@ -82,7 +82,6 @@ RULES: tuple[Rule, ...] = (
     pointwise_after_average_pool,
     pointwise_before_upsampling,
     conv_of_whole_input,
-    linear_on_one_pixel,
     conv1d_as_conv2d,
     max_pool1d_as_max_pool2d,
     average_pool1d_as_average_pool2d,
