@@ -12,10 +12,19 @@ from math import prod
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 Array = npt.NDArray[np.generic]
 Dim = int | str | None
 Shape = tuple[Dim, ...]
+
+
+def item_bytes(dtype: int | None) -> float:
+    """Bytes of one element; a string counts as a pointer and a few characters, an unknown dtype as float32."""
+    if dtype is None:
+        return 4.0
+    found = ir.DataType(dtype)
+    return 16.0 if found in (ir.DataType.STRING, ir.DataType.UNDEFINED) else float(found.itemsize)
 
 
 class Constant:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .evaluate import CannotEvaluate, evaluate
-from .facts import Array, Dim
+from .facts import Array, Dim, item_bytes
 from .ir import (
     attribute_values,
     bodies,
@@ -158,7 +158,7 @@ def _too_large(node: ir.Node, tensors: list[ir.TensorProtocol]) -> bool:
             if op_name(node) in ("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "OneHot", "EyeLike", "Pad"):
                 return True
             continue
-        bytes_out += int(np.prod([d for d in shape if isinstance(d, int)])) * value.dtype.itemsize
+        bytes_out += int(np.prod([d for d in shape if isinstance(d, int)])) * int(item_bytes(value.dtype))
     return bytes_out > max(LARGEST_FOLD, sum(t.nbytes for t in tensors))
 
 

@@ -4,7 +4,8 @@ One walk in topological order, bodies of If, Loop and Scan included, that asks `
 contents of shape computations on the way, so that names of dimensions survive `Shape → Gather → Concat → Reshape`.
 No weight is read and nothing is serialised: a model of any size costs the same.
 
-What a file declares wins where it says more, and where the two disagree.
+What a file declares wins where it says more and where the two disagree. Only where it declares a size that is a name
+by inference, somebody freed a dimension of the inputs and left the rest as it was: then no declared size is believed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from .facts import Contradiction, Dim, Shape
-from .ir import attribute_values, bodies, constant_array, dims, op_name
+from .ir import attribute_values, bodies, constant_array, dims, graphs, op_name
 from .opset import TARGET
 from .shape_data import shape_data
 from .shapes.call import UNKNOWN, Call, Known, Number, Operand, unify
@@ -25,6 +26,7 @@ from .shapes.onnx_rules import infer_types, known_of, make_node, schema_at
 
 __all__ = ["infer", "infer_node"]
 
+_NO_NAMES = frozenset({"", "?", "*", "-1", "None", "none", "unknown", "dynamic", "undefined"})
 _CARRIED_ROUNDS = 3  # how often a loop's body is read again with less said of what it carries
 
 
@@ -34,8 +36,21 @@ def infer(model: ir.Model) -> None:
     Args:
         model: topologically sorted, of any opset. Changed in place: types and shapes only.
     """
-    walk = _Walk(model.opset_imports, set(model.graph.outputs) | set(model.graph.inputs))
+    interface = set(model.graph.outputs) | set(model.graph.inputs)
+    walk = _Walk(model.opset_imports, interface)
     walk.graph(model.graph)
+    if walk.stale:
+        _forget_sizes(model)
+        _Walk(model.opset_imports, interface).graph(model.graph)
+
+
+def _forget_sizes(model: ir.Model) -> None:
+    """Drop every size that nodes' outputs declare: they are from before somebody freed a dimension of the inputs."""
+    for graph in graphs(model.graph):
+        for value in (v for node in graph for v in node.outputs):
+            shape = dims(value)
+            if shape is not None:
+                value.shape = ir.Shape([d if isinstance(d, str) else None for d in shape])
 
 
 class _Walk:
@@ -44,6 +59,7 @@ class _Walk:
     def __init__(self, versions: Mapping[str, int], interface: set[ir.Value]) -> None:
         self.versions, self.interface = versions, interface
         self.version = versions.get("", TARGET)
+        self.stale = False  # whether a size is declared where a name was inferred
         self.known: dict[ir.Value, tuple[Dim, ...]] = {}
         self.contents: dict[ir.Value, tuple[Number, ...]] = {}
         self.journal: list[tuple[ir.Value, Any, ir.Shape | None]] | None = None
@@ -279,6 +295,9 @@ class _Walk:
 
     def choose(self, value: ir.Value, declared: Dim, found: Dim) -> Dim:
         """A number says more than a name; the names of the model's own inputs and outputs are part of its interface."""
+        if isinstance(declared, int) and isinstance(found, str):
+            self.stale = True
+            return found
         if declared is None or (isinstance(declared, str) and isinstance(found, int) and value not in self.interface):
             return found
         return declared
@@ -292,9 +311,12 @@ class _Walk:
 def _known(value: ir.Value) -> Known:
     dtype = value.dtype if isinstance(value.type, ir.TensorType) else None
     shape = dims(value)
-    if shape is not None and any(isinstance(d, int) and d < 0 for d in shape):  # some exporters write -1 for "any"
-        shape = tuple(None if isinstance(d, int) and d < 0 else d for d in shape)
-    return None if dtype is None else int(dtype), shape
+    return None if dtype is None else int(dtype), None if shape is None else tuple(map(_meant, shape))
+
+
+def _meant(dim: Dim) -> Dim:
+    """Some exporters write -1, or one and the same word, for every dimension they do not know."""
+    return None if dim in _NO_NAMES or (isinstance(dim, int) and dim < 0) else dim
 
 
 def _either(a: Known, b: Known) -> Known:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from .egraph import ABSENT, OUTPUTS, EGraph, Row
 from .encode import UNIQUE
-from .facts import Fact
+from .facts import Fact, item_bytes
 
 KEY_VERSION = 1
 
@@ -127,7 +127,7 @@ def _elements(fact: Fact) -> int:
 
 
 def _bytes(fact: Fact) -> float:
-    return _elements(fact) * (4 if fact.dtype is None else ir.DataType(fact.dtype).itemsize)
+    return _elements(fact) * item_bytes(fact.dtype)
 
 
 def _flops(site: Site) -> float:

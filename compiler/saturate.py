@@ -19,7 +19,7 @@ import onnx_ir as ir
 from .egraph import ABSENT, OUTPUTS, EGraph, Match, Origin, constant_key
 from .encode import stated_attributes
 from .evaluate import evaluate
-from .facts import Array, Constant, Contradiction, Fact
+from .facts import Array, Constant, Contradiction, Fact, item_bytes
 from .inference import infer_node
 from .opset import TARGET, same_meaning
 from .rule import Expression, Pattern, Rule, Skip, Term, Value
@@ -169,7 +169,7 @@ class Builder:
 def _bytes(fact: Fact) -> int:
     if fact.dtype is None or fact.size is None:
         return 0
-    return int(fact.size * ir.DataType(fact.dtype).itemsize)
+    return int(fact.size * item_bytes(fact.dtype))
 
 
 def saturate(

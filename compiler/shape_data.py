@@ -102,6 +102,40 @@ def _cast(node: ir.Node, data: list[Data | None]) -> Data | None:
     return data[0] if attribute_values(node)["to"] in (ir.DataType.INT64, ir.DataType.INT32) else None
 
 
+def _pairs(a: Data | None, b: Data | None) -> list[tuple[Dim, Dim]] | None:
+    """Entries of two vectors side by side, one of which may be broadcast."""
+    if a is None or b is None or (len(a) != len(b) and 1 not in (len(a), len(b))):
+        return None
+    length = 0 if not a or not b else max(len(a), len(b))
+    return list(zip(a * (length // len(a)), b * (length // len(b)), strict=True)) if length else []
+
+
+def _equal(_: ir.Node, data: list[Data | None]) -> Data | None:
+    pairs = _pairs(data[0], data[1])
+    return None if pairs is None else tuple(_is_equal(p, q) for p, q in pairs)
+
+
+def _is_equal(a: Dim, b: Dim) -> Dim:
+    """1 or 0 for true or false; a name stands for a size, which is never negative."""
+    if a is None or b is None:
+        return None
+    if a == b:
+        return 1
+    if isinstance(a, int) and isinstance(b, int):
+        return 0
+    return 0 if any(isinstance(d, int) and d < 0 for d in (a, b)) else None
+
+
+def _where(_: ir.Node, data: list[Data | None]) -> Data | None:
+    """Exporters write the shape of an Expand as `Where(shape == -1, 1, shape)`."""
+    pairs = _pairs(data[1], data[2])
+    chosen = None if pairs is None or data[0] is None else _pairs(data[0], tuple(range(len(pairs))))
+    if pairs is None or chosen is None:
+        return None
+    picked = [(test, pairs[place]) for test, place in chosen if isinstance(place, int)]
+    return tuple(p if test == 1 or p == q else q if test == 0 else None for test, (p, q) in picked)
+
+
 def _arithmetic(function: Callable[[int, int], int | None]) -> _Follow:
     def follow(_: ir.Node, data: list[Data | None]) -> Data | None:
         a, b = data
@@ -125,6 +159,8 @@ _FOLLOW: dict[str, _Follow] = {
     "Identity": _same,
     "Reshape": _same,
     "Cast": _cast,
+    "Equal": _equal,
+    "Where": _where,
     "Add": _arithmetic(lambda a, b: a + b),
     "Sub": _arithmetic(lambda a, b: a - b),
     "Mul": _arithmetic(lambda a, b: a * b),

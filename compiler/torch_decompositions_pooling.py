@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -114,3 +114,14 @@ def _product(sizes: Sequence[int]) -> int:
     for size in sizes:
         total = total * size
     return total
+
+
+TABLE: dict[Any, Callable[..., Any]] = {
+    aten._adaptive_avg_pool3d.default: adaptive_avg_pool,
+    aten.adaptive_max_pool2d.default: adaptive_max_pool,
+    aten.adaptive_max_pool3d.default: adaptive_max_pool,
+    aten.avg_pool1d.default: avg_pool,
+    aten.avg_pool2d.default: avg_pool,
+    aten.avg_pool3d.default: avg_pool,
+    aten.pad.default: pad,
+}

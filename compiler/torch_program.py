@@ -60,13 +60,12 @@ def _build(model: ir.Model, settings: Settings) -> fx.GraphModule:
 
 
 def _prepared(model: ir.Model) -> ir.Model:
-    """A copy with functions inlined, nodes in order, and types and ranks inferred where they can be."""
-    model = model.clone()
+    """A copy with functions inlined, and types and ranks inferred where they can be."""
     try:
+        model = model.clone()
         if model.functions:
             common.InlinePass()(model)
-        model.graph.sort()
-    except ValueError as error:
+    except (RuntimeError, ValueError) as error:  # nodes out of order, functions that call themselves
         raise TamagoError(
             "B011", "the model is not well formed", where=model.graph.name or "", why=str(error)
         ) from error

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.errors import TamagoError
-from ...compiler.facts import Array, Fact
+from ...compiler.facts import Array, Fact, item_bytes
 from ...compiler.ir import new_constant
 from ...compiler.price import DEFAULT_DIM, Site
 from ...compiler.schema import split_name
@@ -42,7 +42,7 @@ def measure(site: Site, threads: int | None, version: int) -> tuple[float, float
 
 def _size(fact: Fact) -> int:
     size = int(np.prod([_dim(d) for d in fact.shape or ()]))
-    return size * int(4 if fact.dtype is None else ir.DataType(fact.dtype).itemsize)
+    return size * int(item_bytes(fact.dtype))
 
 
 def _dim(dim: object) -> int:

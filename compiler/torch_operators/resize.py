@@ -183,7 +183,8 @@ def factors_of(x: Tensor, axes: list[int], sizes: list[int], policy: str) -> tup
 
 def coordinates(size: int, target: int, factor: float, mode: str, region: tuple[float, float] | None) -> Tensor:
     """Where each output element lies on the input axis."""
-    y = torch.arange(target, dtype=torch.float64)
+    # float32 as in other runtimes: rounding to the nearest element depends on it
+    y = torch.arange(target, dtype=torch.float32)
     width = factor * size
     if mode == "align_corners":
         return torch.zeros_like(y) if width == 1 else y * (size - 1) / (width - 1)

@@ -1,10 +1,36 @@
-"""Arithmetic: neutral elements, chains of constants, casts, choices, powers, sums of products."""
+"""Arithmetic: neutral elements, chains of constants, casts, choices, powers, bounds, reductions."""
 
 from __future__ import annotations
 
 from ...compiler.rule import Rule
 from . import comparison_negated, idempotent
 from .cast_pair import cast_identity, cast_like, cast_pair
+from .clip import (
+    clip_below_zero,
+    clip_of_bounds,
+    clip_of_relu,
+    clip_pair,
+    clip_without_bounds,
+    max_of_multiple,
+    max_of_zero,
+    prelu_of_one_slope,
+    relu_of_clip,
+)
+from .common_factor import difference_of_multiples, multiple_plus_same, multiples_of_same, sum_of_multiples
+from .constant_chain import product_chain, product_of_scaled, scale_before_shift, sum_chain, sum_of_shifted
+from .constant_operand import divided_by_constant, divided_by_power_of_two, minus_constant
+from .einsum import einsum_of_one, einsum_of_two
+from .negation import (
+    minus_negated,
+    negated_difference,
+    negated_product,
+    negated_times_constant,
+    plus_negated,
+    product_of_negated,
+    quotient_of_negated,
+    times_minus_one,
+    zero_minus,
+)
 from .neutral_element import (
     and_false,
     and_true,
@@ -17,9 +43,23 @@ from .neutral_element import (
     plus_zero,
     times_one,
 )
+from .power import cube, inverse, inverse_square_root, square, square_of_abs, square_root
+from .quantize_pair import quantize_of_dequantize
+from .reciprocal import divide_rows, one_over, over_reciprocal, reciprocal_of_quotient, times_reciprocal
+from .reduction import (
+    mean_of_multiple,
+    root_of_sum_of_squares,
+    sum_of_multiple,
+)
+from .softmax import arg_max_of_softmax, log_of_softmax, log_softmax_twice
+from .variadic import dropout, identity, of_one, sum_of_two
 from .where_constant import where_decided, where_not, where_one_zero, where_same
 
 RULES: tuple[Rule, ...] = (
+    identity,
+    dropout,
+    of_one,
+    sum_of_two,
     times_one,
     plus_zero,
     minus_zero,
@@ -39,4 +79,54 @@ RULES: tuple[Rule, ...] = (
     where_not,
     where_one_zero,
     *comparison_negated.RULES,
+    times_minus_one,
+    negated_times_constant,
+    negated_product,
+    product_of_negated,
+    quotient_of_negated,
+    plus_negated,
+    minus_negated,
+    zero_minus,
+    negated_difference,
+    minus_constant,
+    divided_by_power_of_two,
+    divided_by_constant,
+    product_chain,
+    sum_chain,
+    product_of_scaled,
+    sum_of_shifted,
+    scale_before_shift,
+    sum_of_multiples,
+    difference_of_multiples,
+    multiples_of_same,
+    multiple_plus_same,
+    square,
+    cube,
+    square_root,
+    inverse,
+    inverse_square_root,
+    square_of_abs,
+    one_over,
+    times_reciprocal,
+    over_reciprocal,
+    reciprocal_of_quotient,
+    divide_rows,
+    clip_of_bounds,
+    max_of_zero,
+    clip_below_zero,
+    clip_without_bounds,
+    clip_pair,
+    clip_of_relu,
+    relu_of_clip,
+    prelu_of_one_slope,
+    max_of_multiple,
+    log_of_softmax,
+    log_softmax_twice,
+    arg_max_of_softmax,
+    root_of_sum_of_squares,
+    mean_of_multiple,
+    sum_of_multiple,
+    einsum_of_one,
+    einsum_of_two,
+    quantize_of_dequantize,
 )

@@ -42,7 +42,7 @@ def require_every(c: Value, predicate: Callable[[Array], bool], reason: str) -> 
 
 
 def require_moderate(*constants: Value) -> None:
-    """Raise Skip unless products and quotients of two such constants neither overflow nor lose precision to underflow."""
+    """Raise Skip unless products and quotients of two such constants neither overflow nor underflow."""
     for c in constants:
         require_every(c, _moderate, "a constant is zero, not finite, or too large or small to be combined with another")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 
 from ...compiler.rule import Skip, Term, Value, op, rule, var
 from ..shape.dimensions import broadcast, same_shape
@@ -73,8 +72,7 @@ def where_not(c: Value, x: Value, y: Value) -> Term:
     example=[
         {"c": "b[2,n]", "x": "f32[] = 1", "y": "f32[1] = 0"},
         {"c": "b[2,3]", "x": "i64[] = 1", "y": "i64[] = 0"},
-        {"c": "b[2,3]", "x": "b[] = 1", "y": "b[] = 0"},
-        {"c": "b[2,3]", "x": "b[] = 0", "y": "b[] = 1"},
+        {"c": "b[2,3]", "x": "f16[] = 0", "y": "f16[] = 1"},
     ],
     refuse=[
         {"c": "b[2,3]", "x": "f32[] = 2", "y": "f32[] = 0", "because": "one and zero"},
@@ -83,11 +81,10 @@ def where_not(c: Value, x: Value, y: Value) -> Term:
     ],
 )
 def where_one_zero(c: Value, x: Value, y: Value) -> Term:
-    """Where(c, 1, 0) = Cast(c); Where(c, true, false) = c, Where(c, false, true) = Not(c)."""
+    """Where(c, 1, 0) = Cast(c), Where(c, 0, 1) = Cast(Not(c))."""
     first, second = x.scalar, y.scalar
     if (first, second) not in ((1.0, 0.0), (0.0, 1.0)) or bool(np.signbit(first)) or bool(np.signbit(second)):
         raise Skip("the choice is not between one and zero")
     if not same_shape(broadcast(c.shape, x.shape, y.shape), c.shape):
         raise Skip("an operand enlarges the condition")
-    condition = c if first else op.Not(c)
-    return condition if x.dtype == ir.DataType.BOOL else op.Cast(condition, to=x.dtype)
+    return op.Cast(c if first else op.Not(c), to=x.dtype)

@@ -1,7 +1,7 @@
 """Attention takes in what stands around it: repeated heads, and the Transposes that split and join them.
 
-ONNX's Attention groups heads by itself when keys and values have fewer, and reads and writes (batch, length, heads · size)
-when told the number of heads.
+ONNX's Attention groups heads by itself when keys and values have fewer, and reads and writes
+(batch, length, heads · size) when told the number of heads.
 """
 
 from __future__ import annotations

@@ -26,8 +26,11 @@ def _is_causal(mask: Array) -> bool:
     seen = np.tril(np.ones(mask.shape[-2:], dtype=bool))
     if mask.dtype.kind == "b":
         return bool(np.all(mask == seen))
-    far = max(float(np.finfo(mask.dtype).min), FAR)
-    return bool(np.all(mask[..., seen] == 0) and np.all(mask[..., ~seen] <= far))
+    if mask.dtype.kind != "f":
+        return False
+    numbers = np.asarray(mask, dtype=np.float64)
+    far = max(float(np.finfo(str(mask.dtype)).min), FAR)
+    return bool(np.all(numbers[..., seen] == 0) and np.all(numbers[..., ~seen] <= far))
 
 
 @rule(

@@ -14,9 +14,7 @@ from .operands import one_number, require_number
 q, k, v, m, c, at = var("q k v m c at")
 
 
-def _scaled(
-    q: Value, k: Value, v: Value, m: Value | None, factor: float, attributes: Mapping[str, Any]
-) -> Term:
+def _scaled(q: Value, k: Value, v: Value, m: Value | None, factor: float, attributes: Mapping[str, Any]) -> Term:
     stated = attributes.get("scale")
     scale = (1 / sqrt(_head_size(q, attributes)) if stated is None else stated) * factor
     if not isfinite(scale) or scale <= 0:

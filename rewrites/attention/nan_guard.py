@@ -1,9 +1,9 @@
 """`Where(IsNaN(p), 0, p)` behind a softmax guards rows that may not see any key; where no row can be so, it goes.
 
-torch's exporter writes it behind every masked softmax. A softmax of finite scores is NaN only in a row whose every score is -∞,
-so without a mask, with a finite one, or with a constant one that leaves every row an entry above -∞ it is never NaN.
-Scores that are NaN or +∞ by themselves (overflow, bad inputs) are outside these identities: the guard
-hid them as zeros, the result without it is NaN.
+torch's exporter writes it behind every masked softmax. A softmax of finite scores is NaN only in a row whose every
+score is -∞, so without a mask, with a finite one, or with a constant one that leaves every row an entry above -∞ it is
+never NaN. Scores that are NaN or +∞ by themselves (overflow, bad inputs) are outside these identities: the guard hid
+them as zeros, the result without it is NaN.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -77,15 +79,16 @@ def one_number(constant: Value, like: Value) -> float:
 
 def lowest(dtype: int | None) -> Array:
     """The lowest finite number: what exporters write for minus infinity."""
-    found = np.float32 if dtype is None else ir.DataType(dtype).numpy()
-    return np.asarray(np.finfo(found).min)
+    found = ir.DataType(dtype or ir.DataType.FLOAT).numpy()
+    return np.asarray(np.finfo(str(found)).min, dtype=found)
 
 
 def hides_no_row(mask: Array) -> bool:
     """Whether every row (last axis) of an additive mask has an entry above the lowest number, and none is NaN."""
     if mask.ndim == 0 or mask.size == 0:
         return False
-    return bool(np.all(np.max(mask, axis=-1) > np.finfo(mask.dtype).min))  # a NaN fails the comparison
+    best = np.max(np.asarray(mask, dtype=np.float64), axis=-1)
+    return bool(np.all(best > float(np.finfo(str(mask.dtype)).min)))  # a NaN fails the comparison
 
 
 def raised(mask: Value) -> Term:
@@ -103,7 +106,7 @@ def raised(mask: Value) -> Term:
     if not mask.every(lambda array: bool(np.all(np.isfinite(array)))):
         raise Skip("a row of the mask may hide every key")
     bottom = lowest(mask.dtype)
-    if mask.every(lambda array: bool(np.all(array > bottom))):
+    if mask.every(lambda array: bool(np.all(np.greater(array, bottom)))):
         return mask
     return op.Max(mask, np.nextafter(bottom, np.zeros_like(bottom)))
 
@@ -136,7 +139,7 @@ def fit_mask(mask: Term, shape: tuple[Dim, ...], q: Value, k: Value) -> Term:
     return op.Expand(mask, sizes)
 
 
-def attention(q: Value, k: Value, v: Value, mask: Term | None = None, **attributes: float | int) -> Expression:
+def attention(q: Value, k: Value, v: Value, mask: Term | None, attributes: Mapping[str, float]) -> Expression:
     """softmax(q k + mask) v as Attention; of rank 2 and 3 every matrix becomes a head of its own.
 
     Args:

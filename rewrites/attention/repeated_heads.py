@@ -39,15 +39,35 @@ def _repeated(heads: int, times: int) -> Array:
     drift="none",
     example=[
         {"x": "f32[2,3,5,4]", "s": "i64[1] = 2", "e": "i64[5] = 2 3 2 5 4", "r": "i64[4] = 2 6 5 4", "z": {}},
-        {"x": "f16[B,3,5,4]", "s": "i64[] = 2", "e": "i64[5] = 1 1 4 1 1", "r": "i64[4] = 0 12 5 4"}
-        | {"z": {}},
+        {"x": "f16[B,3,5,4]", "s": "i64[] = 2", "e": "i64[5] = 1 1 4 1 1", "r": "i64[4] = 0 12 5 4"} | {"z": {}},
         {"x": "i64[2,1,5]", "s": "i64[1] = -2", "e": "i64[4] = 2 1 3 5", "r": "i64[3] = 2 3 5"}
         | {"z": {"allowzero": 1}},
     ],
     refuse=[
-        {"x": "f32[2,3,4]", "s": "i64[1] = 1", "e": "i64[4] = 2 2 3 4", "r": "i64[3] = 2 6 4", "z": {}, "because": "in a row"},
-        {"x": "f32[2,3,4]", "s": "i64[1] = 2", "e": "i64[4] = 2 3 2 4", "r": "i64[3] = 2 3 8", "z": {}, "because": "in a row"},
-        {"x": "f32[2,H,4]", "s": "i64[1] = 2", "e": "i64[4] = 1 1 2 1", "r": "i64[3] = 2 -1 4", "z": {}, "because": "known"},
+        {
+            "x": "f32[2,3,4]",
+            "s": "i64[1] = 1",
+            "e": "i64[4] = 2 2 3 4",
+            "r": "i64[3] = 2 6 4",
+            "z": {},
+            "because": "in a row",
+        },
+        {
+            "x": "f32[2,3,4]",
+            "s": "i64[1] = 2",
+            "e": "i64[4] = 2 3 2 4",
+            "r": "i64[3] = 2 3 8",
+            "z": {},
+            "because": "in a row",
+        },
+        {
+            "x": "f32[2,H,4]",
+            "s": "i64[1] = 2",
+            "e": "i64[4] = 1 1 2 1",
+            "r": "i64[3] = 2 -1 4",
+            "z": {},
+            "because": "known",
+        },
     ],
 )
 def repeat_heads(x: Value, s: Value, root: Value) -> Term:
@@ -102,7 +122,7 @@ def transpose_of_repeated(x: Value, i: Value, p: tuple[int, ...] | None) -> Term
     ],
 )
 def grouped_product(x: Value, y: Value, i: Value, root: Value) -> Term:
-    """x Gather(y, 0 0 1 1 …) = the rows of each group of x under one another, times y: nothing is repeated."""
+    """MatMul(x, Gather(y, 0 0 1 1 …)) = the rows of each group of x under one another, times y, unrepeated."""
     if x.rank != 4 or y.rank != 4:
         raise Skip("the operands are not of rank 4")
     heads = require_number(y.shape[1], "the number of heads")

@@ -58,7 +58,7 @@ def rotary_constant_tables(x: Value, c: Value, s: Value, i: Value, a: int) -> Te
         if table.ndim == 0 or table.shape[-1] != size:
             return False
         first, second = parts(table, interleaved=interleaved)
-        return bool(np.array_equal(first, sign * second))
+        return bool(np.array_equal(np.multiply(first, sign, dtype=first.dtype), second))
 
     if not c.every(lambda table: is_doubled(table, 1)) or not s.every(lambda table: is_doubled(table, -1)):
         raise Skip("the tables are not constants in which every number stands twice")
@@ -89,9 +89,7 @@ def _widened(table: Term, rank: int, wanted: int) -> Term:
 
 
 @rule(
-    op.Add(
-        op.Mul(x, op.Concat(c, c, axis=e)), op.Mul(op.Gather(x, i, axis=a), op.Mul(op.Concat(s, s, axis=f), g))
-    ),
+    op.Add(op.Mul(x, op.Concat(c, c, axis=e)), op.Mul(op.Gather(x, i, axis=a), op.Mul(op.Concat(s, s, axis=f), g))),
     drift="rounding",
     peers="onnxscript (com.microsoft), onnxsim",
     example=[
@@ -111,9 +109,7 @@ def _widened(table: Term, rank: int, wanted: int) -> Term:
         | {"g": "f32[4] = -1 -1 1 1", "because": "as long"},
     ],
 )
-def rotary_halves_of_tables(
-    x: Value, c: Value, s: Value, i: Value, g: Value, a: int, e: int, f: int
-) -> Term:
+def rotary_halves_of_tables(x: Value, c: Value, s: Value, i: Value, g: Value, a: int, e: int, f: int) -> Term:
     """x·[c c] + swap(x)·[-s s] = RotaryEmbedding(x, c, s) for tables computed from positions."""
     size = _require_signs(x, i, g, a, interleaved=False)
     require_last(e, c.rank)
@@ -125,9 +121,7 @@ def rotary_halves_of_tables(
 
 
 @rule(
-    op.Add(
-        op.Mul(x, op.Gather(c, j, axis=e)), op.Mul(op.Gather(x, i, axis=a), op.Mul(op.Gather(s, j, axis=f), g))
-    ),
+    op.Add(op.Mul(x, op.Gather(c, j, axis=e)), op.Mul(op.Gather(x, i, axis=a), op.Mul(op.Gather(s, j, axis=f), g))),
     drift="rounding",
     example=[
         {"x": "f32[2,3,L,4]", "i": PAIR, "a": -1, "c": "f32[1,1,L,2]", "s": "f32[1,1,L,2]", "e": 3, "f": 3}

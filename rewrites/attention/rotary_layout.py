@@ -110,8 +110,17 @@ def _partly(x: Value, c: Value, s: Value, i: Value | None, width: int, e: int, a
     example=[
         PARTIAL | {"sizes": "i64[2] = 4 6", "axis": 3, "pattern": 0},
         PARTIAL | {"x": "f32[2,3,5,8]", "axis": -1, "n": 2, "pattern": 1},
-        PARTIAL | {"c": "f32[7,2]", "s": "f32[7,2]", "i": "i64[2,5] = 0 1 2 3 4", "sizes": "i64[2] = 4 6", "axis": 3, "pattern": 2},
-        PARTIAL | {"x": "f16[2,3,5,8]", "c": "f16[7,2]", "s": "f16[7,2]", "i": "i64[2,5] = 0 1 2 3 4", "axis": -1, "n": 2}
+        PARTIAL
+        | {
+            "c": "f32[7,2]",
+            "s": "f32[7,2]",
+            "i": "i64[2,5] = 0 1 2 3 4",
+            "sizes": "i64[2] = 4 6",
+            "axis": 3,
+            "pattern": 2,
+        },
+        PARTIAL
+        | {"x": "f16[2,3,5,8]", "c": "f16[7,2]", "s": "f16[7,2]", "i": "i64[2,5] = 0 1 2 3 4", "axis": -1, "n": 2}
         | {"pattern": 3},
     ],
     refuse=PARTIAL
@@ -141,7 +150,14 @@ def partial_rotary_of_split(
     drift="rounding",
     example=[
         {"x": "f32[2,5,3,8]", "p": (0, 2, 1, 3), "c": "f32[2,5,4]", "s": "f32[2,5,4]", "at": {}, "pattern": 0},
-        {"x": "f32[2,5,3,8]", "p": (0, 2, 1, 3), "c": "f32[9,2]", "s": "f32[9,2]", "i": "i64[2,5] = 0 1 2 3 4", "pattern": 1}
+        {
+            "x": "f32[2,5,3,8]",
+            "p": (0, 2, 1, 3),
+            "c": "f32[9,2]",
+            "s": "f32[9,2]",
+            "i": "i64[2,5] = 0 1 2 3 4",
+            "pattern": 1,
+        }
         | {"at": {"rotary_embedding_dim": 4, "interleaved": 1}},
         {"x": "f16[B,L,3,8]", "p": (0, 2, 1, 3), "c": "f16[B,L,4]", "s": "f16[B,L,4]", "at": {}, "pattern": 0},
     ],

@@ -1,8 +1,8 @@
 """The swap in rotary position embedding: halves or neighbours of each head change places, one of them negated.
 
-Exporters write it as Slices (or a Split) and a Concat, with the Neg inside. Its canonical form here is one Gather along the
-last axis, the sign going to the table of sines: `rotary_embedding.py` finds it there. As a program it is slower than
-a Concat, and so never chosen.
+Exporters write it as Slices (or a Split) and a Concat, with the Neg inside. Its canonical form here is one Gather along
+the last axis, the sign going to the table of sines: `rotary_embedding.py` finds it there. As a program it is slower
+than a Concat, and so never chosen.
 """
 
 from __future__ import annotations
@@ -177,9 +177,7 @@ def swap_of_split(x: Value, axis: int, e: int, sizes: Value | None, n: int | Non
 
 @rule(
     op.Reshape(
-        op.Concat(
-            op.Unsqueeze(op.Slice(x, s0, e0, a0, t0), u), op.Unsqueeze(op.Slice(x, s1, e1, a1, t1), w), axis=e
-        ),
+        op.Concat(op.Unsqueeze(op.Slice(x, s0, e0, a0, t0), u), op.Unsqueeze(op.Slice(x, s1, e1, a1, t1), w), axis=e),
         r,
         attributes=z,
     ),
@@ -191,7 +189,14 @@ def swap_of_split(x: Value, axis: int, e: int, sizes: Value | None, n: int | Non
         | {"z": {"allowzero": 1}},
         {"x": "f16[2,3,8]", "s0": "i64[1] = 0", "e0": END, "s1": "i64[1] = 1", "e1": END, "e": 3}
         | LAST
-        | {"t0": "i64[1] = 2", "t1": "i64[1] = 2", "u": "i64[1] = 3", "w": "i64[1] = -1", "r": "i64[3] = 2 3 8", "z": {}},
+        | {
+            "t0": "i64[1] = 2",
+            "t1": "i64[1] = 2",
+            "u": "i64[1] = 3",
+            "w": "i64[1] = -1",
+            "r": "i64[3] = 2 3 8",
+            "z": {},
+        },
     ],
     refuse={"x": "f32[2,3,8]", "s0": "i64[1] = 1", "e0": END, "s1": "i64[1] = 0", "e1": "i64[1] = 7", "e": -1}
     | LAST

@@ -1,7 +1,7 @@
 """The cosines and sines of rotary position embedding, brought from how exporters write them to RotaryEmbedding's form.
 
-x·cos + swap(x)·sin uses tables as wide as a head, in which every number stands twice, as [c c] (rotate-half) or pairwise
-(interleaved), and every sine with both signs. RotaryEmbedding takes each number once.
+x·cos + swap(x)·sin uses tables as wide as a head, in which every number stands twice, as [c c] (rotate-half) or
+pairwise (interleaved), and every sine with both signs. RotaryEmbedding takes each number once.
 """
 
 from __future__ import annotations

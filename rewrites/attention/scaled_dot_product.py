@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from ...compiler.rule import Pattern, Skip, Term, Value, op, rule, var
 from ..shape.dimensions import broadcast
-from .operands import attention, fit_mask, hides_no_row, lowest, raised, require_last
+from .operands import attention, fit_mask, hides_no_row, lowest, raised, require_kernel_dtype, require_last
 
 q, k, v, m, b, y, n, a = var("q k v m b y n a")
 scores = op.MatMul(q, k)
@@ -37,8 +37,9 @@ def _guarded(softmax: Callable[[Pattern], Pattern], x: Pattern) -> Pattern:
     return op.Where(op.IsNaN(weights), 0, weights)
 
 
-def _precision(q: Value) -> dict[str, int]:
-    return {"softmax_precision": 1} if q.dtype == ir.DataType.FLOAT16 else {}
+def _attributes(q: Value) -> dict[str, float]:
+    """Without a scale, and with a softmax in float32 for halves: no less precise than any pattern."""
+    return {"scale": 1.0} | ({"softmax_precision": 1} if q.dtype == ir.DataType.FLOAT16 else {})
 
 
 @rule(
@@ -65,7 +66,7 @@ def _precision(q: Value) -> dict[str, int]:
 def attention_unmasked(q: Value, k: Value, v: Value, a: int) -> Term:
     """softmax(q k) v = Attention(q, kᵀ, v)."""
     require_last(a, q.rank)
-    return attention(q, k, v, scale=1.0, **_precision(q))
+    return attention(q, k, v, None, _attributes(q))
 
 
 @rule(
@@ -100,9 +101,10 @@ def attention_unmasked(q: Value, k: Value, v: Value, a: int) -> Term:
 )
 def attention_constant_mask(q: Value, k: Value, v: Value, m: Value, a: int) -> Term:
     """softmax(q k + m) v = Attention(q, kᵀ, v, m) for a constant mask that hides no row from every key."""
+    require_kernel_dtype(q, m)
     require_last(a, q.rank)
     mask = fit_mask(raised(m), m.shape, q, k)
-    return attention(q, k, v, mask, scale=1.0, **_precision(q))
+    return attention(q, k, v, mask, _attributes(q))
 
 
 @rule(
@@ -129,9 +131,10 @@ def attention_constant_mask(q: Value, k: Value, v: Value, m: Value, a: int) -> T
 )
 def attention_chosen_mask(q: Value, k: Value, v: Value, b: Value, y: Value, n: Value, a: int) -> Term:
     """softmax(q k + (b ? y : n)) v = Attention(q, kᵀ, v, b ? y : n) for finite constants y and n."""
+    require_kernel_dtype(q, y, n)
     require_last(a, q.rank)
     mask = op.Where(b, _finite(y), _finite(n))
-    return attention(q, k, v, fit_mask(mask, _where_shape(b, y, n), q, k), scale=1.0, **_precision(q))
+    return attention(q, k, v, fit_mask(mask, broadcast(b.shape, y.shape, n.shape), q, k), _attributes(q))
 
 
 def _finite(choice: Value) -> Term:
@@ -139,10 +142,6 @@ def _finite(choice: Value) -> Term:
     if not choice.every(lambda array: bool(np.all(np.isfinite(array)))):
         raise Skip("a row of the mask may hide every key")
     return raised(choice)
-
-
-def _where_shape(*operands: Value) -> tuple[int | str | None, ...]:
-    return broadcast(*(o.shape for o in operands))
 
 
 @rule(
@@ -162,10 +161,11 @@ def _where_shape(*operands: Value) -> tuple[int | str | None, ...]:
 def attention_guarded(q: Value, k: Value, v: Value, m: Value, a: int) -> Term:
     """softmax(q k + m) v with 0 where a row is NaN = Attention(q, kᵀ, v, m·(1-ε)).
 
-    A row of -∞ gives 0 on both sides. A row of lowest numbers gives the mean on the left; a mask that is one rounding step
-    smaller is above the lowest number, and gives the mean on the right.
+    A row of -∞ gives 0 on both sides. A row of lowest numbers gives the mean on the left; a mask that is one rounding
+    step smaller is above the lowest number, and gives the mean on the right.
     """
+    require_kernel_dtype(q, m)
     require_last(a, q.rank)
     below_one = np.nextafter(np.ones_like(lowest(m.dtype)), np.zeros_like(lowest(m.dtype)))
     mask: Term = m if m.every(hides_no_row) else op.Mul(m, below_one)
-    return attention(q, k, v, fit_mask(mask, m.shape, q, k), scale=1.0, **_precision(q))
+    return attention(q, k, v, fit_mask(mask, m.shape, q, k), _attributes(q))

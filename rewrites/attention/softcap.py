@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 
 from ...compiler.rule import Skip, Term, Value, op, rule, var
-from .operands import attention, fit_mask, one_number, raised, require_last
+from .operands import attention, fit_mask, one_number, raised, require_kernel_dtype, require_last
 
 q, k, v, m, c, a = var("q k v m c a")
 bent = op.Mul(op.Tanh(op.MatMul(q, k)), c)
@@ -36,7 +36,7 @@ def _cap(c: Value, q: Value) -> dict[str, float]:
 def attention_softcap(q: Value, k: Value, v: Value, c: Value, a: int) -> Term:
     """softmax(c·tanh(q k)) v = Attention(q, kᵀ, v, scale=c, softcap=c)."""
     require_last(a, q.rank)
-    return attention(q, k, v, **_cap(c, q))
+    return attention(q, k, v, None, _cap(c, q))
 
 
 @rule(
@@ -56,5 +56,6 @@ def attention_softcap(q: Value, k: Value, v: Value, c: Value, a: int) -> Term:
 )
 def attention_softcap_masked(q: Value, k: Value, v: Value, m: Value, c: Value, a: int) -> Term:
     """softmax(c·tanh(q k) + m) v = Attention(q, kᵀ, v, m, scale=c, softcap=c) for a constant mask as above."""
+    require_kernel_dtype(q, m)
     require_last(a, q.rank)
-    return attention(q, k, v, fit_mask(raised(m), m.shape, q, k), **_cap(c, q))
+    return attention(q, k, v, fit_mask(raised(m), m.shape, q, k), _cap(c, q))

@@ -34,7 +34,7 @@ merged = op.Reshape(x, r, attributes=y).named("merged")
 def transpose_of_merged(
     x: Value, p: tuple[int, ...] | None, merged: Value, root: Value, y: Mapping[str, Any], z: Mapping[str, Any]
 ) -> Term:
-    """Reshape(Transpose(Reshape(x, merged), 0 2 1), split) = Transpose(x) of its last two axes, whatever the batch is."""
+    """Reshape(Transpose(Reshape(x, merged), 0 2 1), split) = Transpose(x) of its last two axes, at any batch."""
     if merged.rank != 3 or permutation(p, 3) != (0, 2, 1):
         raise Skip("the Transpose does not exchange the last two axes of three")
     rows, columns = x.shape[-2:] if x.rank >= 2 else (None, None)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from ...compiler.rule import Rule
+from . import channels_last
 from .batch_normalization import (
     affine_as_batch_normalization,
     batch_normalization_as_affine,
     batch_normalization_of_last_axis,
 )
 from .box_kernel import average_pool_after_conv, conv_after_nearest_upsampling
-from .channels_last import linear_as_pointwise_conv
 from .channels_of_result import mean_of_channels, slice_of_conv, sum_of_channels
 from .consecutive_convs import conv_after_pointwise, pointwise_after_conv
 from .conv1d import average_pool1d_as_average_pool2d, conv1d_as_conv2d, max_pool1d_as_max_pool2d
+from .conv_of_concat import conv_of_concat, pointwise_conv_of_reshape
 from .global_pooling import average_of_whole_input, max_as_global_max, max_of_whole_input, mean_as_global_average
 from .group_normalization import group_normalization_as_instance_normalization
 from .input_scale import conv_of_negated, divisor_before_conv, scale_before_conv, scale_before_conv_transpose
@@ -87,7 +88,7 @@ RULES: tuple[Rule, ...] = (
     average_pool1d_as_average_pool2d,
     conv_after_nearest_upsampling,
     average_pool_after_conv,
-    linear_as_pointwise_conv,
+    *channels_last.RULES,
     group_normalization_as_instance_normalization,
     instance_normalization_of_moments,
     scale_after_instance_normalization,
@@ -100,6 +101,8 @@ RULES: tuple[Rule, ...] = (
     slice_of_conv,
     sum_of_channels,
     mean_of_channels,
+    conv_of_concat,
+    pointwise_conv_of_reshape,
     scale_of_concat,
     shift_of_concat,
     scale_of_sum_of_convs,

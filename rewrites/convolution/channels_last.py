@@ -6,10 +6,14 @@ bias themselves, and stay in the blocked layout.
 
 from __future__ import annotations
 
-from ...compiler.rule import Skip, Term, Value, op, rule, var
-from ..linear.operands import along, ints, require_constant, require_float
+from collections.abc import Mapping
+from typing import Any
 
-y, w, b = var("y w b")
+from ...compiler.rule import Rule, Skip, Term, Value, op, rule, var
+from ..linear.operands import along, ints, require_constant, require_float
+from ..shape.elementwise import declare, moved, snake
+
+y, w, b, a = var("y w b a")
 
 FIRST = (0, 3, 1, 2)
 LINEAR = {"y": "f32[2,3,4,5]", "w": "f32[5,6] const", "b": "f32[6] const"}
@@ -39,3 +43,39 @@ def linear_as_pointwise_conv(y: Value, w: Value, b: Value | None) -> Term:
     weight = op.Reshape(op.Transpose(w, perm=(1, 0)), ints(outputs, inputs, 1, 1))
     bias = None if b is None else along(b, 3, (None, None, None, outputs))
     return op.Conv(op.Transpose(y, perm=FIRST), weight, bias, kernel_shape=(1, 1))
+
+
+def _before_activation(name: str) -> Rule:
+    """The rule that brings a Transpose to channels-first before one activation, where it meets a linear layer."""
+
+    def function(y: Value, a: Mapping[str, Any]) -> Term:
+        return op(name)(op.Transpose(y, perm=FIRST), **a)
+
+    return declare(
+        function,
+        f"channels_first_{snake(name)}",
+        f"Transpose({name}(x), channels first) = {name}(Transpose(x, channels first)).",
+        op.Transpose(op(name)(y, attributes=a), perm=FIRST),
+        drift=moved(name),
+        phase="explore",
+        peers="",
+        example={"y": "f32[2,3,4,5]", "a": {}},
+    )
+
+
+gated = op.Mul(y, op.Sigmoid(y))
+
+
+@rule(op.Transpose(gated, perm=FIRST), drift="rounding", example={"y": "f32[2,3,4,5]"})
+def channels_first_silu(y: Value) -> Term:
+    """Transpose(x·Sigmoid(x), channels first) = t·Sigmoid(t) with t = Transpose(x, channels first)."""
+    first = op.Transpose(y, perm=FIRST)
+    return op.Mul(first, op.Sigmoid(first))
+
+
+ACTIVATIONS = ("Gelu", "Relu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Mish", "Softplus")
+RULES: tuple[Rule, ...] = (
+    linear_as_pointwise_conv,
+    *(_before_activation(name) for name in ACTIVATIONS),
+    channels_first_silu,
+)

@@ -1,7 +1,7 @@
 """A convolution whose kernel is as large as its input is a matrix product.
 
-The other way round, squeeze and excitation written with linear layers on one pixel as 1x1 convolutions, measures 0.98 to
-1.02 times as fast in ONNX Runtime on the CPU: not offered.
+The other way round, squeeze and excitation written with linear layers on one pixel as 1x1 convolutions, measures 0.98
+to 1.02 times as fast in ONNX Runtime on the CPU: not offered.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ TOKEN = {"c": "f32[4] const", "s": "i64[3] = 2 1 4", "y": "f32[2,3,4]", "axis": 
 
 
 def _rows(c: Value, whole: tuple[Dim, ...], y: Value, axis: int, *, first: bool) -> Term:
-    """Y padded on one side of the axis, plus the constant padded on the other.
+    """The rows y padded on one side of the axis, plus the constant padded on the other.
 
     Args:
         c: the constant, before it is repeated.

@@ -108,3 +108,16 @@ def along(constant: Value, axis: int, dims: tuple[Dim, ...]) -> Term:
 def same_dims(a: tuple[Dim, ...], b: tuple[Dim, ...]) -> bool:
     """Whether two shapes are surely equal: unknown dimensions equal nothing."""
     return len(a) == len(b) and all(p == q and p is not None for p, q in zip(a, b, strict=True))
+
+
+def shape_operand(dims: tuple[Dim, ...]) -> Array:
+    """A shape as Reshape takes it, -1 for the one dimension that may be unknown.
+
+    Raises:
+        Skip: more are, or the result is empty.
+    """
+    if sum(not isinstance(d, int) for d in dims) > 1:
+        raise Skip("more than one dimension is not known")
+    if 0 in dims:
+        raise Skip("the operand is empty")
+    return ints(*(d if isinstance(d, int) else -1 for d in dims))

@@ -1,6 +1,8 @@
-"""What a Slice throws away need not be computed: Slices that keep at most half move in front of what they cut.
+"""What a Slice throws away need not be computed: a Slice that keeps little moves in front of what it cuts.
 
-They are worth it where nothing else needs the whole, as when a classifier reads one token of the last layer.
+Worth it where nothing else needs the whole, as when a classifier reads one token of the last layer. Where many Slices
+cut one value, as in an unrolled recurrence, each would bring its own copy of everything before it: so only operators of
+which such layers are made are passed, and products of two computed values only in front of a matrix product.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from .elementwise import BINARY, UNARY, declare, moved, snake
 
 x, y, w, b, s, e, c, p, a, k = var("x y w b s e c p a k")
 Cuts = dict[int, Cut]
+SMALL = 8  # a Slice keeps little if it keeps at most one in so many
+ACTIVATIONS = ("Cast", "Elu", "Gelu", "HardSwish", "LeakyRelu", "Mish", "Neg", "Relu", "Sigmoid", "Tanh")
+WITH_CONSTANT = ("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub")
 
 
 def small_cuts(shape: Shape, s: Value, e: Value, c: Value, p: Value | None) -> Cuts:
-    """The cuts of a Slice, if they leave at most half of some axis, or a known number of an axis of unknown size.
+    """The cuts of a Slice, if they leave little of some axis: a known number where its size is not known.
 
     Args:
         shape: of what is cut.
@@ -35,9 +40,9 @@ def small_cuts(shape: Shape, s: Value, e: Value, c: Value, p: Value | None) -> C
     cuts = read_cuts(shape, s, e, c, p)
     for axis, cut in cuts.items():
         size = shape[axis]
-        if at_most(cut) * 2 <= (size if isinstance(size, int) else END):
+        if at_most(cut) * SMALL <= (size if isinstance(size, int) else END):
             return cuts
-    raise Skip("the Slice keeps more than half")
+    raise Skip("the Slice keeps too much")
 
 
 def sliced(operand: Value, cuts: Cuts, whole: Shape) -> Cuts:
@@ -72,8 +77,8 @@ def _unary(name: str) -> Rule:
         drift=moved(name),
         phase="explore",
         peers="",
-        example={"x": f"{dtype}[2,8]", "a": attributes, **_cut(0, 4, 1)},
-        refuse={"x": f"{dtype}[2,8]", "a": attributes, **_cut(0, 5, 1), "because": "more than half"},
+        example={"x": f"{dtype}[2,16]", "a": attributes, **_cut(0, 2, 1)},
+        refuse={"x": f"{dtype}[2,16]", "a": attributes, **_cut(0, 3, 1), "because": "too much"},
     )
 
 
@@ -83,6 +88,8 @@ def _cut(start: int, end: int, axis: int) -> dict[str, str]:
 
 def _binary(name: str) -> Rule:
     def before(x: Value, y: Value, s: Value, e: Value, c: Value, p: Value | None) -> Term:
+        if name != "Add" and not (x.is_const or y.is_const):
+            raise Skip("neither operand is a constant")
         whole = broadcast(x.shape, y.shape)
         cuts = small_cuts(whole, s, e, c, p)
         return op(name)(*(write_cuts(v, v.shape, sliced(v, cuts, whole)) for v in (x, y)))
@@ -99,14 +106,29 @@ def _binary(name: str) -> Rule:
         phase="explore",
         peers="",
         example=[
-            {"x": f"{dtype}[2,8,3]", "y": f"{dtype}[8,1]", **_cut(4, 8, 1)},
-            {"x": f"{dtype}[2,n,3]", "y": f"{dtype}[3]", **_cut(0, 1, 1)},
+            {"x": f"{dtype}[2,8,3]", "y": f"{dtype}[8,1] const", **_cut(7, 8, 1)},
+            {"x": f"{dtype}[2,n,3]", "y": f"{dtype}[3] const", **_cut(0, 1, 1)},
         ],
         refuse=[
-            {"x": f"{dtype}[2,8]", "y": f"{dtype}[8]", **_cut(0, 5, 1), "because": "more than half"},
-            {"x": f"{dtype}[2,n]", "y": f"{dtype}[m]", **_cut(0, 1, 1), "because": "broadcast"},
+            {"x": f"{dtype}[2,8]", "y": f"{dtype}[8] const", **_cut(0, 2, 1), "because": "too much"},
+            {"x": f"{dtype}[2,n]", "y": f"{dtype}[m]", **_cut(0, 1, 1), "because": ""},
         ],
     )
+
+
+@rule(
+    op.MatMul(op.Slice(op.Mul(x, y), s, e, c), w),
+    drift="rounding",
+    phase="explore",
+    peers="",
+    example={"x": "f32[2,8,3]", "y": "f32[2,8,3]", "w": "f32[3,4]", **_cut(7, 8, 1)},
+    refuse={"x": "f32[2,8,3]", "y": "f32[2,8,3]", "w": "f32[3,4]", **_cut(0, 2, 1), "because": "too much"},
+)
+def slice_before_gated_matmul(x: Value, y: Value, w: Value, s: Value, e: Value, c: Value) -> Term:
+    """MatMul(Slice(x·y), w) = MatMul(Slice(x)·Slice(y), w): the gate of a transformer's second layer."""
+    whole = broadcast(x.shape, y.shape)
+    cuts = small_cuts(whole, s, e, c, None)
+    return op.MatMul(op.Mul(*(write_cuts(v, v.shape, sliced(v, cuts, whole)) for v in (x, y))), w)
 
 
 @rule(
@@ -175,8 +197,9 @@ def _rows(x: Value, a: Mapping[str, Any], cuts: Cuts) -> Term:
 
 
 RULES: tuple[Rule, ...] = (
-    *map(_unary, UNARY),
-    *map(_binary, BINARY),
+    *map(_unary, ACTIVATIONS),
+    *map(_binary, WITH_CONSTANT),
+    slice_before_gated_matmul,
     slice_before_softmax,
     slice_before_layer_normalization,
     slice_before_rms_normalization,

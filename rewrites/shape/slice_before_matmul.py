@@ -26,8 +26,8 @@ x, y, z, s, e, c, p, a, b, t, u, i = var("x y z s e c p a b t u i")
             "p": "i64[1] = 1",
         },
         {
-            "x": "f32[8,4,3]",
-            "y": "f32[8,3,5]",
+            "x": "f32[32,4,3]",
+            "y": "f32[32,3,5]",
             "s": "i64[1] = 0",
             "e": "i64[1] = 4",
             "c": "i64[1] = 0",
@@ -35,7 +35,7 @@ x, y, z, s, e, c, p, a, b, t, u, i = var("x y z s e c p a b t u i")
         },
         {
             "x": "f32[2,n,3]",
-            "y": "f32[3,8] const",
+            "y": "f32[3,32] const",
             "s": "i64[1] = 4",
             "e": "i64[1] = 8",
             "c": "i64[1] = 2",
@@ -90,7 +90,7 @@ def slice_before_matmul(x: Value, y: Value, s: Value, e: Value, c: Value, p: Val
     peers="",
     example=[
         {
-            "x": "f32[8,3]",
+            "x": "f32[16,3]",
             "y": "f32[3,5]",
             "z": "f32[5]",
             "a": 1.0,
@@ -102,9 +102,9 @@ def slice_before_matmul(x: Value, y: Value, s: Value, e: Value, c: Value, p: Val
             "c": "i64[1] = 0",
         },
         {
-            "x": "f32[3,8]",
+            "x": "f32[3,16]",
             "y": "f32[5,3]",
-            "z": "f32[8,5]",
+            "z": "f32[16,5]",
             "a": 0.5,
             "b": 2.0,
             "t": 1,
@@ -116,8 +116,8 @@ def slice_before_matmul(x: Value, y: Value, s: Value, e: Value, c: Value, p: Val
     ],
     refuse={
         "x": "f32[8,3]",
-        "y": "f32[3,8]",
-        "z": "f32[8]",
+        "y": "f32[3,16]",
+        "z": "f32[16]",
         "a": 1.0,
         "b": 1.0,
         "t": 0,
@@ -147,7 +147,7 @@ def slice_before_gemm(
     peers="",
     example=[
         {"x": "f32[9,4] const", "i": "i64[2,8]", "s": "i64[1] = 7", "e": "i64[1] = 8", "c": "i64[1] = 1"},
-        {"x": "f32[9,8]", "i": "i64[2]", "s": "i64[1] = 4", "e": "i64[1] = 8", "c": "i64[1] = 1"},
+        {"x": "f32[9,32]", "i": "i64[2]", "s": "i64[1] = 4", "e": "i64[1] = 8", "c": "i64[1] = 1"},
     ],
 )
 def slice_before_gather(x: Value, i: Value, s: Value, e: Value, c: Value) -> Term:

@@ -119,7 +119,14 @@ def compare(expected: Any, actual: Any, rtol: float, atol: float) -> None:
         Runner.assert_similar_outputs([reference], [array], rtol=own, atol=atol)
 
 
-def check(case: TestCase) -> None:
+def forget_shapes(model: ir.Model) -> None:
+    """Take all shapes out of the model, so that rules have to do without ranks."""
+    for graph in model.graphs():
+        for value in (*graph.inputs, *graph.outputs, *(output for node in graph for output in node.outputs)):
+            value.shape = None
+
+
+def check(case: TestCase, *, shapeless: bool = False) -> None:
     """Run a test case and compare as ONNX's own runner does."""
     torch.manual_seed(0)  # so that tests of random operators fail each time, or never
     proto = case.model
@@ -127,6 +134,8 @@ def check(case: TestCase) -> None:
         assert case.model_dir is not None
         proto = onnx.load(Path(case.model_dir) / "model.onnx")
     model = ir.from_proto(proto)
+    if shapeless:
+        forget_shapes(model)
     program = torch_program(model)
     names = set(program.meta["inputs"])
     for inputs, outputs in data_of(case, proto):
@@ -150,6 +159,12 @@ def test_case(name: str) -> None:
     except Exception:  # whatever it fails with, it does fail
         pytest.xfail(reason)
     pytest.fail(f"{name} passes: take it out of torch_expected_failures.toml ({reason})")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(name for name in CASES if reason_to_fail(name) is None))
+def test_case_without_shapes(name: str) -> None:
+    check(CASES[name], shapeless=True)
 
 
 @pytest.mark.parametrize("entry", EXPECTED, ids=lambda entry: entry.pattern.pattern)

@@ -2,8 +2,8 @@
 
 ONNX's own node tests (tests/conformance) touch each operator a few times; these draw attributes together. Left out is
 what ONNX Runtime does otherwise than the specification: `SAME` padding with dilations or of a transposed convolution
-whose window is smaller than its stride, and aligned corners with a scale that gives no whole size; and rounding to the
-nearest element of a symmetric half pixel, where its float32 and our float64 may fall to different sides.
+whose window is smaller than its stride, and aligned corners with a scale that gives no whole size. Rounding to the
+nearest element of a symmetric half pixel is left out because float32 computed in another order may fall to either side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from tests.node_cases import Array, Node, floats
 
-CASES_OF_EACH = 300
+CASES_OF_EACH = 40
 
 
 def integers(*values: int) -> Array:

@@ -211,6 +211,7 @@ class Tied(nn.Module):
         super().__init__()
         self.embedding, self.output = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
         self.output.weight = self.embedding.weight
+        self.view: Tensor
         self.register_buffer("view", self.embedding.weight.detach())
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:

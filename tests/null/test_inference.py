@@ -87,7 +87,7 @@ NODES: list[tuple[str, dict[str, Any], list[Fact | None], Shape | None]] = [
     (
         "Attention",
         {"q_num_heads": 4, "kv_num_heads": 2},
-        [floats("b", "s", 32), floats("b", "t", 16)] * 1 + [floats("b", "t", 16)],
+        [floats("b", "s", 32), floats("b", "t", 16), floats("b", "t", 16)],
         ("b", "s", 32),
     ),
     ("SimplifiedLayerNormalization", {}, [floats("n", 8), floats(8)], ("n", 8)),
@@ -305,12 +305,29 @@ def test_contents_of_constant_nodes_are_read() -> None:
 
 def test_what_is_declared_wins_where_it_says_more_or_otherwise() -> None:
     values = inferred(
-        "(float[n,3] x) => (float[m,3] y) <float[7,k] t, float[9,9] w> { t = Relu (x) w = Relu (t) y = Identity (t) }"
+        "(float[?,3] x) => (float[m,3] y) <float[7,k] t, float[7,9] w> { t = Relu (x) w = Relu (t) y = Identity (t) }"
     )
 
-    assert dims(values["t"]) == (7, 3)  # 7 against n: more; k against 3: less
-    assert dims(values["w"]) == (9, 9)  # a contradiction stays the file's own
+    assert dims(values["t"]) == (7, 3)  # 7 against nothing: more; k against 3: less
+    assert dims(values["w"]) == (7, 9)  # a contradiction stays the file's own
     assert dims(values["y"]) == ("m", 3)  # the interface keeps its names
+
+
+def test_sizes_from_before_a_dimension_was_freed_are_forgotten() -> None:
+    values = inferred(
+        "(float[n,3,h,8] x, float[4,3,3,3] w) => (float[1,4,3,3] y) <float[1,3,8,8] t, float[1,4,3,3] c> "
+        "{ t = Relu (x) c = Conv <strides = [2, 2]> (t, w) y = Neg (c) }"
+    )
+
+    assert dims(values["t"]) == ("n", 3, "h", 8)
+    assert dims(values["c"]) == ("n", 4, None, 3)  # 3 was right for 8 rows; h may be any number
+    assert dims(values["y"]) == ("n", 4, None, 3)
+
+
+def test_one_word_for_every_unknown_dimension_is_no_name() -> None:
+    values = inferred("(float[None,None] x, float[None] z) => (y) { y = Add (x, z) }")
+
+    assert dims(values["y"]) == (None, None)
 
 
 def test_if_knows_what_both_branches_agree_on() -> None:

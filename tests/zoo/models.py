@@ -34,6 +34,7 @@ def _entry(build: Callable[[Scale], Entry]) -> Callable[[Scale], Entry]:
             torch.manual_seed(0)
             module, args, kwargs = build(scale)
             _season(module)
+            _calibrate(module, args, kwargs)
         return module.eval(), args, kwargs
 
     _FACTORIES[build.__name__] = seeded
@@ -41,22 +42,31 @@ def _entry(build: Callable[[Scale], Entry]) -> Callable[[Scale], Entry]:
 
 
 def _season(module: nn.Module) -> None:
-    """Move scales, shifts and running statistics off 1 and 0: a rewrite that drops one must show in the result.
-
-    Convolutions are drawn anew, scaled so that the signal keeps its size: with the configurations' 0.02 it dies out
-    within a dozen layers, and the result would not depend on the image any more.
-    """
+    """Move scales and shifts off 1 and 0: a rewrite that drops one must show in the result."""
     with torch.no_grad():
         for part in module.modules():
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight)
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            if not tensor.is_floating_point() or tensor.ndim != 1:
-                continue
-            if name.endswith("running_var"):
-                tensor.add_(0.5 * torch.rand_like(tensor))
-            elif name.endswith(("weight", "bias", "running_mean")):
+            elif isinstance(part, nn.BatchNorm2d):
+                part.weight.fill_(1)
+        for name, tensor in module.named_parameters():
+            if tensor.ndim == 1 and name.endswith(("weight", "bias")):
                 tensor.add_(0.1 * torch.randn_like(tensor))
+
+
+def _calibrate(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Give batch norms the statistics of what reaches them, as training does.
+
+    With those of the configurations, 0 and 1, the signal dies out within a dozen layers, and the result would not
+    depend on the image any more.
+    """
+    norms = [part for part in module.eval().modules() if isinstance(part, nn.BatchNorm2d)]
+    if not norms:
+        return
+    for norm in norms:
+        norm.train().momentum = 1.0
+    with torch.no_grad():
+        module(*args, **kwargs)
 
 
 def _pick(scale: Scale, small: dict[str, Any], real: dict[str, Any]) -> dict[str, Any]:

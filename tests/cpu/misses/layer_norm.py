@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .case import Miss, written
 
 TOKENS, WIDTH = 128, 768
+CHANNELS, SIDE = 96, 56
 
 
 def _norm() -> nn.LayerNorm:
@@ -54,6 +55,19 @@ class TakenApart(nn.Module):
         return self.norm.weight * (centred / deviation) + self.norm.bias
 
 
+class ChannelsFirst(nn.Module):
+    """The norm over the channels of an image, as ConvNeXt and Segment Anything write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.rand(CHANNELS)), nn.Parameter(torch.rand(CHANNELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(1, keepdim=True)
+        normal = centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + 1e-6)
+        return self.weight[:, None, None] * normal + self.bias[:, None, None]
+
+
 def _parallel(module: nn.Module) -> onnx.ModelProto:
     weights: dict[str, Tensor] = {}
     for i in range(2):
@@ -95,7 +109,28 @@ def _taken_apart(module: nn.Module) -> onnx.ModelProto:
     )
 
 
+def _channels_first(module: nn.Module) -> onnx.ModelProto:
+    image = f"float[1,{CHANNELS},{SIDE},{SIDE}]"
+    return written(
+        f"""norm ({image} x) => ({image} y) {{
+            last = Transpose <perm = [0, 2, 3, 1]> (x)
+            normal = LayerNormalization <axis = -1, epsilon = 1e-6> (last, w, b)
+            y = Transpose <perm = [0, 3, 1, 2]> (normal)
+        }}""",
+        w=module.get_parameter("weight"),
+        b=module.get_parameter("bias"),
+    )
+
+
 MISSES = (
+    Miss(
+        "layer_norm_channels_first",
+        ChannelsFirst,
+        lambda: (torch.randn(1, CHANNELS, SIDE, SIDE),),
+        _channels_first,
+        present={"LayerNormalization": 1, "Transpose": 2},
+        gone=frozenset(["ReduceMean", "Sub", "Pow", "Sqrt", "Div", "Mul", "Add"]),
+    ),
     Miss(
         "layer_norm_linear",
         ParallelNorms,

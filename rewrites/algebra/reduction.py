@@ -1,0 +1,74 @@
+"""Reductions of squares, multiples and sums, by the operator made for them."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from ...compiler.rule import Skip, Term, Value, op, rule, var
+from ..shape.axes import constant_axes
+from .broadcasting import is_float, require_every
+
+x, a, c, k = var("x a c k")
+
+
+def _count(x: Value, axes: Value) -> int:
+    """How many elements a reduction puts together."""
+    dims = [x.shape[axis] for axis in constant_axes(axes, x.rank)]
+    numbers = [d for d in dims if isinstance(d, int)]
+    if len(numbers) < len(dims) or prod(numbers) == 0:
+        raise Skip("the number of reduced elements is not known")
+    return prod(numbers)
+
+
+@rule(
+    op.Sqrt(op.ReduceSumSquare(x, a, keepdims=k)),
+    drift="rounding",
+    phase="canonicalise",
+    peers="onnxsim",
+    example={"x": "f32[2,8]", "a": "i64[1] = 1", "k": 1},
+)
+def root_of_sum_of_squares(x: Value, a: Value, k: int) -> Term:
+    """√ReduceSumSquare(x) = ReduceL2(x)."""
+    return op.ReduceL2(x, a, keepdims=k)
+
+
+@rule(
+    op.ReduceMean(op.Mul(x, c), a, keepdims=k),
+    drift="rounding",
+    phase="canonicalise",
+    peers="",
+    example={"x": "f32[2,8]", "a": "i64[1] = 1", "k": 1, "c": "f32[] = 0.3"},
+    refuse=[
+        {"x": "f32[2,8]", "a": "i64[1] = 1", "k": 1, "c": "f32[8] const", "because": "one number"},
+        {"x": "f32[8]", "a": "i64[1] = 1", "k": 0, "c": "f32[1,1] = 2", "because": "dimensions"},
+    ],
+)
+def mean_of_multiple(x: Value, c: Value, a: Value, k: int) -> Term:
+    """ReduceMean(x·c) = ReduceMean(x)·c for one constant c."""
+    _one_number(x, c)
+    return op.Mul(op.ReduceMean(x, a, keepdims=k), c)
+
+
+@rule(
+    op.ReduceSum(op.Mul(x, c), a, keepdims=k),
+    drift="rounding",
+    phase="canonicalise",
+    peers="",
+    example={"x": "f32[2,8]", "a": "i64[1] = 1", "k": 1, "c": "f32[] = 0.3"},
+    refuse={"x": "f32[2,8]", "a": "i64[1] = 1", "k": 1, "c": "f32[8] const", "because": "one number"},
+)
+def sum_of_multiple(x: Value, c: Value, a: Value, k: int) -> Term:
+    """ReduceSum(x·c) = ReduceSum(x)·c for one constant c."""
+    _one_number(x, c)
+    return op.Mul(op.ReduceSum(x, a, keepdims=k), c)
+
+
+def _one_number(x: Value, c: Value) -> None:
+    if c.size != 1 or not c.is_const:
+        raise Skip("the factor is not one number")
+    if c.rank:
+        raise Skip("the factor may add dimensions")
+    if is_float(x):
+        require_every(c, lambda array: bool(np.isfinite(array.astype(np.float64)).all()), "the factor is not finite")
