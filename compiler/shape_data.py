@@ -36,7 +36,7 @@ def _data(value: ir.Value, known: Mapping[ir.Value, Data]) -> Data | None:
     if value in known:
         return known[value]
     array = constant_array(value, LARGEST)
-    if array is None or array.ndim > 1 or array.dtype.kind not in "iu":
+    if array is None or array.ndim > 1 or array.dtype.kind not in "iub":
         return None
     return tuple(int(x) for x in array.reshape(-1))
 

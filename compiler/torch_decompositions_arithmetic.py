@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 
 
-def add(self: Tensor, other: Tensor, *, alpha: float = 1) -> Any:
+def add(self: Tensor, other: Tensor | float, *, alpha: float = 1) -> Any:
     """Of booleans: either."""
-    return self | other if self.dtype == other.dtype == torch.bool and alpha else NotImplemented
+    both = isinstance(other, Tensor) and self.dtype == other.dtype == torch.bool
+    return self | other if both and alpha else NotImplemented
 
 
 def rounded(self: Tensor) -> Any:

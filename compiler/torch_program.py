@@ -28,7 +28,8 @@ def torch_program(model: ir.Model, *, trainable: bool = False) -> fx.GraphModule
 
     Args:
         model: any standard operators, and those that ONNX Runtime's optimiser makes on the CPU.
-        trainable: initializers of floating point become parameters instead of buffers.
+        trainable: initializers of floating point become parameters instead of buffers (running statistics of batch
+            normalization stay buffers).
 
     Returns:
         A module that takes the graph's inputs in order (without those that have an initializer) and returns a tuple

@@ -110,6 +110,19 @@ def require(differences: Sequence[Difference]) -> float:
     return max((d.error for d in differences), default=0.0)
 
 
+def fits_declaration(graph: ir.Graph, outputs: Sequence[object]) -> bool:
+    """Whether results have the sizes that the file declares: inputs for which they have not are no inputs of this model."""
+    for value, found in zip(graph.outputs, outputs, strict=True):
+        shape = dims(value)
+        if shape is None or not isinstance(found, np.ndarray):
+            continue
+        if len(shape) != found.ndim or any(
+            isinstance(d, int) and d >= 0 and d != n for d, n in zip(shape, found.shape, strict=True)
+        ):
+            return False
+    return True
+
+
 def has_free_dimensions(graph: ir.Graph) -> bool:
     """Whether some input's size is for the caller to choose."""
     return any(not isinstance(d, int) for v in graph.inputs if v.shape is not None for d in v.shape)

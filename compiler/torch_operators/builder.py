@@ -101,6 +101,7 @@ class GraphBuilder:
             self.values[value] = Value(
                 constant=constant,
                 weight=constant.is_floating_point() and (constant.dim() > 0 or self.settings.trainable),
+                trainable=self.settings.trainable and not is_statistic(value),
                 rank=constant.dim(),
                 dtype=constant.dtype,
                 name=value.name or "constant",
@@ -167,7 +168,7 @@ class GraphBuilder:
                 torch.tensor, (value.integers.nested(),), {"dtype": value.integers.dtype, "device": self.device()}
             )
         constant = value.constant
-        if self.settings.trainable and value.weight and constant.dtype in TRAINABLE:
+        if value.trainable and constant.dtype in TRAINABLE:
             constant = nn.Parameter(constant)
         proxy = self.register(value.name, constant)
         if value.name and self.parent is None:
@@ -357,6 +358,11 @@ class GraphBuilder:
             if not inner.node.users:
                 self.graph.erase_node(inner.node)
                 del self.captured[outer_node]
+
+
+def is_statistic(value: ir.Value) -> bool:
+    """Whether a constant is a running mean or variance, for which torch has no gradient."""
+    return any(use.node.op_type == "BatchNormalization" and use.idx in (3, 4) for use in value.uses())
 
 
 def nodes_after(graph: fx.Graph, last: fx.Node | None) -> Iterable[fx.Node]:

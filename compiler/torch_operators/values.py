@@ -54,6 +54,7 @@ class Value:
         proxy: the FX node that yields it as a tensor (or list of tensors, for an ONNX sequence).
         constant: its content, when known now.
         weight: the constant is an initializer of floating point, which must stay a buffer and not be folded away.
+        trainable: it becomes a parameter.
         integers: its elements, when they are known one by one.
         host: `proxy` lies on the CPU whatever the model's device.
         rank: rank, where known.
@@ -65,6 +66,7 @@ class Value:
     proxy: Proxy | None = None
     constant: Tensor | None = None
     weight: bool = False
+    trainable: bool = False
     integers: Integers | None = None
     host: bool = False
     rank: int | None = None

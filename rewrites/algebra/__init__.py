@@ -7,11 +7,9 @@ from . import comparison_negated, idempotent
 from .cast_pair import cast_identity, cast_like, cast_pair
 from .clip import (
     clip_below_zero,
-    clip_of_bounds,
     clip_of_relu,
     clip_pair,
     clip_without_bounds,
-    max_of_multiple,
     max_of_zero,
     prelu_of_one_slope,
     relu_of_clip,
@@ -43,15 +41,14 @@ from .neutral_element import (
     plus_zero,
     times_one,
 )
-from .power import cube, inverse, inverse_square_root, square, square_of_abs, square_root
+from .power import cube, inverse, square, square_of_abs
 from .quantize_pair import quantize_of_dequantize
 from .reciprocal import divide_rows, one_over, over_reciprocal, reciprocal_of_quotient, times_reciprocal
 from .reduction import (
     mean_of_multiple,
-    root_of_sum_of_squares,
     sum_of_multiple,
 )
-from .softmax import arg_max_of_softmax, log_of_softmax, log_softmax_twice
+from .softmax import arg_max_of_softmax, log_softmax_twice
 from .variadic import dropout, identity, of_one, sum_of_two
 from .where_constant import where_decided, where_not, where_one_zero, where_same
 
@@ -102,16 +99,13 @@ RULES: tuple[Rule, ...] = (
     multiple_plus_same,
     square,
     cube,
-    square_root,
     inverse,
-    inverse_square_root,
     square_of_abs,
     one_over,
     times_reciprocal,
     over_reciprocal,
     reciprocal_of_quotient,
     divide_rows,
-    clip_of_bounds,
     max_of_zero,
     clip_below_zero,
     clip_without_bounds,
@@ -119,11 +113,8 @@ RULES: tuple[Rule, ...] = (
     clip_of_relu,
     relu_of_clip,
     prelu_of_one_slope,
-    max_of_multiple,
-    log_of_softmax,
     log_softmax_twice,
     arg_max_of_softmax,
-    root_of_sum_of_squares,
     mean_of_multiple,
     sum_of_multiple,
     einsum_of_one,

@@ -48,31 +48,6 @@ def _clip(x: Value, low: float, high: float) -> Term:
 
 
 @rule(
-    op.Min(op.Max(x, c), d),
-    op.Max(op.Min(x, d), c),
-    drift="none",
-    phase="canonicalise",
-    peers="onnxscript min_max_to_clip",
-    example=[
-        {"x": "f32[2,n]", "c": "f32[1] = -1", "d": "f32[] = 2"},
-        {"x": "i32[2,3]", "c": "i32[] = 0", "d": "i32[] = 6"},
-    ],
-    refuse=[
-        {"x": "f32[2]", "c": "f32[] = 3", "d": "f32[] = 2", "because": "cross"},
-        {"x": "f32[2]", "c": "f32[2] = 0 1", "d": "f32[] = 2", "because": "different numbers"},
-        {"x": "f32[2]", "c": "f32[2,1] = 0", "d": "f32[] = 2", "because": "another shape"},
-    ],
-)
-def clip_of_bounds(x: Value, c: Value, d: Value) -> Term:
-    """Min(Max(x, c), d) = Clip(x, c, d)."""
-    keeps_shape(x, c)
-    keeps_shape(x, d)
-    if not c.scalar <= d.scalar:
-        raise Skip("the bounds cross")
-    return op.Clip(x, np.asarray(c.scalar, dtype=_dtype(x)), np.asarray(d.scalar, dtype=_dtype(x)))
-
-
-@rule(
     op.Max(x, c),
     drift="none",
     phase="canonicalise",
@@ -220,23 +195,3 @@ def prelu_of_one_slope(x: Value, slope: Value) -> Term:
     """PRelu(x, one slope) = LeakyRelu(x)."""
     require_float(x)
     return op.LeakyRelu(x, alpha=slope.scalar)
-
-
-@rule(
-    op.Max(x, op.Mul(x, c)),
-    drift="none",
-    phase="canonicalise",
-    peers="",
-    example=[{"x": "f32[2,n]", "c": "f32[] = 0.25"}, {"x": "f32[2,3]", "c": "f32[3] = 0.1"}],
-    refuse=[
-        {"x": "f32[2]", "c": "f32[] = 2", "because": "between"},
-        {"x": "f32[2]", "c": "f32[2,1] = 0.1", "because": "another shape"},
-    ],
-)
-def max_of_multiple(x: Value, c: Value) -> Term:
-    """Max(x, x·c) = LeakyRelu(x) for 0 < c < 1."""
-    require_float(x)
-    if not 0.0 < c.scalar < 1.0:
-        raise Skip("the factor is not between zero and one")
-    keeps_shape(x, c)
-    return op.LeakyRelu(x, alpha=c.scalar)

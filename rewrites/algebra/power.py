@@ -64,25 +64,6 @@ def cube(x: Value, c: Value) -> Term:
     drift="rounding",
     phase="canonicalise",
     peers="",
-    example={"x": "f32[2,n]", "c": "f32[] = 0.5"},
-    refuse=[
-        {"x": "f32[2]", "c": "f32[] = 2", "because": "not 0.5"},
-        {"x": "i32[2]", "c": "f32[] = 0.5", "because": "floating"},
-    ],
-)
-def square_root(x: Value, c: Value) -> Term:
-    """x^½ = √x, but that Pow(−∞, ½) is ∞ and the root is NaN."""
-    require_float(x)
-    _exponent(c, 0.5)
-    _fits(x, c)
-    return op.Sqrt(x)
-
-
-@rule(
-    op.Pow(x, c),
-    drift="rounding",
-    phase="canonicalise",
-    peers="",
     example={"x": "f32[2,n]", "c": "f32[] = -1"},
     refuse=[
         {"x": "f32[2]", "c": "f32[] = 2", "because": "not -1"},
@@ -95,25 +76,6 @@ def inverse(x: Value, c: Value) -> Term:
     _exponent(c, -1.0)
     _fits(x, c)
     return op.Reciprocal(x)
-
-
-@rule(
-    op.Pow(x, c),
-    drift="rounding",
-    phase="canonicalise",
-    peers="",
-    example={"x": "f32[2,n]", "c": "f32[] = -0.5"},
-    refuse=[
-        {"x": "f32[2]", "c": "f32[] = 0.5", "because": "not -0.5"},
-        {"x": "i32[2]", "c": "f32[] = -0.5", "because": "floating"},
-    ],
-)
-def inverse_square_root(x: Value, c: Value) -> Term:
-    """x^-½ = 1/√x, but that Pow(−∞, -½) is 0 and the root is NaN."""
-    require_float(x)
-    _exponent(c, -0.5)
-    _fits(x, c)
-    return op.Reciprocal(op.Sqrt(x))
 
 
 @rule(

@@ -1,37 +1,13 @@
-"""Reductions of squares, multiples and sums, by the operator made for them."""
+"""Reductions of multiples: the factor is multiplied once, afterwards."""
 
 from __future__ import annotations
-
-from math import prod
 
 import numpy as np
 
 from ...compiler.rule import Skip, Term, Value, op, rule, var
-from ..shape.axes import constant_axes
 from .broadcasting import is_float, require_every
 
 x, a, c, k = var("x a c k")
-
-
-def _count(x: Value, axes: Value) -> int:
-    """How many elements a reduction puts together."""
-    dims = [x.shape[axis] for axis in constant_axes(axes, x.rank)]
-    numbers = [d for d in dims if isinstance(d, int)]
-    if len(numbers) < len(dims) or prod(numbers) == 0:
-        raise Skip("the number of reduced elements is not known")
-    return prod(numbers)
-
-
-@rule(
-    op.Sqrt(op.ReduceSumSquare(x, a, keepdims=k)),
-    drift="rounding",
-    phase="canonicalise",
-    peers="onnxsim",
-    example={"x": "f32[2,8]", "a": "i64[1] = 1", "k": 1},
-)
-def root_of_sum_of_squares(x: Value, a: Value, k: int) -> Term:
-    """√ReduceSumSquare(x) = ReduceL2(x)."""
-    return op.ReduceL2(x, a, keepdims=k)
 
 
 @rule(

@@ -9,18 +9,6 @@ x, a, b, k, last = var("x a b k last")
 
 
 @rule(
-    op.Log(op.Softmax(x, axis=a)),
-    drift="rounding",
-    phase="canonicalise",
-    peers="",
-    example={"x": "f32[2,n]", "a": -1},
-)
-def log_of_softmax(x: Value, a: int) -> Term:
-    """Log(Softmax(x)) = LogSoftmax(x), which stays finite where the softmax underflows."""
-    return op.LogSoftmax(x, axis=a)
-
-
-@rule(
     op.LogSoftmax(op.LogSoftmax(x, axis=a), axis=b),
     drift="rounding",
     phase="canonicalise",

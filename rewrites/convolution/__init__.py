@@ -12,7 +12,12 @@ from .batch_normalization import (
 from .box_kernel import average_pool_after_conv, conv_after_nearest_upsampling
 from .channels_of_result import mean_of_channels, slice_of_conv, sum_of_channels
 from .consecutive_convs import conv_after_pointwise, pointwise_after_conv
-from .conv1d import average_pool1d_as_average_pool2d, conv1d_as_conv2d, max_pool1d_as_max_pool2d
+from .conv1d import (
+    average_pool1d_as_average_pool2d,
+    conv1d_as_conv2d,
+    max_pool1d_as_max_pool2d,
+    pad_channels_to_blocks,
+)
 from .conv_of_concat import conv_of_concat, pointwise_conv_of_reshape
 from .global_pooling import average_of_whole_input, max_as_global_max, max_of_whole_input, mean_as_global_average
 from .group_normalization import group_normalization_as_instance_normalization
@@ -23,6 +28,7 @@ from .instance_normalization import (
     scale_after_instance_normalization,
     shift_after_instance_normalization,
 )
+from .one_position import conv_of_one_position
 from .output_scale import divisor_after_conv, negated_conv, scale_after_conv, scale_after_conv_transpose
 from .output_shift import conv_subtracted, difference_after_conv, shift_after_conv, shift_after_conv_transpose
 from .padding import (
@@ -45,7 +51,6 @@ from .pointwise_after_pooling import (
 )
 from .resize import pointwise_before_upsampling
 from .scale_of_branches import scale_of_concat, scale_of_sum_of_convs, shift_of_concat
-from .whole_input import conv_of_whole_input
 from .zero_bias import zero_bias_of_conv, zero_bias_of_conv_transpose
 
 RULES: tuple[Rule, ...] = (
@@ -82,8 +87,9 @@ RULES: tuple[Rule, ...] = (
     pointwise_after_mean,
     pointwise_after_average_pool,
     pointwise_before_upsampling,
-    conv_of_whole_input,
+    conv_of_one_position,
     conv1d_as_conv2d,
+    pad_channels_to_blocks,
     max_pool1d_as_max_pool2d,
     average_pool1d_as_average_pool2d,
     conv_after_nearest_upsampling,

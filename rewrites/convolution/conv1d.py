@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...compiler.rule import Skip, Term, Value, op, rule, var
-from ..linear.operands import ints, require_constant
+from ..linear.operands import ints, require_constant, require_float
 
 x, w, b, a = var("x w b a")
 
@@ -58,6 +58,40 @@ def conv1d_as_conv2d(x: Value, w: Value, b: Value | None, a: Mapping[str, Any]) 
     _require_line(x)
     require_constant(w, "the weight")
     return op.Squeeze(op.Conv(_lifted(x), op.Unsqueeze(w, ints(2)), b, **_flat(a)), ints(2))
+
+
+@rule(
+    op.Conv(x, w, attributes=a),
+    op.Conv(x, w, b, attributes=a),
+    drift="rounding",
+    example=[
+        {"x": "f32[2,5,1,9]", "w": "f32[6,5,1,3] const", "b": "f32[6] const", "a": {"pads": (0, 1, 0, 1)}},
+        {"x": "f32[N,6,1,L]", "w": "f32[6,6,1,1] const", "b": "f32[6]", "a": {}},
+    ],
+    refuse=[
+        {"x": "f32[2,8,1,9]", "w": "f32[6,8,1,3] const", "b": "f32[6] const", "a": {}, "because": "blocks already"},
+        {"x": "f32[2,5,9,9]", "w": "f32[6,5,1,3] const", "b": "f32[6] const", "a": {}, "because": "one row"},
+        {"x": "f32[2,3,1,9]", "w": "f32[6,3,1,3] const", "b": "f32[6] const", "a": {}, "because": "few"},
+    ],
+)
+def pad_channels_to_blocks(x: Value, w: Value, b: Value | None, a: Mapping[str, Any]) -> Term:
+    """Conv(x, w, b) = Conv(x with channels of zeros, w with columns of zeros, b), to a multiple of four channels.
+
+    The blocked convolutions take no other number. On spectrograms with their odd number of bins the copy pays (1.04
+    to 1.9 times faster on one row; on pictures it measures 0.5 to 0.9 and is not offered).
+    """
+    require_float(x)
+    require_constant(w, "the weight")
+    channels = w.static_shape[1]
+    if x.rank != 4 or x.shape[2] != 1 or int(a.get("group", 1)) != 1:
+        raise Skip("the input is not one row of one group")
+    if channels < 4:
+        raise Skip("the channels are few enough for a kernel of their own")
+    missing = -channels % 4
+    if not missing:
+        raise Skip("the channels come in blocks already")
+    more = ints(0, 0, 0, 0, 0, missing, 0, 0)
+    return op.Conv(op.Pad(x, more), op.Pad(w, more), b, **a)
 
 
 @rule(

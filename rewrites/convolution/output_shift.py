@@ -66,7 +66,7 @@ def difference_after_conv(x: Value, w: Value, b: Value | None, c: Value, a: Mapp
     refuse={**CONV, "w": "f32[6,2,3,3]", "c": "f32[] = 1", "because": "the weight is computed"},
 )
 def conv_subtracted(x: Value, w: Value, b: Value | None, c: Value, a: Mapping[str, Any]) -> Term:
-    """C - Conv(x, w, b) = Conv(x, -w, c - b) for a number c per output channel."""
+    """Sub(c, Conv(x, w, b)) = Conv(x, -w, c - b) for a number c per output channel."""
     require_float(x)
     require_constant(w, "the weight")
     vector = _vector(c, b, w, output_channels(w))

@@ -29,7 +29,7 @@ from .expand_identity import (
     tile_as_expand,
 )
 from .gather_as_slice import gather_as_slice, gather_nd_as_slice, slice_as_gather
-from .global_pool import average_pool_as_global, global_average_pool_as_mean, mean_as_global_average_pool
+from .global_pool import global_average_pool_as_mean
 from .pad_pair import pad_identity, pad_pair
 from .reshape_after_transpose import reshape_after_transpose
 from .reshape_constant import reshape_constant
@@ -85,9 +85,7 @@ RULES: tuple[Rule, ...] = (
     transpose_into_gemm_right,
     *reduction_axes.RULES,
     *reduction_pair.RULES,
-    average_pool_as_global,
     global_average_pool_as_mean,
-    mean_as_global_average_pool,
     slice_canonical,
     slice_pair,
     slice_of_concat,

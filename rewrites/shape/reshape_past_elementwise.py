@@ -7,12 +7,12 @@ from typing import Any
 
 from ...compiler.facts import Shape
 from ...compiler.rule import Rule, Skip, Term, Value, op, rule, var
-from .dimensions import pad_rank
+from .dimensions import pad_rank, same_shape
 from .elementwise import BINARY, COMMUTATIVE, UNARY, declare, moved, snake
 from .operands import before_reshape
 from .reshaping import reshaped
 
-x, s, a, c, left, low, high = var("x s a c left low high")
+x, y, s, t, a, c, left, low, high = var("x y s t a c left low high")
 PEERS = "onnxsim eliminate_reshape_around_elementwise"
 
 
@@ -37,7 +37,9 @@ def _binary(name: str) -> Rule:
     def past(x: Value, s: Value, c: Value | None, left: Value | None, root: Value) -> Term:
         other = c if c is not None else left
         assert other is not None
-        second = before_reshape(other, x.shape, _target(x, s, root.shape, other))
+        target = _target(x, s, root.shape, other)
+        _regroups(x.shape, target, other)
+        second = before_reshape(other, x.shape, target)
         return op.Reshape(op(name)(x, second) if c is not None else op(name)(second, x), s)
 
     dtype = BINARY[name]
@@ -55,13 +57,49 @@ def _binary(name: str) -> Rule:
         example=[
             _operands(dtype, "[2,3,4]", "i64[2] = 6 4", "[4] const"),
             _operands(dtype, "[6,4]", "i64[3] = 2 3 4", "[2,3,1]"),
+            _operands(dtype, "[6,4]", "i64[3] = 2 3 4", "[2,3,4]"),
             _operands(dtype, "[n,4]", "i64[3] = -1 2 2", "[1,1] const"),
         ],
         refuse=[
             _operands(dtype, "[6,4]", "i64[3] = 2 3 4", "[3,4]") | {"because": "a part of a reshaped dimension"},
             _operands(dtype, "[4,1]", "i64[1] = 4", "[2,4]") | {"because": "more dimensions"},
             _operands(dtype, "[4,1]", "i64[2] = 1 4", "[2,4]") | {"because": "a part of"},
+            _operands(dtype, "[4,1]", "i64[2] = 1 4", "[1,4]") | {"because": "only dimensions of size 1"},
         ],
+    )
+
+
+def _regroups(source: Shape, target: Shape, other: Value) -> None:
+    """Raise Skip where the other operand would get a Reshape in place of this one, for a dimension of size 1."""
+    if other.is_const or not same_shape(other.shape, target):
+        return
+    if same_shape(tuple(d for d in source if d != 1), tuple(d for d in target if d != 1)):
+        raise Skip("the other operand is as large, and only dimensions of size 1 come or go")
+
+
+def _pair(name: str) -> Rule:
+    def past(x: Value, y: Value, s: Value, t: Value) -> Term:
+        if not same_shape(x.shape, y.shape) or not same_shape(reshaped(x, s), reshaped(y, t)):
+            raise Skip("the operands are reshaped differently, or their sizes are not known")
+        return op.Reshape(op(name)(x, y), s)
+
+    dtype = BINARY[name]
+    return declare(
+        past,
+        f"reshape_past_{snake(name)}_of_both",
+        f"{name}(Reshape(x, s), Reshape(y, s)) = Reshape({name}(x, y), s).",
+        op(name)(op.Reshape(x, s), op.Reshape(y, t)),
+        drift="none",
+        phase="canonicalise",
+        peers=PEERS,
+        example={"x": f"{dtype}[2,3,4]", "y": f"{dtype}[2,3,4]", "s": "i64[2] = 6 4", "t": "i64[2] = -1 4"},
+        refuse={
+            "x": f"{dtype}[2,3]",
+            "y": f"{dtype}[3,2]",
+            "s": "i64[1] = 6",
+            "t": "i64[1] = 6",
+            "because": "differently",
+        },
     )
 
 
@@ -136,6 +174,7 @@ def reshape_past_where_not(x: Value, s: Value, c: Value, left: Value, root: Valu
 RULES: tuple[Rule, ...] = (
     *map(_unary, UNARY),
     *map(_binary, BINARY),
+    *map(_pair, BINARY),
     reshape_past_clip,
     reshape_past_prelu,
     reshape_past_where,
