@@ -78,12 +78,13 @@ def translate(program: ExportedProgram, opset: int) -> Translation:
 def _prepare(program: ExportedProgram, registry: Any) -> ExportedProgram:
     from torch.onnx._internal.exporter import _fx_passes
 
-    from .torch_repairs import repair
-
     try:
         decomposed = program.run_decompositions(_decompositions(registry))
+        _fx_passes.remove_assertion_nodes(decomposed.graph_module)
         for module in _graph_modules(decomposed):
-            repair(module)
+            # What only an assertion asked for need not be translated, and sometimes cannot be: sizes below infinity.
+            module.graph.eliminate_dead_code()
+            module.recompile()
         _fx_passes.insert_type_promotion_nodes(decomposed.graph_module)
     except Exception as error:
         raise TamagoError(
@@ -93,7 +94,6 @@ def _prepare(program: ExportedProgram, registry: Any) -> ExportedProgram:
             todo="report it with the model's code; torch.onnx.export(dynamo=True) fails in the same way",
             exit_code=EXIT_UNSUPPORTED,
         ) from error
-    decomposed._graph_module = _fx_passes.remove_assertion_nodes(decomposed.graph_module)
     return decomposed
 
 
@@ -121,7 +121,7 @@ def _registry(opset: int) -> Any:
 
     registry = ONNXRegistry()
     registry._opset_version = opset
-    registry.functions = {operator: list(found) for operator, found in _torch_registry(opset).functions.items()}
+    registry.functions = {target: list(found) for target, found in _torch_registry(opset).functions.items()}
     for name in WITHDRAWN:
         registry.functions.pop(name, None)
     for target, function in translations().items():
@@ -147,16 +147,17 @@ def _check_operators(program: ExportedProgram, registry: Any) -> None:
                 continue
             function, message = _dispatching.dispatch(node, registry)
             if function is None:
-                missing.setdefault(_operator_name(node.target), (place_of_node(node), message))
+                kind = "complex" if "complex" in message else "real"
+                missing.setdefault(_operator_name(node.target), (place_of_node(node), kind))
     if not missing:
         return
-    name, (place, message) = next(iter(missing.items()))
+    name, (place, kind) = next(iter(missing.items()))
     others = ", ".join(list(missing)[1:])
     raise TamagoError(
         "T010",
         f"the operator {name} cannot be brought over to ONNX",
         where=place,
-        why=message + (f"; the same holds for {others}" if others else ""),
+        why=f"there is no ONNX form of it for {kind} numbers" + (f", nor of {others}" if others else ""),
         todo="write it with other operators, or leave the part of the model that uses it outside",
         exit_code=EXIT_UNSUPPORTED,
     )

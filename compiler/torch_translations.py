@@ -71,9 +71,9 @@ def _grouped_mm(input: Any, weight: Any, offs: Any, bias: Any = None, out_dtype:
     if bias is not None:
         products = [op.Add(p, b) for p, b in zip(products, _split(bias, groups), strict=True)]
     # Rows past the last group belong to none: torch leaves them zero.
-    rest = op.Slice(input, ends[-1], op.Shape(input, end=1), first)
-    total = op.MatMul(op.Mul(rest, op.CastLike(op.Constant(value_float=0.0), rest)), matrices[0])
-    result = op.Concat(*products, total, axis=0)
+    left = op.Concat(op.Sub(op.Shape(input, end=1), ends[-1]), op.Shape(weight, start=2), axis=0)
+    nothing = op.ConstantOfShape(left, value=ir.tensor([0], dtype=input.dtype))
+    result = op.Concat(*products, nothing, axis=0)
     return result if out_dtype is None else op.Cast(result, to=out_dtype)
 
 

@@ -105,7 +105,20 @@ def _broadcast(column: Sequence[Dim]) -> Dim:
     names = {d for d in column if not isinstance(d, int)}
     if not names:
         return 1
-    return names.pop() if len(names) == 1 else None
+    return names.pop() if len(names) == 1 else _larger(names)
+
+
+def smaller(number: int, name: str) -> str:
+    """The name of the smaller of two sizes, as torch's exporter writes it."""
+    return f"Min({number}, {name})"
+
+
+def _larger(names: set[Dim]) -> Dim:
+    """Of s and Min(512, s), s: where they differ the smaller one is 1, or they do not broadcast."""
+    for name in names:
+        if all(d == name or (isinstance(d, str) and d.startswith("Min(") and d.endswith(f", {name})")) for d in names):
+            return name
+    return None
 
 
 def agree(a: Dim, b: Dim, what: str) -> None:

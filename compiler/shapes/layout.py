@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import prod
 
 from ..facts import Contradiction, Dim, Shape
-from .call import Call, Known, Number, Rule, agree, axis_of, broadcast, product, total, unify, with_dim
+from .call import Call, Known, Number, Rule, agree, axis_of, broadcast, product, smaller, total, unify, with_dim
 
 _Change = Callable[[int, int, int, int], tuple[int, int, int]]
 
@@ -175,7 +175,7 @@ def _slice(call: Call) -> list[Known]:
         starts, ends = tuple(call.attributes["starts"]), tuple(call.attributes["ends"])
         axes, steps = call.attributes.get("axes"), None
     else:
-        starts, ends, steps = call.numbers(1), call.numbers(2), call.numbers(4)
+        starts, ends, steps = call.numbers(1), call.entries(2), call.numbers(4)
         axes = call.numbers(3)
         if call.has(3) and axes is None:
             return [(call.dtype(), (None,) * len(shape))]
@@ -193,9 +193,13 @@ def _slice(call: Call) -> list[Known]:
     return [(call.dtype(), tuple(dims))]
 
 
-def _sliced(dim: Dim, start: int, end: int, step: int) -> Dim:
+def _sliced(dim: Dim, start: int, end: object, step: int) -> Dim:
     if step == 0:
         raise Contradiction("a slice with step 0")
+    if isinstance(end, str):
+        return smaller(dim, end) if isinstance(dim, int) and start == 0 and step == 1 else None
+    if not isinstance(end, int):
+        return None
     if isinstance(dim, int):
         return len(range(dim)[slice(start, _end(dim, end, step), step)])
     if step == 1 and start == 0 and end >= (1 << 31) - 1:

@@ -17,7 +17,7 @@ from .inference import complete
 from .names import identifier, unique
 from .operation import Operation
 from .registry import INTEGER_RULES, RULES, Registration, Unsupported
-from .values import Integers, Value, described
+from .values import FOLD_LIMIT, Integers, Value, described
 from .widening import narrowed, widened
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class GraphBuilder:
         """Declare the graph's constants; they become buffers when first used."""
         for value in values:
             if value.const_value is None:
-                raise TamagoError("M020", "an initializer has no content", where=value.name or "")
+                raise TamagoError("B011", "an initializer has no content", where=value.name or "")
             try:
                 constant = to_torch(value.const_value)
             except Unsupported:  # a string table matters only to the node that reads it
@@ -221,7 +221,7 @@ class GraphBuilder:
         self.add_initializers(graph.initializers.values())
         for node in graph:
             self.add(node)
-        return [self._known(output, None) for output in graph.outputs]
+        return [self._known(output) for output in graph.outputs]
 
     # Nodes
 
@@ -245,15 +245,16 @@ class GraphBuilder:
         registration = RULES.get((domain, node.op_type))
         if registration is None:
             raise Unsupported("torch_program has no rule for it")
-        values = [None if value is None else self._known(value, node) for value in node.inputs]
+        values = [None if value is None else self._known(value) for value in node.inputs]
         version = node.version or self.settings.opsets.get(domain, 1)
         present = [value for value in values if value is not None]
         complete(node, version, values, registration.like)
         if registration.folds and all(value.foldable for value in present):
-            operation = Operation(node, version, values, None)
-            result = registration.rule(operation, *[None if value is None else value.constant for value in values])
-            self._store(node, result, host=False)
-            return
+            constants = widened([None if value is None else value.constant for value in values], values, registration)
+            result = registration.rule(Operation(node, version, values, None), *constants)
+            if not (registration.creates and too_large(result)):
+                self._store(node, narrowed(result, node, values, registration), host=False)
+                return
         if domain == "" and node.op_type in INTEGER_RULES and any(value.integers is not None for value in present):
             result = INTEGER_RULES[node.op_type](Operation(node, version, values, self))
             if result is not None:
@@ -274,7 +275,7 @@ class GraphBuilder:
             return self.on_host(value)
         return self.on_device(value)
 
-    def _known(self, value: ir.Value, node: ir.Node | None) -> Value:
+    def _known(self, value: ir.Value) -> Value:
         known = self.lookup(value)
         if known is None:
             raise Unsupported(f"its input {value.name!r} has no tensor content")
@@ -348,7 +349,7 @@ class GraphBuilder:
         return fx.GraphModule(self.root, self.graph, class_name=identifier(graph.name or "TorchProgram"))
 
     def _output(self, output: ir.Value) -> fx.Proxy:
-        value = self._known(output, None)
+        value = self._known(output)
         if value.proxy is not None:
             return value.proxy
         return self.on_device(value) if value.constant is not None else self.on_host(value)
@@ -358,6 +359,11 @@ class GraphBuilder:
             if not inner.node.users:
                 self.graph.erase_node(inner.node)
                 del self.captured[outer_node]
+
+
+def too_large(result: Any) -> bool:
+    """Whether a tensor made of sizes is better made again at each run than kept."""
+    return isinstance(result, torch.Tensor) and result.numel() > FOLD_LIMIT
 
 
 def is_statistic(value: ir.Value) -> bool:

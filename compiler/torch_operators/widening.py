@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
 import torch
-from torch import fx
 
 from .dtypes import STORAGE_ONLY
 from .registry import Registration
 from .values import Value, described
 
 
-def widened(tensors: list[fx.Proxy | None], values: list[Value | None], registration: Registration) -> list[Any]:
+def widened(tensors: Sequence[Any], values: list[Value | None], registration: Registration) -> list[Any]:
     """Arguments with integers that torch cannot compute on turned to `int64`."""
     if not registration.widens:
         return list(tensors)

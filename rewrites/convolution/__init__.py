@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from ...compiler.rule import Rule
 from . import channels_last
+from .activations import (
+    elu_by_exponential,
+    mish_by_exponential,
+    prelu_as_leaky_relu,
+    prelu_by_minimum,
+    selu_by_exponential,
+)
 from .batch_normalization import (
     affine_as_batch_normalization,
     batch_normalization_as_affine,
@@ -54,6 +61,11 @@ from .scale_of_branches import scale_of_concat, scale_of_sum_of_convs, shift_of_
 from .zero_bias import zero_bias_of_conv, zero_bias_of_conv_transpose
 
 RULES: tuple[Rule, ...] = (
+    prelu_as_leaky_relu,
+    prelu_by_minimum,
+    mish_by_exponential,
+    elu_by_exponential,
+    selu_by_exponential,
     zero_bias_of_conv,
     zero_bias_of_conv_transpose,
     padding_before_conv,

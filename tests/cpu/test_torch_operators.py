@@ -239,6 +239,61 @@ def quantization(random: Random) -> Node:
     return Node("DequantizeLinear", [generator.integers(0, 100, (2, 3, 4)).astype(kind), scale, zero], attributes)
 
 
+def old_meanings() -> list[Node]:
+    """What operators meant at earlier opsets."""
+    x, picture, matrix = floats(2, 3, 4), floats(1, 2, 4, 5), floats(3, 4)
+    scales, whole = np.array([1, 1, 2, 3], np.float32), np.array([1, 1, 0.5, 0.4], np.float32)
+    mean, var = floats(2), np.abs(floats(2)) + 0.1
+    border = {"border": [1, 0, 2, 1]}
+    return [
+        Node("Affine", [matrix], {"alpha": 2.0, "beta": 0.5}, opset=7),
+        Node("BatchNormalization", [picture, mean, mean, mean, var], {"epsilon": 0.1}, opset=7),
+        Node("BatchNormalization", [picture, mean, mean, mean, var], {"epsilon": 0.1}, opset=9),
+        Node("Clip", [x], {"min": -0.5, "max": 0.7}, opset=7),
+        Node("Clip", [x, np.array(-0.5, np.float32)], opset=11, name="input"),
+        Node("Crop", [picture], border, opset=7),
+        Node("Dropout", [x], {"ratio": 0.3}, opset=7),
+        Node("Dropout", [x], {"ratio": 0.3}, opset=10),
+        Node("Dropout", [x, np.array(0.3, np.float32)], opset=12),
+        Node("Flatten", [x], {"axis": 2}, opset=7),
+        Node("Flatten", [x], {"axis": -2}, opset=11),
+        Node("Gemm", [matrix, floats(4, 5), floats(3, 1)], {"alpha": 0.5, "beta": 2.0}, opset=7),
+        Node("Gemm", [matrix, floats(5, 4), floats(5)], {"transB": 1}, opset=9),
+        Node("Hardmax", [x], {"axis": 1}, opset=11),
+        Node("ImageScaler", [floats(1, 3, 4, 4)], {"scale": 2.0, "bias": [0.1, 0.2, 0.3]}, opset=7),
+        Node("LogSoftmax", [x], opset=11),
+        Node("Pad", [matrix], {"pads": [1, 0, 2, 1], "mode": "reflect"}, opset=7),
+        Node("Pad", [matrix], {"pads": [1, 0, -1, 1], "value": 3.0}, opset=10),
+        Node("ReduceSum", [x], {"axes": [1]}, opset=11),
+        Node("Resize", [picture, scales], {"mode": "nearest"}, opset=10),
+        Node("Resize", [picture, whole], {"mode": "nearest"}, opset=10, name="smaller"),
+        Node("Resize", [picture, scales], {"mode": "linear"}, opset=10),
+        Node("ScaledTanh", [matrix], {"alpha": 2.0, "beta": 0.5}, opset=7),
+        Node("Scatter", [matrix, integers(1, 0, 2, 1).reshape(1, 4), floats(1, 4)], opset=9),
+        Node("Slice", [x], {"starts": [1, -3], "ends": [2**31 - 1, -1], "axes": [0, 2]}, opset=7),
+        Node("Softmax", [x], opset=7),
+        Node("Softmax", [x], {"axis": 0}, opset=11),
+        Node("Softmax", [x], {"axis": -1}, opset=11),
+        Node("Split", [x], {"axis": 2, "split": [1, 3]}, 2, opset=7),
+        Node("Split", [x, integers(1, 3)], {"axis": -1}, 2, opset=13),
+        Node("Squeeze", [floats(1, 3, 1)], {"axes": [0]}, opset=7),
+        Node("Squeeze", [floats(1, 3, 1)], opset=11),
+        Node("Squeeze", [floats(1, 3, 1), integers(-1)], opset=13),
+        Node("TopK", [x], {"k": 2}, 2, opset=7),
+        Node("TopK", [x, integers(2)], {"axis": 1}, 2, opset=10),
+        Node("Unsqueeze", [x], {"axes": [0, 3]}, opset=7),
+        Node("Unsqueeze", [x, integers(-1, -3)], opset=13),
+        Node("Upsample", [picture], {"scales": [1.0, 1.0, 2.0, 3.0]}, opset=7),
+        Node("Upsample", [picture, scales], {"mode": "nearest"}, opset=9),
+        Node("Upsample", [picture, scales], {"mode": "linear"}, opset=9, fixed=(1,)),
+    ]
+
+
+@pytest.mark.parametrize("node", old_meanings(), ids=lambda node: f"{node.op} {node.opset} {node.name}".strip())
+def test_old_opset(node: Node) -> None:
+    node.check()
+
+
 FAMILIES = (
     convolution,
     gathering,
