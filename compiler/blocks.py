@@ -22,6 +22,7 @@ import onnx_ir as ir
 from .ir import captured, constant_array, describe_attributes, is_opaque, owners
 
 SMALLEST_BLOCK = 4  # nodes: shorter repeats (x·2·2·2) are left to their neighbourhood
+SMALLEST_BRANCH = 16  # nodes: shorter repeats that do not feed one another (Q, K and V) stay with what reads them
 LARGEST_BLOCK = 600  # nodes in one e-graph; longer stretches are cut where few values live
 SMALL_CONSTANT = 64  # elements: up to here the contents of integers (shapes, axes) belong to a block's identity
 
@@ -90,7 +91,7 @@ def find_blocks(graph: ir.Graph, *, largest: int = LARGEST_BLOCK, offset: int = 
     cuts = _cut_cost(graph, nodes, owner_of)
     stretches: list[tuple[int, int]] = []
     position = 0
-    for start, period, count in _repeats(codes, cuts, largest):
+    for start, period, count in _repeats(nodes, codes, cuts, largest):
         stretches += _split(position, start, cuts, largest, offset)
         stretches += [(start + k * period, start + (k + 1) * period) for k in range(count)]
         position = start + count * period
@@ -138,8 +139,11 @@ def _cut_cost(graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Gr
     return np.cumsum(change)[: len(nodes) + 1]
 
 
-def _repeats(codes: npt.NDArray[np.int64], cuts: npt.NDArray[np.int64], largest: int) -> list[tuple[int, int, int]]:
+def _repeats(
+    nodes: Sequence[ir.Node], codes: npt.NDArray[np.int64], cuts: npt.NDArray[np.int64], largest: int
+) -> list[tuple[int, int, int]]:
     """Non-overlapping (start, period, count) with count ≥ 2, those that cover most nodes first, in order."""
+    made = {value: i for i, node in enumerate(nodes) for value in node.outputs}
     candidates: list[tuple[int, int, int, int]] = []
     for period in range(SMALLEST_BLOCK, min(largest, len(codes) // 2) + 1):
         same = np.concatenate(([False], codes[period:] == codes[:-period], [False]))
@@ -160,9 +164,21 @@ def _repeats(codes: npt.NDArray[np.int64], cuts: npt.NDArray[np.int64], largest:
             continue
         start = min(fitting, key=lambda p: (int(cuts[p]) * ((end - p) // period + 1), -((end - p) // period), p))
         count = (end - start) // period
+        if period < SMALLEST_BRANCH and not _is_chain(nodes, made, start, period, count):
+            continue
         taken[start : start + count * period] = True
         chosen.append((start, period, count))
     return sorted(chosen)
+
+
+def _is_chain(nodes: Sequence[ir.Node], made: Mapping[ir.Value, int], start: int, period: int, count: int) -> bool:
+    """Whether each repeat reads something of the one before it, as layers do."""
+    for k in range(1, count):
+        begin, end = start + (k - 1) * period, start + k * period
+        read = (made.get(v, -1) for node in nodes[end : end + period] for v in node.inputs if v is not None)
+        if not any(begin <= place < end for place in read):
+            return False
+    return True
 
 
 def _split(begin: int, end: int, cuts: npt.NDArray[np.int64], largest: int, offset: int) -> Iterable[tuple[int, int]]:

@@ -340,9 +340,24 @@ class EGraph:
                     inner.append(number)
                     if what.name is not None:
                         values[what.name] = number
+        if _contains_itself(variant.columns, numbers, values):
+            return
         for what in (p.name for pattern in variant.rule.patterns for p in _rests(pattern)):
             values.setdefault(what, ())
         found.append(Match(variant.rule, inner[0], values, tuple(attributes), tuple(literals), tuple(inner)))
+
+
+def _contains_itself(
+    columns: Iterable[tuple[str, Any]], numbers: Iterable[int], values: Mapping[str, int | tuple[int, ...]]
+) -> bool:
+    """Whether a matched term is its own operand, as x = x·1 makes one: no program uses it, rewriting it need not end."""
+    nodes = {id(what): (what, number) for number, (kind, what) in zip(numbers, columns, strict=True) if kind == "inner"}
+    for what, number in nodes.values():
+        for child in what.inputs:
+            operand = nodes[id(child)][1] if id(child) in nodes else values.get(getattr(child, "name", None) or "")
+            if operand == number or (isinstance(operand, tuple) and number in operand):
+                return True
+    return False
 
 
 @cache

@@ -89,10 +89,16 @@ def site_of(egraph: EGraph, uid: int, row: Row) -> Site:
     return Site(row.op, tuple(sorted(attributes.items())), operands, egraph.fact(uid), outputs)
 
 
+# Numbers that an operator computes with but that do not change how long it takes. Measured apart, noise would make an
+# operator that takes a factor in look dearer than the same operator and a Mul.
+TIMELESS = frozenset(["epsilon", "scale"])
+
+
 def key_of(site: Site, environment: str) -> str:
     """The price's name in the store. Small integer constants (axes, shapes) count by value, weights by shape."""
     operands = [_operand(f) for f in site.operands]
-    attributes = [(k, v.tobytes().hex() if isinstance(v, np.ndarray) else v) for k, v in site.attributes]
+    stated = [(k, v) for k, v in site.attributes if k not in TIMELESS]
+    attributes = [(k, v.tobytes().hex() if isinstance(v, np.ndarray) else v) for k, v in stated]
     text = json.dumps([KEY_VERSION, site.op, attributes, operands, site.outputs, environment], default=str)
     return blake2b(text.encode(), digest_size=20).hexdigest()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import (
     torch_decompositions_arithmetic,
+    torch_decompositions_linear,
     torch_decompositions_ordering,
     torch_decompositions_pooling,
     torch_decompositions_products,
@@ -20,6 +21,7 @@ from . import (
 
 _FAMILIES = (
     torch_decompositions_arithmetic,
+    torch_decompositions_linear,
     torch_decompositions_ordering,
     torch_decompositions_pooling,
     torch_decompositions_products,

@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 
 
+def _as_fraction(operator: Any) -> Callable[..., Any]:
+    """An integer tensor beside a fraction: brought to a fraction first, where torch's type promotion stumbles."""
+
+    def decomposition(self: Tensor, other: Any, *args: Any, **kwargs: Any) -> Any:
+        whole = isinstance(other, float) and not (self.is_floating_point() or self.is_complex())
+        return operator(self.to(torch.get_default_dtype()), other, *args, **kwargs) if whole else NotImplemented
+
+    return decomposition
+
+
 def add(self: Tensor, other: Tensor | float, *, alpha: float = 1) -> Any:
     """Of booleans: either."""
+    if isinstance(other, float):
+        return _as_fraction(aten.add.Tensor)(self, other, alpha=alpha)
     both = isinstance(other, Tensor) and self.dtype == other.dtype == torch.bool
     return self | other if both and alpha else NotImplemented
 
@@ -94,7 +106,19 @@ def rrelu(
     return torch.nn.functional.leaky_relu(self, (lower + upper) / 2), noise
 
 
+_WITH_FRACTIONS = (
+    aten.add.Scalar,
+    aten.sub.Tensor,
+    aten.sub.Scalar,
+    aten.rsub.Scalar,
+    aten.mul.Tensor,
+    aten.mul.Scalar,
+    aten.div.Tensor,
+    aten.div.Scalar,
+)
+
 TABLE: dict[Any, Callable[..., Any]] = {
+    **{operator: _as_fraction(operator) for operator in _WITH_FRACTIONS},
     aten.add.Tensor: add,
     aten.ceil.default: rounded,
     aten.floor.default: rounded,

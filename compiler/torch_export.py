@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import EXIT_UNSUPPORTED, TamagoError
 from .torch_places import place_of_error, place_of_node
-from .torch_shapes import DynamicShapes, explain_refusal, read_dynamic_shapes, sizes_from_two
+from .torch_shapes import DynamicShapes, explain_refusal, read_dynamic_shapes, without_ones
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +50,9 @@ def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     arguments, args, kwargs, rest = _bind(module, args, kwargs)
     _register_containers((args, kwargs))
     shapes = read_dynamic_shapes(dynamic_shapes, arguments, rest)
+    args, kwargs = without_ones(args, kwargs, shapes)
     with _attributes_kept(module), _tracing():
-        program, shapes = _export(module, args, kwargs, shapes)
+        program = _export(module, args, kwargs, shapes)
     check_program(program)
     return Captured(program, shapes, _positional(module))
 
@@ -182,7 +183,6 @@ def _buffers(module: torch.nn.Module) -> dict[str, Any]:
 @contextmanager
 def _tracing() -> Generator[None]:
     import torch
-    from torch.fx.experimental import _config
 
     from .torch_quiet import quiet
     from .torch_recurrent import recurrent_layers_kept
@@ -191,30 +191,24 @@ def _tracing() -> Generator[None]:
         stack.enter_context(quiet())
         # Nothing asks for gradients here, and torch picks other attention kernels where a mask could need one.
         stack.enter_context(torch.no_grad())
-        # An example batch of one must not fix the batch at one.
-        config: Any = _config
-        stack.enter_context(config.patch(backed_size_oblivious=True))
         stack.enter_context(recurrent_layers_kept())
         yield
 
 
 def _export(
     module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: DynamicShapes
-) -> tuple[ExportedProgram, DynamicShapes]:
-    """The exported program, and the shapes that it was exported with."""
+) -> ExportedProgram:
     from torch.export import export
 
     failures: list[Exception] = []
     # Not strict first: it runs the model's own Python, and so takes more models than tracing bytecode does.
     for strict in (False, True):
         try:
-            return export(module, args, kwargs, dynamic_shapes=shapes.for_torch, strict=strict), shapes
+            return export(module, args, kwargs, dynamic_shapes=shapes.for_torch, strict=strict)
         except Exception as error:
             failures.append(error)
             if _unregistered_outputs(error, module, args, kwargs):
                 return _export(module, args, kwargs, shapes)
-            if (from_two := sizes_from_two(str(error), shapes)) is not None:
-                return _export(module, args, kwargs, from_two)
             if (known := _explain(error, module, shapes)) is not None:
                 raise known from error
     first = failures[0]

@@ -11,6 +11,7 @@ half a second a call. pyproject.toml bounds torch's version for this reason.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -55,12 +56,9 @@ def translate(program: ExportedProgram, opset: int) -> Translation:
         TamagoError: T010 an operator that has no ONNX form, T011 anything else that fails on the way.
     """
     import torch
-    from torch.fx.experimental import _config
 
-    config: Any = _config
-    sizes_kept = (config.patch(backed_size_oblivious=True), recurrent_layers_kept())
     # no_grad: torch picks another attention kernel, with another layout, where a mask could need a gradient.
-    with quiet(), torch.no_grad(), sizes_kept[0], sizes_kept[1]:
+    with quiet(), torch.no_grad(), recurrent_layers_kept():
         registry = _registry(max(opset, TORCH_OPSET))
         decomposed = _prepare(program, registry)
         _check_operators(decomposed, registry)
@@ -79,7 +77,7 @@ def _prepare(program: ExportedProgram, registry: Any) -> ExportedProgram:
     from torch.onnx._internal.exporter import _fx_passes
 
     try:
-        decomposed = program.run_decompositions(_decompositions(registry))
+        decomposed = _called_flat(program).run_decompositions(_decompositions(registry))
         _fx_passes.remove_assertion_nodes(decomposed.graph_module)
         for module in _graph_modules(decomposed):
             # What only an assertion asked for need not be translated, and sometimes cannot be: sizes below infinity.
@@ -97,6 +95,33 @@ def _prepare(program: ExportedProgram, registry: Any) -> ExportedProgram:
     return decomposed
 
 
+def _called_flat(program: ExportedProgram) -> ExportedProgram:
+    """The program with its arguments and results in plain tuples.
+
+    Decomposition calls the program, and so would build the containers it takes and returns, running their code while
+    it traces: an empty key-value cache of transformers leaves constants behind that torch then cannot find.
+    """
+    from torch.export import ExportedProgram, ModuleCallEntry, ModuleCallSignature
+    from torch.utils import _pytree as pytree
+
+    call = program.call_spec
+    if call.in_spec is None or call.out_spec is None:
+        return program
+    in_spec = pytree.tree_structure(((0,) * call.in_spec.num_leaves, {}))
+    out_spec = pytree.tree_structure((0,) * call.out_spec.num_leaves)
+    signature = ModuleCallSignature(inputs=[], outputs=[], in_spec=in_spec, out_spec=out_spec)
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=program.graph,
+        graph_signature=program.graph_signature,
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=[ModuleCallEntry(fqn="", signature=signature)],
+        constants=program.constants,
+        verifiers=program.verifiers,
+    )
+
+
 def _decompositions(registry: Any) -> dict[Any, Any]:
     """What torch takes apart for the sake of ONNX: all it can, but for the operators that have a translation."""
     from torch.onnx._internal.exporter import _decomp
@@ -104,7 +129,20 @@ def _decompositions(registry: Any) -> dict[Any, Any]:
     from .torch_decompositions import decompositions
 
     translated = set(_decomp.get_onnx_implemented_overloads(registry))
-    return _decomp.create_onnx_friendly_decomposition_table(translated) | decompositions()
+    table: dict[Any, Any] = _decomp.create_onnx_friendly_decomposition_table(translated)
+    return table | {target: _either(ours, table.get(target)) for target, ours in decompositions().items()}
+
+
+def _either(first: Callable[..., Any], second: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The first decomposition; the second where the first declines."""
+    if second is None:
+        return first
+
+    def decomposition(*args: Any, **kwargs: Any) -> Any:
+        result = first(*args, **kwargs)
+        return second(*args, **kwargs) if result is NotImplemented else result
+
+    return decomposition
 
 
 def _graph_modules(program: ExportedProgram) -> list[torch.fx.GraphModule]:
@@ -118,6 +156,7 @@ def _registry(opset: int) -> Any:
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     from .torch_translations import WITHDRAWN, translations
+    from .torch_translations_complex import complex_translations
 
     registry = ONNXRegistry()
     registry._opset_version = opset
@@ -126,6 +165,8 @@ def _registry(opset: int) -> Any:
         registry.functions.pop(name, None)
     for target, function in translations().items():
         registry.register_op(target, function)
+    for target, function in complex_translations().items():
+        registry.register_op(target, function, is_complex=True)
     return registry
 
 

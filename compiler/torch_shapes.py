@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import TamagoError
@@ -36,11 +36,10 @@ class Dimension:
 
 @dataclass
 class DynamicShapes:
-    """The user's dynamic dimensions: in torch.export's form, one by one, and what he should know of them."""
+    """The user's dynamic dimensions: in torch.export's form, and one by one."""
 
     for_torch: dict[str, Any] | None = None
     dimensions: list[Dimension] = field(default_factory=list[Dimension])
-    notes: list[str] = field(default_factory=list[str])
 
 
 def read_dynamic_shapes(given: Any, arguments: Mapping[str, Any], rest: str = "") -> DynamicShapes:
@@ -116,22 +115,52 @@ class _Reader:
         return {axis: Dim.DYNAMIC if isinstance(spec, str) else spec for axis, spec in pairs}
 
 
-def dimension_names(program: ExportedProgram, shapes: DynamicShapes) -> tuple[dict[str, str], list[str]]:
+def without_ones(
+    args: tuple[Any, ...], kwargs: dict[str, Any], shapes: DynamicShapes
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example arguments with 2 in the place of 1 (or 0), wherever a size is to vary.
+
+    A dimension of size 1 broadcasts, so torch takes a 1 in the example for a promise that it stays 1.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    for dim in shapes.dimensions:
+        tensor = leaves[dim.leaf]
+        varies = bool(dim.name) or _hint(dim.spec) == "DYNAMIC"
+        if not varies or not isinstance(tensor, torch.Tensor) or tensor.shape[dim.axis] > 1:
+            continue
+        shape = list(tensor.shape)
+        shape[dim.axis] = 2
+        once = tensor.shape[dim.axis] == 1
+        leaves[dim.leaf] = torch.cat([tensor, tensor], dim.axis) if once else tensor.new_zeros(shape)
+    return pytree.tree_unflatten(leaves, spec)
+
+
+def dimension_names(
+    program: ExportedProgram, decomposed: ExportedProgram, shapes: DynamicShapes
+) -> tuple[dict[str, str], list[str]]:
     """Names for torch's symbols (`s77`), and notes on dimensions that did not become what the user said.
 
     A symbol takes the user's name; without one, `input_dim0` after the first place it is met.
+
+    Args:
+        program: the program, with the names of its inputs.
+        decomposed: the same one decomposed, with the sizes as they are after it.
+        shapes: what the user said.
 
     Raises:
         TamagoError: T021, a dimension that the user named has one size only.
     """
     import torch
 
-    inputs = [node.meta.get("val") for node in _user_inputs(program)]
+    inputs = [node.meta.get("val") for node in _user_inputs(decomposed)]
     names: dict[str, str] = {}
-    notes = list(shapes.notes)
+    notes: list[str] = []
     for dim in shapes.dimensions:
         value = inputs[dim.leaf] if dim.leaf < len(inputs) else None
-        if not isinstance(value, torch.Tensor) or isinstance(dim.spec, int) or _is_static(dim.spec):
+        if not isinstance(value, torch.Tensor) or isinstance(dim.spec, int) or _hint(dim.spec) == "STATIC":
             continue
         size = size_of(value.shape[dim.axis])
         if isinstance(size, int) and dim.name:
@@ -154,8 +183,9 @@ def size_of(size: int | torch.SymInt) -> int | str:
     return int(text) if text.isdigit() else text
 
 
-def _is_static(spec: Any) -> bool:
-    return getattr(getattr(spec, "type", None), "name", "") == "STATIC"
+def _hint(spec: Any) -> str:
+    """AUTO, STATIC or DYNAMIC where the spec is torch's hint of that name."""
+    return str(getattr(getattr(spec, "type", None), "name", ""))
 
 
 def _user_inputs(program: ExportedProgram) -> list[Any]:
@@ -171,44 +201,7 @@ _SIZE = re.compile(r"L\['(?P<name>\w+)'\](?P<path>[^\s=]*?)\.size\(\)\[(?P<axis>
 _FIXED = re.compile(
     r"You marked (?P<dim>.+?) as dynamic but your code specialized it to be a constant \((?P<size>\d+)\)"
 )
-_GUARD = re.compile(
-    r"Not all values of (?P<dim>\w+) = .* in the specified range satisfy the generated guard (?P<guard>.*?)\.?$"
-)
 _FIX = re.compile(r"^\s*(?P<dim>\w+) = (?P<fix>.+)$", re.MULTILINE)
-
-
-def sizes_from_two(message: str, shapes: DynamicShapes) -> DynamicShapes | None:
-    """The shapes again with the least size 2, where torch refused them for the sake of size 1 (or 0) alone.
-
-    A dimension of size 1 broadcasts: torch traces for sizes that do not, and refuses a `Dim` that says otherwise.
-    """
-    from torch.export import Dim
-
-    reasons = _reasons(message)
-    guards = [match for reason in reasons if (match := _GUARD.search(reason))]
-    if not guards or len(guards) < len(reasons) or not all(_asks_for_two(match["guard"]) for match in guards):
-        return None
-    known = {dim.name: dim.spec for dim in shapes.dimensions if isinstance(dim.spec, Dim)}
-    refused = {match["dim"] for match in guards} & set(known)
-    if not refused or any(known[name].min >= 2 for name in refused):
-        return None
-    raised = {name: Dim(name, min=2, max=known[name].max) for name in refused}
-
-    def replaced(spec: Any) -> Any:
-        if isinstance(spec, dict):
-            return {key: replaced(value) for key, value in spec.items()}
-        if isinstance(spec, (list, tuple)):
-            return type(spec)(replaced(value) for value in spec)
-        return raised.get(spec.__name__, spec) if isinstance(spec, Dim) else spec
-
-    dimensions = [replace(dim, spec=replaced(dim.spec)) for dim in shapes.dimensions]
-    notes = [f"{_place(name, shapes)}, holds for sizes from 2" for name in sorted(refused)]
-    return DynamicShapes(replaced(shapes.for_torch), dimensions, [*shapes.notes, *notes])
-
-
-def _asks_for_two(guard: str) -> bool:
-    bare = _SIZE.sub("x", guard).replace(" ", "")
-    return bare in ("1!=x", "x!=1", "0!=x", "x!=0", "2<=x", "x>=2", "1<=x", "x>=1", "1<x", "x>1", "0<x", "x>0")
 
 
 def _reasons(message: str) -> list[str]:

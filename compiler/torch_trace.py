@@ -39,8 +39,8 @@ def trace_captured(captured: Captured, opset: int) -> Traced:
     from .trace import Traced
 
     translation = translate(captured.program, opset)
-    dims, notes = dimension_names(translation.program, captured.shapes)
-    signature = signature_of(translation.program, translation.outputs, dims, captured.parameters)
+    dims, notes = dimension_names(captured.program, translation.program, captured.shapes)
+    signature = signature_of(captured.program, translation.outputs, dims, captured.parameters)
     slots = [slot.index if isinstance(slot, GraphOutput) else None for slot in signature.outputs]
     inputs = [entry.name for entry in signature.inputs if isinstance(entry, GraphInput)]
     finish(translation.model, dims, inputs, output_names(signature.out_spec, slots))

@@ -45,6 +45,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
     table[aten.where.self] = _where
     table[aten.arange.start_step] = _arange
     table[torch.ops.prims.view_of.default] = _view_of
+    table[aten.repeat_interleave.Tensor] = _repeat_interleave
     table[operator.floordiv] = _floordiv
     if "transformers" in sys.modules and hasattr(torch.ops.transformers, "grouped_mm_fallback"):
         table[torch.ops.transformers.grouped_mm_fallback.default] = _grouped_mm
@@ -103,6 +104,19 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: int = -1, **options: Any
 
 def _view_of(a: Any) -> Any:
     return op.Identity(a)
+
+
+def _repeat_interleave(repeats: Any, output_size: Any = None) -> Any:
+    """Each position as often as it is to be repeated: for each place, how many repetitions ended before it."""
+    del output_size  # a promise that torch needs for its shapes
+    ends = op.CumSum(repeats, op.Constant(value_int=0))
+    one = op.CastLike(op.Constant(value_int=1), repeats)
+    zero = op.CastLike(op.Constant(value_int=0), repeats)
+    places = op.Range(
+        zero, op.ReduceMax(op.Concat(ends, op.Reshape(zero, op.Constant(value_ints=[1])), axis=0), keepdims=0), one
+    )
+    ended = op.GreaterOrEqual(op.Unsqueeze(places, op.Constant(value_ints=[1])), ends)
+    return op.ReduceSum(op.CastLike(ended, repeats), op.Constant(value_ints=[1]), keepdims=0)
 
 
 def _floordiv(self: Any, other: Any) -> Any:

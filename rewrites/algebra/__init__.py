@@ -15,7 +15,18 @@ from .clip import (
     relu_of_clip,
 )
 from .common_factor import difference_of_multiples, multiple_plus_same, multiples_of_same, sum_of_multiples
-from .constant_chain import product_chain, product_of_scaled, scale_before_shift, sum_chain, sum_of_shifted
+from .constant_chain import (
+    constant_minus_difference,
+    constant_minus_plus,
+    constant_minus_sum,
+    product_chain,
+    product_of_scaled,
+    quotient_of_scaled,
+    scale_before_shift,
+    scaled_quotient,
+    sum_chain,
+    sum_of_shifted,
+)
 from .constant_operand import divided_by_constant, divided_by_power_of_two, minus_constant
 from .einsum import einsum_of_one, einsum_of_two
 from .negation import (
@@ -49,12 +60,13 @@ from .reduction import (
     sum_of_multiple,
 )
 from .softmax import arg_max_of_softmax, log_softmax_twice
-from .variadic import dropout, identity, of_one, sum_of_two
+from .variadic import dropout, dropout_with_mask, identity, of_one, sum_of_two
 from .where_constant import where_decided, where_not, where_one_zero, where_same
 
 RULES: tuple[Rule, ...] = (
     identity,
     dropout,
+    dropout_with_mask,
     of_one,
     sum_of_two,
     times_one,
@@ -92,6 +104,11 @@ RULES: tuple[Rule, ...] = (
     sum_chain,
     product_of_scaled,
     sum_of_shifted,
+    constant_minus_plus,
+    constant_minus_sum,
+    constant_minus_difference,
+    scaled_quotient,
+    quotient_of_scaled,
     scale_before_shift,
     sum_of_multiples,
     difference_of_multiples,

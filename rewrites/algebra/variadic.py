@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...compiler.rule import Term, Value, op, rule, var
 
-x, y, r, t, seed = var("x y r t seed")
+x, y, r, seed, i = var("x y r seed i")
 
 
 @rule(
@@ -57,3 +59,20 @@ def identity(x: Value) -> Term:
 def dropout(x: Value) -> Term:
     """Dropout(x) = x when not training."""
     return x
+
+
+both = op.Dropout(x, seed=seed, outputs=2)
+both_at_rate = op.Dropout(x, r, seed=seed, outputs=2)
+
+
+@rule(
+    both.out(i),
+    both_at_rate.out(i),
+    drift="none",
+    phase="canonicalise",
+    peers="onnxslim, onnxoptimizer, onnxscript (without the mask)",
+    example={"x": "f32[2,n]", "r": "f32[] = 0.3", "seed": None, "i": 1},
+)
+def dropout_with_mask(x: Value, i: int) -> Term:
+    """Dropout(x) = x when not training, and its mask is true everywhere."""
+    return x if i == 0 else op.Expand(np.ones([], dtype=np.bool_), op.Shape(x))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...compiler.rule import Rule, Skip, Term, Value, op, rule, var
-from ..linear.operands import along, ints, require_constant, require_float
+from ..linear.operands import along, ints, require_constant, require_convolved
 from ..shape.elementwise import declare, moved, snake
 
 y, w, b, a = var("y w b a")
@@ -31,11 +31,12 @@ LINEAR = {"y": "f32[2,3,4,5]", "w": "f32[5,6] const", "b": "f32[6] const"}
         {**LINEAR, "w": "f32[5,6]", "because": "computed"},
         {**LINEAR, "w": "f32[2,3,5,6] const", "because": "one matrix"},
         {**LINEAR, "b": "f32[4,6] const", "pattern": 1, "because": "another axis"},
+        {"y": "f64[2,3,4,5]", "w": "f64[5,6] const", "b": "f64[6] const", "because": "precision"},
     ],
 )
 def linear_as_pointwise_conv(y: Value, w: Value, b: Value | None) -> Term:
     """Transpose(y·w + b, channels first) = Conv(Transpose(y, channels first), wᵀ, b) with a 1x1 kernel."""
-    require_float(y)
+    require_convolved(y)
     require_constant(w, "the weight")
     if y.rank != 4 or w.rank != 2:
         raise Skip("the weight is not one matrix for pictures")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...compiler.rule import Skip, Term, Value, op, rule, var
-from ..linear.operands import ints, require_float
+from ..linear.operands import ints, require_convolved
 from .geometry import geometry
 
 x, axes, keepdims, a = var("x axes keepdims a")
@@ -15,7 +15,7 @@ SPATIAL = {"x": "f32[2,3,4,5]", "axes": "i64[2] = -1 -2", "keepdims": 1}
 
 
 def _require_spatial(x: Value, axes: Value) -> None:
-    require_float(x)
+    require_convolved(x)
     over = sorted(int(i) % x.rank for i in axes.array.reshape(-1))
     if x.rank < 4 or over != list(range(2, x.rank)):
         raise Skip("the axes are not all spatial ones")
@@ -32,7 +32,8 @@ def _shaped(pooled: Term, x: Value, keepdims: int) -> Term:
     refuse=[
         {**SPATIAL, "axes": "i64[2] = 1 2", "because": "spatial"},
         {**SPATIAL, "x": "f32[2,3,4]", "axes": "i64[1] = 2", "because": "spatial"},
-        {**SPATIAL, "x": "i32[2,3,4,5]", "because": "floating-point"},
+        {**SPATIAL, "x": "i32[2,3,4,5]", "because": "precision"},
+        {**SPATIAL, "x": "f64[2,3,4,5]", "because": "precision"},
     ],
 )
 def mean_as_global_average(x: Value, axes: Value, keepdims: int) -> Term:

@@ -37,6 +37,16 @@ def require_float(x: Value) -> None:
         raise Skip("the operands are not floating-point numbers")
 
 
+def require_convolved(x: Value) -> None:
+    """Refuse what convolutions and pooling have no kernels for in the runtimes, where other operators have.
+
+    Raises:
+        Skip: the value is not known to be of single or half precision.
+    """
+    if x.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        raise Skip("convolutions and pooling are of single or half precision")
+
+
 def require_constant(value: Value, what: str) -> None:
     """Refuse what is computed: a product of weights is free only when it is made ahead of time.
 

@@ -20,6 +20,7 @@ from . import (
     transpose_past_normalization,
     transpose_past_reduction,
 )
+from .blocks_as_depth import blocks_as_depth
 from .concat_of_concat import concat_of_concat, concat_of_copies, concat_of_one, concat_with_nothing
 from .expand_identity import (
     constant_of_shape_as_expand,
@@ -31,10 +32,15 @@ from .expand_identity import (
 from .gather_as_slice import gather_as_slice, gather_nd_as_slice, slice_as_gather
 from .global_pool import global_average_pool_as_mean
 from .pad_pair import pad_identity, pad_pair
-from .reshape_after_transpose import reshape_after_transpose
+from .reshape_between_transposes import reshape_between_transposes, transpose_between_reshapes
 from .reshape_constant import reshape_constant
 from .reshape_pair import reshape_pair
-from .reshape_past_matmul import reshape_past_matmul, reshape_past_matmul_of_both, reshape_past_matmul_right
+from .reshape_past_matmul import (
+    reshape_around_matmul,
+    reshape_past_matmul,
+    reshape_past_matmul_of_both,
+    reshape_past_matmul_right,
+)
 from .reshape_past_slice import reshape_past_slice
 from .resize_identity import pool_identity, resize_identity
 from .scatter_nd_as_concat import scatter_nd_as_concat
@@ -42,7 +48,7 @@ from .shape_of_elementwise import shape_of_binary, shape_of_elementwise, shape_o
 from .slice_before_matmul import slice_before_gather, slice_before_gemm, slice_before_matmul
 from .slice_of_concat import slice_of_concat
 from .slice_pair import slice_canonical, slice_pair
-from .space_to_depth import blocks_as_depth, slices_as_transpose
+from .slices_as_transpose import slices_as_transpose
 from .transpose_pair import transpose_as_reshape, transpose_pair
 from .transpose_past_matmul import (
     transpose_into_gemm,
@@ -65,12 +71,14 @@ RULES: tuple[Rule, ...] = (
     squeeze_of_unsqueeze,
     transpose_pair,
     transpose_as_reshape,
-    reshape_after_transpose,
+    reshape_between_transposes,
+    transpose_between_reshapes,
     *reshape_past_elementwise.RULES,
     *reshape_past_normalization.RULES,
     *reshape_past_reduction.RULES,
     *reshape_past_concat.RULES,
     reshape_past_matmul,
+    reshape_around_matmul,
     reshape_past_matmul_right,
     reshape_past_matmul_of_both,
     *layout_past_quantization.RULES,

@@ -23,6 +23,16 @@ def same_shape(a: Shape, b: Shape) -> bool:
     return len(a) == len(b) and all(same_dim(p, q) for p, q in zip(a, b, strict=True))
 
 
+def same_shape_of_same_size(known: Shape, found: Shape) -> bool:
+    """Whether two shapes with equally many elements are equal: one dimension of the second may be unknown then."""
+    if len(known) != len(found) or found.count(None) > 1:
+        return False
+    if None not in found:
+        return same_shape(known, found)
+    rest = [(a, b) for a, b in zip(known, found, strict=True) if b is not None]
+    return all(isinstance(a, int) and a > 0 and a == b for a, b in rest)
+
+
 def broadcast(*shapes: Shape) -> Shape:
     """The shape several operands broadcast to; None where that is not known."""
     rank = max((len(s) for s in shapes), default=0)

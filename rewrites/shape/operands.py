@@ -38,7 +38,8 @@ def _short(shape: Shape, own: Shape) -> Shape:
     if same_shape(shape, own):
         return shape
     short = strip_ones(shape)
-    return own if same_shape(strip_ones(own), short) else short
+    # Its own leading ones may stay, but must not give the other operand dimensions that it does not have.
+    return own if len(own) <= len(shape) and same_shape(strip_ones(own), short) else short
 
 
 def before_transpose(other: Value, perm: Permutation) -> Term:

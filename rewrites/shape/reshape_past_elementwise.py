@@ -59,6 +59,7 @@ def _binary(name: str) -> Rule:
             _operands(dtype, "[6,4]", "i64[3] = 2 3 4", "[2,3,1]"),
             _operands(dtype, "[6,4]", "i64[3] = 2 3 4", "[2,3,4]"),
             _operands(dtype, "[n,4]", "i64[3] = -1 2 2", "[1,1] const"),
+            _operands(dtype, "[n]", "i64[2] = -1 1", "[1,1] const"),
         ],
         refuse=[
             _operands(dtype, "[6,4]", "i64[3] = 2 3 4", "[3,4]") | {"because": "a part of a reshaped dimension"},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...compiler.facts import Shape
-from ...compiler.rule import Skip, Term, Value, op, rule, var
-from .dimensions import align, broadcast, same_shape
+from ...compiler.rule import Expression, Skip, Term, Value, op, rule, var
+from .dimensions import align, broadcast, same_shape, same_shape_of_same_size
 from .reshaping import reshape_expression, reshaped
 
 x, y, s, t, w = var("x y s t w")
@@ -16,23 +16,50 @@ x, y, s, t, w = var("x y s t w")
     phase="canonicalise",
     peers="",
     example=[
-        {"x": "f32[2,3,4]", "s": "i64[2] = 6 4", "w": "f32[4,5] const"},
         {"x": "f32[6,4]", "s": "i64[3] = 2 3 4", "w": "f32[4,5]"},
+        {"x": "f32[2,3,4]", "s": "i64[3] = 1 6 4", "w": "f32[4,5] const"},
     ],
     refuse=[
-        {"x": "f32[2,3,4]", "s": "i64[2] = 2 12", "w": "f32[12,5]", "because": "not keep"},
+        {"x": "f32[2,12]", "s": "i64[2] = 6 4", "w": "f32[4,5]", "because": "not keep"},
         {"x": "f32[6,4]", "s": "i64[3] = 2 3 4", "w": "f32[2,4,5]", "because": "not a matrix"},
         {"x": "f32[4]", "s": "i64[2] = 1 4", "w": "f32[4,5]", "because": "a vector"},
+        {"x": "f32[2,3,4]", "s": "i64[2] = 6 4", "w": "f32[4,5]", "because": "one matrix"},
     ],
 )
 def reshape_past_matmul(x: Value, s: Value, w: Value, root: Value) -> Term:
     """MatMul(Reshape(x, s), w) = Reshape(MatMul(x, w), s') when w is a matrix and the last dimension is kept."""
+    target = reshaped(x, s)
+    if x.rank > len(target):
+        raise Skip("the Reshape makes one matrix of several")
+    return reshape_expression(_product(x, target, w), (*x.shape[:-1], w.shape[-1]), root.shape)
+
+
+@rule(
+    op.Reshape(op.MatMul(op.Reshape(x, s), w), t),
+    drift="rounding",
+    phase="canonicalise",
+    peers="onnxscript broadcast_to_matmul",
+    example=[
+        {"x": "f32[2,3,4]", "s": "i64[2] = 6 4", "w": "f32[4,5] const", "t": "i64[3] = 2 3 5"},
+        {"x": "f32[n,3,4]", "s": "i64[2] = -1 4", "w": "f32[4,5]", "t": "i64[3] = -1 3 5"},
+    ],
+    refuse={"x": "f32[2,3,4]", "s": "i64[2] = 6 4", "w": "f32[4,5]", "t": "i64[2] = 5 6", "because": "back"},
+)
+def reshape_around_matmul(x: Value, s: Value, w: Value, root: Value) -> Term:
+    """Reshape(MatMul(Reshape(x, s), w), back) = MatMul(x, w) when w is a matrix and the last dimension is kept."""
+    product = _product(x, reshaped(x, s), w)
+    if not same_shape_of_same_size((*x.shape[:-1], w.shape[-1]), root.shape):
+        raise Skip("the result is not reshaped back")
+    return product
+
+
+def _product(x: Value, target: Shape, w: Value) -> Expression:
     if w.rank != 2:
         raise Skip("the second operand is not a matrix")
     if x.rank < 2:
         raise Skip("the operand is a vector")
-    _keeps(x.shape, reshaped(x, s), 1)
-    return reshape_expression(op.MatMul(x, w), (*x.shape[:-1], w.shape[-1]), root.shape)
+    _keeps(x.shape, target, 1)
+    return op.MatMul(x, w)
 
 
 @rule(

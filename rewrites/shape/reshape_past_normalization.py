@@ -61,7 +61,10 @@ def _softmax(name: str) -> Rule:
         {"x": "f32[2,3,4]", "s": "i64[2] = 6 4", "w": "f32[4] const", "b": "f32[4] const", "a": {"epsilon": 0.01}},
         {"x": "f32[2,3,4]", "s": "i64[2] = 2 12", "w": "f32[12] const", "b": "f32[12] const", "a": {"axis": -1}},
     ],
-    refuse={"x": "f32[12,2]", "s": "i64[2] = 4 6", "w": "f32[6]", "b": "f32[6]", "a": {}, "because": "begins inside"},
+    refuse=[
+        {"x": "f32[12,2]", "s": "i64[2] = 4 6", "w": "f32[6]", "b": "f32[6]", "a": {}, "because": "begins inside"},
+        {"x": "f32[12]", "s": "i64[2] = 12 1", "w": "f32[1]", "b": "f32[1]", "a": {}, "because": "has nothing"},
+    ],
 )
 def reshape_past_layer_normalization(
     x: Value, s: Value, w: Value, b: Value | None, a: Mapping[str, Any], root: Value
@@ -94,9 +97,9 @@ def _first(x: Value, target: Shape, a: Mapping[str, Any]) -> tuple[int, int]:
     """The first normalised dimension of the result, and of the operand."""
     axis = positive(a.get("axis", -1), len(target))
     for inner, outer in align(x.shape, target):
-        if outer.start == axis and len(outer):
+        if outer.start == axis and len(outer) and inner.start < x.rank:
             return axis, inner.start
-    raise Skip("the normalisation begins inside a merged dimension")
+    raise Skip("the normalisation begins inside a merged dimension, or has nothing to normalise before the Reshape")
 
 
 RULES: tuple[Rule, ...] = (

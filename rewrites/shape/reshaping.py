@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...compiler.facts import Array, Dim, Shape
 from ...compiler.rule import Expression, Skip, Term, Value, op
 from .axes import ints
-from .dimensions import same_shape
+from .dimensions import same_shape_of_same_size
 
 
 def shape_constant(source: Shape, target: Shape, *, inferring: bool = False) -> Array:
@@ -39,14 +39,14 @@ def shape_constant(source: Shape, target: Shape, *, inferring: bool = False) -> 
 
 def reshape(x: Value, target: Shape, *, inferring: bool = False) -> Term:
     """The value in another shape; the value itself when it has that shape."""
-    if same_shape(x.shape, target):
+    if same_shape_of_same_size(x.shape, target):
         return x
     return op.Reshape(x, shape_constant(x.shape, target, inferring=inferring))
 
 
 def reshape_expression(x: Expression, source: Shape, target: Shape, *, inferring: bool = False) -> Expression:
     """The same for an expression, whose shape the caller knows."""
-    if same_shape(source, target):
+    if same_shape_of_same_size(source, target):
         return x
     return op.Reshape(x, shape_constant(source, target, inferring=inferring))
 

