@@ -1,8 +1,8 @@
 """tamago: the cheapest program that computes your model within the error you allow.
 
-    fast = tamago.compile(model, args)          # called like the model
-    tamago.optimize("in.onnx", "out.onnx")      # file to file
-    torch.compile(model, backend="tamago")
+fast = tamago.compile(model, args)          # called like the model
+tamago.optimize("in.onnx", "out.onnx")      # file to file
+torch.compile(model, backend="tamago")
 """
 
 from __future__ import annotations

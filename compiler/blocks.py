@@ -31,7 +31,7 @@ SMALL_CONSTANT = 64  # elements: up to here the contents of integers (shapes, ax
 class Wiring:
     """How a block's values hang together, the same in all its instances.
 
-    Values are numbered in order of first appearance. `places` says for each input where it is first read, as (node, operand).
+    Values are numbered in order of first appearance. `places` says where each input is first read, as (node, operand).
     """
 
     operands: tuple[tuple[int | None, ...], ...]

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -140,12 +141,13 @@ def _exact(problem: Problem, greedy: Mapping[int, Row]) -> dict[int, Row] | None
     deadline = time.perf_counter() + EXACT_SECONDS
     while (left := deadline - time.perf_counter()) > 0:
         data, where, at = zip(*((v, i, j) for i, (line, _) in enumerate(lines) for j, v in line.items()), strict=True)
+        least: Any = [bound for _, bound in lines]  # Any: scipy has no types, and its default makes `lb` look a float
         matrix = csr_array((data, (where, at)), shape=(len(lines), len(rows)))
         result = milp(
             prices,
             integrality=np.ones(len(rows)),
             bounds=Bounds(0, 1),
-            constraints=LinearConstraint(matrix, lb=[bound for _, bound in lines]),
+            constraints=LinearConstraint(matrix, lb=least),
             options={"time_limit": left, "mip_rel_gap": 1e-4},
         )
         if result.x is None:
@@ -180,10 +182,11 @@ def _constraints(
     number: Mapping[tuple[int, Row], int],
 ) -> list[tuple[dict[int, float], float]]:
     """Lines `Σ coefficient·x ≥ bound`: each root has a row, each chosen row's operands have one."""
-    lines: list[tuple[dict[int, float], float]] = []
-    for root in dict.fromkeys(problem.roots):
-        if root in classes:
-            lines.append(({number[root, row]: 1.0 for row in classes[root]}, 1.0))
+    lines: list[tuple[dict[int, float], float]] = [
+        ({number[root, row]: 1.0 for row in classes[root]}, 1.0)
+        for root in dict.fromkeys(problem.roots)
+        if root in classes
+    ]
     for uid, row in rows:
         for child in [c for c in dict.fromkeys(row.children) if c in classes]:
             options = {number[child, option]: 1.0 for option in classes[child]}

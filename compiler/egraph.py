@@ -1,11 +1,11 @@
 """A block's equalities, kept by egglog: the only module that knows egglog.
 
-egglog holds the terms, merges equal ones (congruence) and finds every place where a pattern matches. Python holds what a
+egglog holds the terms, merges equal ones (congruence) and finds where a pattern matches. Python holds what a
 term *is* (its facts) and decides, through the rules' guards, what to add. The traffic is bulk both ways, because
 one command costs egglog about a millisecond: new rows go in as one tab-separated file per iteration (3,000 rows: 4 ms,
 against 18 s as single commands), matches and classes come back as one JSON text (10,000 rows: 70 ms).
 
-Encoding. A value is a number, its `uid`; `(V uid)` is its class. A term is a row `(o_<op>_<arity> attributes children…)`,
+Encoding. A value is a number, `uid`; `(V uid)` is its class. A term is a row `(o_<op>_<arity> attributes children…)`,
 its attributes interned as a number. Commutative operators are stored in both orders, so patterns need no variants.
 Only patterns whose operators occur in the graph are ever declared.
 """
@@ -188,6 +188,7 @@ class EGraph:
         return uid
 
     def fact(self, uid: int) -> Fact:
+        """What is known of the value."""
         return self._facts[self.find(uid)]
 
     def sources_of(self, uid: int) -> tuple[str, ...]:
@@ -195,6 +196,7 @@ class EGraph:
         return self._sources.get(self.find(uid), ())
 
     def instances(self) -> int:
+        """How many repeats of the block share this e-graph."""
         return self._instances
 
     def __len__(self) -> int:
@@ -350,7 +352,7 @@ class EGraph:
 def _contains_itself(
     columns: Iterable[tuple[str, Any]], numbers: Iterable[int], values: Mapping[str, int | tuple[int, ...]]
 ) -> bool:
-    """Whether a matched term is its own operand, as x = x·1 makes one: no program uses it, rewriting it need not end."""
+    """Whether a matched term is its own operand, as x = x·1 makes one: no program uses it, rewriting may not end."""
     nodes = {id(what): (what, number) for number, (kind, what) in zip(numbers, columns, strict=True) if kind == "inner"}
     for what, number in nodes.values():
         for child in what.inputs:
@@ -392,7 +394,8 @@ def _declaration(op: str, arity: int) -> str:
     return (
         f"(constructor {name} (i64{' T' * arity}) T)"
         f"(relation in_{name} (i64 i64{' i64' * arity}))"
-        f"(rule ((in_{name} r a {' '.join(names)})) ({unions} (delete (in_{name} r a {' '.join(names)}))) :ruleset load)"
+        f"(rule ((in_{name} r a {' '.join(names)}))"
+        f" ({unions} (delete (in_{name} r a {' '.join(names)}))) :ruleset load)"
     )
 
 

@@ -95,7 +95,7 @@ def _runner(
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return lambda feeds: session.run(None, feeds)
+        return lambda feeds: list(session.run(None, feeds))
     except Exception:
         from onnx.reference import ReferenceEvaluator
 

@@ -41,6 +41,7 @@ class Constant:
 
     @classmethod
     def of(cls, array: Array) -> Constant:
+        """The same contents in every instance."""
         return cls([lambda: array])
 
     def __len__(self) -> int:

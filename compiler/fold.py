@@ -1,7 +1,7 @@
 """What needs no search: constants computed, shapes known ahead folded, equal nodes shared, decided branches taken.
 
-One linear walk over a graph before it is cut into blocks, and again after; every step leaves fewer nodes. Works on bodies
-of If, Loop and Scan like on any graph (values captured from outside may be constants too).
+One linear walk over a graph before it is cut into blocks, and again after; every step leaves fewer nodes. Bodies of
+If, Loop and Scan are walked like any graph (values captured from outside may be constants too).
 """
 
 from __future__ import annotations

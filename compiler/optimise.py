@@ -21,10 +21,10 @@ from .encode import Encoded, encode
 from .fold import fold
 from .ir import bodies, graphs, unique_names
 from .price import Prices, Site, site_of
+from .progress import progress
 from .rule import Drift, Phase, Rule
 from .saturate import Limits, Saturation, saturate
 from .splice import splice
-from .progress import progress
 from .variants import Trial, Variant, best_variant
 
 PHASES: tuple[Phase, ...] = ("canonicalise", "explore", "lower")
@@ -108,6 +108,7 @@ class Names:
         self._taken, self._counts = taken, Counter[str]()
 
     def __call__(self, stem: str) -> str:
+        """The stem itself when it is free, else the stem with a number."""
         name = stem
         while name in self._taken:
             self._counts[stem] += 1

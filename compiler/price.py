@@ -58,12 +58,21 @@ DEFAULT_DIM = 128  # a dimension that is not known
 class Stored(Protocol):
     """The part of the store that prices need."""
 
-    def price(self, key: str) -> Any: ...
-    def verdict(self, key: str) -> Mapping[str, Any] | None: ...
-    def put_verdict(self, key: str, value: Mapping[str, Any]) -> None: ...
-    def put_price(
-        self, key: str, milliseconds: float, spread: float, samples: int, meta: Mapping[str, Any]
-    ) -> None: ...
+    def price(self, key: str) -> Any:
+        """The measured price under a key, None where there is none."""
+        ...
+
+    def verdict(self, key: str) -> Mapping[str, Any] | None:
+        """What was decided under a key, None where nothing was."""
+        ...
+
+    def put_verdict(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keep a decision."""
+        ...
+
+    def put_price(self, key: str, milliseconds: float, spread: float, samples: int, meta: Mapping[str, Any]) -> None:
+        """Keep a measured price."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ class Site:
 
     @property
     def constants(self) -> tuple[bool, ...]:
+        """Whether each operand is a constant."""
         return tuple(f is not None and f.constant is not None for f in self.operands)
 
 
@@ -172,7 +182,7 @@ class Prices:
     Args:
         store: where measured prices are kept.
         environment: target, device, threads, library versions as one text.
-        measure: milliseconds (median, spread, samples) of a site, None where it cannot be run alone; None: never measure.
+        measure: milliseconds (median, spread, samples) of a site, None where it cannot run alone; None: never measure.
         preferences: factors on the prices of operators that do better among others than alone; trials of whole blocks
             have the last word.
     """

@@ -35,6 +35,7 @@ class Figures:
 
     @classmethod
     def of(cls, model: ir.Model) -> Figures:
+        """The figures of a model."""
         every = list(graphs(model.graph))
         counts = Counter(op_name(n) for g in every for n in g)
         tensors = [v.const_value for g in every for v in g.initializers.values() if v.const_value is not None]
@@ -75,7 +76,7 @@ class Report:
     """One compilation.
 
     Attributes:
-        verdict: "faster", "smaller", "no gain" (then the original was returned), "not timed", "not verified", "as it is".
+        verdict: "faster", "smaller", "no gain" (the original was returned), "not timed", "not verified", "as it is".
         error: largest relative error of an output against the original, over all inputs tried.
         errors: the same for each output.
         stages: seconds of each step.

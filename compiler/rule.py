@@ -7,7 +7,7 @@
         "Transpose(Transpose(x, p), q) = Transpose(x, p∘q), and x itself when p∘q is the identity."
 
 The function is called once for every place where the pattern matches, with a `Value` for every variable that stands
-for a tensor and a plain Python value for every variable that stands for an attribute; a parameter called `root` receives
+for a tensor and a plain Python value for every variable that stands for an attribute; a parameter called `root` gets
 the matched value itself. It returns the equal expression, or raises `Skip` with the reason it does not apply.
 """
 
@@ -33,8 +33,13 @@ class Skip(Exception):
 class Host(Protocol):
     """What a `Value` asks of the e-graph it lives in."""
 
-    def fact(self, uid: int) -> Fact: ...
-    def instances(self) -> int: ...
+    def fact(self, uid: int) -> Fact:
+        """What is known of a value."""
+        ...
+
+    def instances(self) -> int:
+        """How many repeats of the block share the e-graph."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,12 @@ class Value:
 
     @property
     def fact(self) -> Fact:
+        """What is known of the value."""
         return self.host.fact(self.uid)
 
     @property
     def dtype(self) -> int | None:
+        """The ONNX number of the element type, None while it is not known."""
         return self.fact.dtype
 
     @property
@@ -66,6 +73,7 @@ class Value:
 
     @property
     def rank(self) -> int:
+        """The number of dimensions; `Skip` when it is not known."""
         return len(self.shape)
 
     @property
@@ -82,10 +90,12 @@ class Value:
 
     @property
     def size(self) -> int | None:
+        """The number of elements, None while a dimension is not known."""
         return self.fact.size
 
     @property
     def is_const(self) -> bool:
+        """Whether the contents are known."""
         return self.fact.constant is not None
 
     @property
@@ -222,8 +232,8 @@ def _as_term(operand: Operand) -> Expression | Value | Array | None:
 
 def var(names: str) -> Any:
     """Pattern variables, one per word; a single word gives the variable itself."""
-    variables = tuple(Var(name) for name in names.split())
-    return variables if len(variables) > 1 else variables[0]
+    variables = [Var(name) for name in names.split()]
+    return tuple(variables) if len(variables) > 1 else variables[0]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What ONNX says of an operator: its name in the e-graph, default attributes, versions, and whether it may be repeated."""
+"""What ONNX says of an operator: its name in the e-graph, default attributes, versions, whether it may be repeated."""
 
 from __future__ import annotations
 

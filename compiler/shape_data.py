@@ -71,7 +71,7 @@ def _gather(node: ir.Node, data: list[Data | None]) -> Data | None:
 
 
 def _slice(node: ir.Node, data: list[Data | None]) -> Data | None:
-    if len(data) < 3 or any(d is None or len(d) != 1 for d in data[1:] if d is not None) or None in data[1:3]:
+    if len(data) < 3 or any(len(d) != 1 for d in data[1:] if d is not None) or None in data[1:3]:
         return None
     if len(data) > 3 and node.inputs[3] is not None and data[3] not in ((0,), (-1,)):
         return None

@@ -1,8 +1,8 @@
 """A block's handful of whole programs, timed as the backend runs them.
 
 Prices of single terms need not add: the runtime fuses again, keeps layouts, shares packed weights. So the cheapest
-program by price is only the first candidate. The others leave out one of the operators it introduced (attention as one node,
-rotary embedding, …), and the winner of each round is varied again, until no variant is faster.
+program by price is only the first candidate. The others leave out one of the operators it introduced (attention as one
+node, rotary embedding, …), and the winner of each round is varied again, until no variant is faster.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
         if times is None:
             return first, False
         trial.outcome.trials += len(candidates)
-        fastest = min(range(len(candidates)), key=lambda i: times[i])
+        fastest = min(range(len(candidates)), key=times.__getitem__)
         if times[candidates.index(best)] * GAIN <= times[fastest]:
             break
         best = candidates[fastest]

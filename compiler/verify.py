@@ -32,6 +32,7 @@ class Difference:
 
     @property
     def passed(self) -> bool:
+        """Whether the error is within what is allowed."""
         return self.error <= self.allowed
 
 
@@ -111,7 +112,7 @@ def require(differences: Sequence[Difference]) -> float:
 
 
 def fits_declaration(graph: ir.Graph, outputs: Sequence[object]) -> bool:
-    """Whether results have the sizes that the file declares: inputs for which they have not are no inputs of this model."""
+    """Whether results have the sizes that the file declares: inputs for which they do not are none of this model."""
     for value, found in zip(graph.outputs, outputs, strict=True):
         shape = dims(value)
         if shape is None or not isinstance(found, np.ndarray):
@@ -171,12 +172,12 @@ def _size(dim: Dim, nameless_batch: bool, batches: set[str], batch: int, length:
 def _table_size(value: ir.Value) -> int:
     """How many rows the smallest constant table has that the value looks up in; 2 when it looks up in none."""
     sizes = [
-        int(table.shape[axis])
+        int(rows)
         for node, position in value.uses()
         if node.op_type == "Gather" and position == 1 and (table := node.inputs[0]) is not None
         if table.const_value is not None and table.shape is not None
         if (axis := node.attributes["axis"].as_int() if "axis" in node.attributes else 0) < len(table.shape)
-        if isinstance(table.shape[axis], int)
+        if isinstance(rows := table.shape[axis], int)
     ]
     return min(sizes, default=2)
 

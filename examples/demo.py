@@ -23,6 +23,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens (batch, tokens, width), attended to and transformed."""
         batch, tokens, width = x.shape
         q, k, v = (
             t.view(batch, tokens, self.heads, -1).transpose(1, 2) for t in self.qkv(self.norm1(x)).chunk(3, dim=-1)
@@ -43,6 +44,7 @@ class Digits(nn.Module):
         self.norm, self.head = nn.RMSNorm(width, eps=1e-6), nn.Linear(width, 10)
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """A score for each of the ten digits."""
         x = self.embed(pictures).flatten(2).transpose(1, 2) + self.position
         for block in self.blocks:
             x = block(x)

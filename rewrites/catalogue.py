@@ -1,4 +1,4 @@
-"""The table of all rules in `rewrites/README.md`, written from the rules themselves: `python -m tamago.rewrites.catalogue`."""
+"""The table of all rules in `rewrites/README.md`, written by `python -m tamago.rewrites.catalogue`."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 from onnx import helper, numpy_helper
+
 from tamago.compiler.torch_operators.dtypes import to_numpy, to_torch
 from tamago.compiler.torch_program import torch_program
 

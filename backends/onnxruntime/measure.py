@@ -7,7 +7,6 @@ import onnx_ir as ir
 
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array, Fact, item_bytes
-from ...compiler.ir import new_constant
 from ...compiler.price import DEFAULT_DIM, Site
 from ...compiler.schema import split_name
 from .run import Program
@@ -99,7 +98,7 @@ def _constant(name: str, fact: Fact, generator: np.random.Generator) -> ir.Value
     known = fact.constant is not None and (fact.size or 0) <= 4096
     array = fact.constant.array(0) if known and fact.constant is not None else sample(fact, generator)
     tensor = ir.tensor(np.asarray(array, order="C"), name=name)
-    return ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 
 def sample(fact: Fact, generator: np.random.Generator) -> Array:

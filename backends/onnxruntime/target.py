@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -104,7 +105,7 @@ def _feeds(model: ir.Model) -> dict[str, Array] | None:
     return feeds
 
 
-def _agree(a: Sequence[Array], b: Sequence[Array]) -> bool:
+def _agree(a: Sequence[Any], b: Sequence[Any]) -> bool:
     for p, q in zip(a, b, strict=True):
         if not isinstance(p, np.ndarray) or p.dtype.kind not in "fc":
             continue

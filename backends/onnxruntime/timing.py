@@ -19,10 +19,12 @@ class Timing:
 
     @property
     def median(self) -> float:
+        """Milliseconds of the sample in the middle."""
         return float(np.median(self.samples))
 
     @property
     def best(self) -> float:
+        """Milliseconds of the fastest sample."""
         return min(self.samples)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from ..errors import TamagoError
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     feeds: Mapping[str, Array] | None = read_inputs(options.inputs) or made
     if feeds is None:
         raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
-    runs = [lambda p=p, f=p.known(feeds): p.session.run(None, f) for p in programs]
+    runs = [partial(p.session.run, None, p.known(feeds)) for p in programs]
     timings = interleave(runs, rounds=options.rounds, seconds=60.0)
     rows = [
         {

@@ -49,7 +49,8 @@ def _self_test() -> str:
 
     model = ir.from_onnx_text(
         """<ir_version: 10, opset_import: ["" : 20]>
-        g (float[4, 8] x) => (float[4, 8] y) { a = Transpose <perm=[1, 0]> (x) b = Transpose <perm=[1, 0]> (a) y = Relu (b) }"""
+        g (float[4, 8] x) => (float[4, 8] y) {
+        a = Transpose <perm=[1, 0]> (x) b = Transpose <perm=[1, 0]> (a) y = Relu (b) }"""
     )
     try:
         compiled = compile(model, measure=False, store=":memory:")

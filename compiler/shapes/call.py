@@ -113,7 +113,7 @@ def smaller(number: int, name: str) -> str:
     return f"Min({number}, {name})"
 
 
-def _larger(names: set[Dim]) -> Dim:
+def _larger(names: set[str | None]) -> str | None:
     """Of s and Min(512, s), s: where they differ the smaller one is 1, or they do not broadcast."""
     for name in names:
         if all(d == name or (isinstance(d, str) and d.startswith("Min(") and d.endswith(f", {name})")) for d in names):

@@ -4,8 +4,8 @@
     python -m tests.benchmarks.compare files a.onnx b.onnx --json out.json
 
 Every row says median ± half the interquartile range of plain ONNX Runtime and, for each other, how many times faster it
-is: the median of the rounds' paired ratios with its 95 % interval; wall time and the process' CPU time. A peer whose outputs
-differ from ONNX Runtime's by more than 1 % (5 % for bf16) is marked `wrong`.
+is: the median of the rounds' paired ratios with its 95 % interval; wall time and the process' CPU time. A peer whose
+outputs differ from ONNX Runtime's by more than 1 % (5 % for bf16) is marked `wrong`.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def compare(
     }
 
 
-def _difference(name: str, wanted: list[Any], found: list[Any]) -> str | None:
+def _difference(name: str, wanted: Sequence[Any], found: Sequence[Any]) -> str | None:
     allowed = 5e-2 if "bf16" in name else 1e-2
     for a, b in zip(wanted, found, strict=True):
         if isinstance(a, np.ndarray) and a.dtype.kind == "f":

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import onnxruntime as ort
+
 from tamago.backends.onnxruntime.run import Program, processor
 from tamago.compiler.pipeline import compile_traced
 from tamago.compiler.store import Store
-
 from tests.cpu.misses import MISSES
 from tests.cpu.misses.case import Miss, histogram
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +13,7 @@ import onnx
 from tamago.compiler.facts import Array
 
 Feeds = Mapping[str, Array]
-Run = Callable[[], list[Any]]
+Run = Callable[[], Sequence[Any]]
 
 
 class Unavailable(Exception):
@@ -48,14 +48,14 @@ def _need(module: str) -> None:
 
 def _onnxslim(model: onnx.ModelProto, feeds: Feeds, threads: int) -> Run:
     _need("onnxslim")
-    import onnxslim
+    import onnxslim  # pyright: ignore[reportMissingImports]  # only the extra `peers` installs it
 
     return session(onnxslim.slim(onnx.ModelProto.FromString(model.SerializeToString())), feeds, threads)
 
 
 def _onnxsim(model: onnx.ModelProto, feeds: Feeds, threads: int) -> Run:
     _need("onnxsim")
-    import onnxsim
+    import onnxsim  # pyright: ignore[reportMissingImports]  # only the extra `peers` installs it
 
     simplified, _ = onnxsim.simplify(onnx.ModelProto.FromString(model.SerializeToString()))
     return session(simplified, feeds, threads)
@@ -70,7 +70,7 @@ def _onnxscript(model: onnx.ModelProto, feeds: Feeds, threads: int) -> Run:
 def _openvino(precision: str) -> Callable[[onnx.ModelProto, Feeds, int], Run]:
     def prepare(model: onnx.ModelProto, feeds: Feeds, threads: int) -> Run:
         _need("openvino")
-        import openvino as ov
+        import openvino as ov  # pyright: ignore[reportMissingImports]  # only the extra `peers` installs it
 
         core = ov.Core()
         network = core.read_model(model.SerializeToString())

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import numpy_helper, parser
+
 from tamago.compiler.opset import TARGET
 
 GENERATOR = np.random.default_rng(0)

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+
 from tamago.compiler.opset import LOWEST, TARGET, to_target
 from tamago.compiler.opsets.rewrites import REWRITES
-
 from tests.conformance import suite
 from tests.conformance.old_opsets import OLD, Old
 

@@ -24,6 +24,7 @@ from onnx import numpy_helper
 from onnx.backend.test.case.test_case import TestCase
 from onnx.backend.test.loader import load_model_tests
 from onnx.backend.test.runner import Runner
+
 from tamago.compiler.torch_operators.dtypes import to_numpy, to_torch
 from tamago.compiler.torch_program import torch_program
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from tamago.backends.onnxruntime.run import Program
 from tamago.compiler.facts import Array
 from tamago.compiler.pipeline import compile_traced
 from tamago.compiler.store import Store
-
 from tests.cpu.misses import MISSES
 from tests.cpu.misses.case import Miss, histogram
 
@@ -33,17 +33,8 @@ def test_hand_form_computes_what_the_module_computes(miss: Miss) -> None:
     assert max(map(difference, wanted, found)) < TOLERANCE
 
 
-# Not reached yet, each with what stands in the way.
-BLOCKED = {
-    "concat_split": "Concat and Split do not yet cancel through an element-wise operator of both parts",
-    "attention_repeated_keys": "the Expand and Reshape of repeated keys stay around Attention",
-}
-
-
 @pytest.mark.parametrize("miss", MISSES, ids=str)
-def test_compiled_program_has_the_hand_form(miss: Miss, request: pytest.FixtureRequest) -> None:
-    if str(miss) in BLOCKED:
-        request.applymarker(pytest.mark.xfail(reason=BLOCKED[str(miss)], strict=False))
+def test_compiled_program_has_the_hand_form(miss: Miss) -> None:
     traced = miss.traced()
     feeds = miss.feeds(traced.model)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import parser
+
 from tamago.compiler.pipeline import compile_traced
 from tamago.compiler.store import Store
 from tamago.compiler.trace import trace
-
 from tests.cpu.misses.case import histogram
 
 HEADER = '<ir_version: 10, opset_import: ["": 18]>'

@@ -9,13 +9,14 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils import _pytree as pytree
+
 from tamago.backends import torch_dynamo
 from tamago.backends.torch_dynamo import FallbackWarning
 from tamago.compiler.facts import Array
 from tamago.compiler.trace import Traced
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils import _pytree as pytree
 
 
 class Seen:

@@ -13,11 +13,12 @@ import onnx_ir as ir
 import pytest
 import torch
 from onnx import parser
+from torch import Tensor, nn
+
 from tamago.compiler import torch_operators
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.torch_program import torch_program, unsupported
 from tamago.compiler.trace import trace
-from torch import Tensor, nn
 
 
 def model_of(text: str, opset: int = 18, **weights: np.ndarray[Any, Any]) -> ir.Model:

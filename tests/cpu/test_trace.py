@@ -13,12 +13,13 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
-from tamago.compiler.errors import TamagoError
-from tamago.compiler.trace import Traced, trace
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional
 from torch.utils import _pytree as pytree
+
+from tamago.compiler.errors import TamagoError
+from tamago.compiler.trace import Traced, trace
 
 
 def run(traced: Traced, *args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from tamago.compiler.ir import new_constant
 
 
 def layers(count: int, *, constant: float = 0.5, odd: int | None = None) -> ir.Model:
-    """x ← x + relu(x·W)·c, with a weight of its own in each layer; the odd one has another constant."""
+    """X ← x + relu(x·W)·c, with a weight of its own in each layer; the odd one has another constant."""
     generator = np.random.default_rng(0)
     x = ir.Value(name="x", shape=ir.Shape([2, 8]), type=ir.TensorType(ir.DataType.FLOAT))
     nodes: list[ir.Node] = []

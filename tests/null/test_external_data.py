@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
 from tamago.compiler import external_data
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.files import parse_model, read_model, to_proto

@@ -20,11 +20,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from tamago.compiler import files
 from tamago.compiler.carried import CarriedAttribute
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.files import from_proto, parse_model, read_model, to_proto, write_bytes, write_model, write_text
-
 from tests.null.malformed import bases, branches, mlp, rich
 from tests.null.same_model import assert_same
 

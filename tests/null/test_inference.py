@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, parser, shape_inference
+
 from tamago.compiler.facts import Constant, Contradiction, Fact, Shape
 from tamago.compiler.inference import infer, infer_node
 from tamago.compiler.ir import attribute_values, dims, op_name

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.files import from_proto, read_model, write_model, write_text
 

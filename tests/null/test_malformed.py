@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.files import read_model, write_model
-
 from tests.null.malformed import bases, corpus, structural
 
 SECONDS = 10.0

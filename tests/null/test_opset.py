@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import defs, parser
+
 from tamago.compiler.opset import LOWEST, TARGET, expressible, same_meaning, steps, to_target
 from tamago.compiler.opsets.kernels import LOST
 from tamago.compiler.opsets.rewrites import REWRITES

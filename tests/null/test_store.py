@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tamago.compiler import store_file
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.store import ENVIRONMENT, Price, Store

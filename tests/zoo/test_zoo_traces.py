@@ -7,9 +7,10 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
-from tamago.compiler.trace import trace
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from tamago.compiler.trace import trace
 
 from .models import zoo
 

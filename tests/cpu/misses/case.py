@@ -15,9 +15,10 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx import numpy_helper, parser
+from torch import nn
+
 from tamago.compiler.facts import Array
 from tamago.compiler.trace import Traced, trace
-from torch import nn
 
 OPSET = 18  # torch's default for the dynamo exporter
 
