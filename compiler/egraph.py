@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,6 +28,7 @@ import numpy as np
 from egglog.bindings import EGraph as Engine
 
 from .facts import Array, Fact
+from .ir import digest
 from .rule import Number, Pattern, Rest, Rule, Var
 
 COMMUTATIVE = frozenset(
@@ -36,12 +38,12 @@ OUTPUTS = "outputs "  # attribute (no ONNX name has a space) that says a row sta
 ABSENT = 0  # the uid of an optional input that is left out
 
 
-ConstantKey = tuple[str, tuple[int, ...], bytes]
+ConstantKey = tuple[str, tuple[int, ...], tuple[str, ...]]
 
 
-def constant_key(array: Array) -> ConstantKey:
-    """What makes two constants equal: dtype, shape and bytes."""
-    return str(array.dtype), array.shape, array.tobytes()
+def constant_key(*arrays: Array) -> ConstantKey:
+    """What makes two constants equal: dtype, shape and contents in every instance (one array: the same in all)."""
+    return str(arrays[0].dtype), arrays[0].shape, tuple(map(digest, arrays))
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,9 @@ class EGraph:
             self.tuples[uid] = row
         if origin.sources:
             self._sources[uid] = origin.sources
-        children = row.children
-        line = "\t".join(map(str, (uid, row.attributes, *children)))
-        self._pending.setdefault((row.op, len(children)), []).append(line)
+        if fact.constant is None:  # a constant is folded, however it came about: egglog need not match inside it
+            line = "\t".join(map(str, (uid, row.attributes, *row.children)))
+            self._pending.setdefault((row.op, len(row.children)), []).append(line)
         return uid
 
     def union(self, a: int, b: int) -> None:
@@ -201,6 +203,10 @@ class EGraph:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def most_forms(self) -> int:
+        """How many terms the value has that has most."""
+        return max(Counter(self.find(uid) for uid in self.rows.values()).values(), default=0)
 
     def classes(self) -> dict[int, list[Row]]:
         """Every class with its terms in canonical form, oldest first, each once."""

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from .egraph import ABSENT, OUTPUTS, EGraph, Match, Origin, constant_key
 from .encode import stated_attributes
-from .evaluate import evaluate
+from .evaluate import CannotEvaluate, evaluate
 from .facts import Array, Constant, Contradiction, Fact, item_bytes
 from .inference import infer_node
 from .opset import TARGET, same_meaning
@@ -28,13 +28,20 @@ from .schema import attribute, since_version
 # A fold may not turn a small program into a large file: constants beyond this stay computed, unless no larger
 # than what they are computed from.
 LARGEST_FOLD = 1 << 26  # bytes
+LARGEST_COMPARED = 1 << 18  # elements of a constant that is computed as soon as written, to be compared by contents
+MOST_COMPARED = 1 << 25  # elements so compared in one phase
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: rows in the e-graph, seconds, iterations, bytes of resident memory."""
+    """When to stop: rows in the e-graph, forms of one value, seconds, iterations, bytes of resident memory.
+
+    Matches multiply with the forms of each value in a pattern: from several hundred on, a single iteration can take
+    more memory than there is before it ends. Models that saturate stay below a hundred.
+    """
 
     rows: int = 20_000
+    forms: int = 300
     seconds: float = 10.0
     iterations: int = 24
     memory: int = 16 << 30
@@ -74,17 +81,13 @@ class Builder:
     def __init__(self, egraph: EGraph, version: int = TARGET) -> None:
         self.egraph = egraph
         self.version = version
+        self._left_to_compare = MOST_COMPARED
 
     def constant(self, array: Array) -> int:
         """The uid of a constant with these contents, shared by all that need it."""
         array = np.asarray(array, order="C")  # not ascontiguousarray: a scalar would become a vector
-        key = constant_key(array)
-        uid = self.egraph.constants.get(key)
-        if uid is None:
-            dtype = int(ir.DataType.from_numpy(array.dtype))
-            uid = self.egraph.leaf(Fact(dtype, array.shape, Constant.of(array)))
-            self.egraph.constants[key] = uid
-        return uid
+        dtype = int(ir.DataType.from_numpy(array.dtype))
+        return self._shared([array], Fact(dtype, array.shape, Constant.of(array)))
 
     def intern(self, term: Term | Array | None, origin: Origin) -> int:
         """The uid of an expression, its sub-expressions first.
@@ -119,7 +122,36 @@ class Builder:
         if known is not None:
             return self.egraph.find(known)
         fact = self._fact(op, stated, list(row.children), outputs)
+        shared = self._by_contents(fact)
+        if shared is not None:
+            return shared
         return self.egraph.term(row, fact, origin)
+
+    def _by_contents(self, fact: Fact) -> int | None:
+        """The uid of a computed constant, shared by all with the same contents; None where that costs too much to know.
+
+        Constants reached along different ways, sums in another order or a table reshaped and back, otherwise count as
+        different values, and every term that reads one multiplies with every way there is.
+        """
+        constant, size = fact.constant, fact.size
+        if constant is None or size is None:
+            return None
+        elements = size * len(constant)
+        if elements > LARGEST_COMPARED or elements > self._left_to_compare:
+            return None
+        self._left_to_compare -= elements
+        try:
+            arrays = [constant.array(i) for i in range(len(constant))]
+        except CannotEvaluate:
+            return None
+        return self._shared(arrays, fact)
+
+    def _shared(self, arrays: list[Array], fact: Fact) -> int:
+        key = constant_key(*arrays)
+        uid = self.egraph.constants.get(key)
+        if uid is None:
+            uid = self.egraph.constants[key] = self.egraph.leaf(fact)
+        return uid
 
     def _check_version(self, op: str) -> None:
         if since_version(op, self.version) is None or not same_meaning(op, self.version):
@@ -219,9 +251,13 @@ def _iterate(
     report: Saturation,
     strict: bool,
 ) -> str | None:
+    if egraph.most_forms() > limits.forms:
+        return f"one value in {limits.forms} forms{_grown_by(report)}"
     for match in egraph.matches(rules):
         if len(egraph) > limits.rows:
-            return f"{limits.rows} rows, grown most by {report.growth.most_common(1)[0][0]}"
+            return f"{limits.rows} rows{_grown_by(report)}"
+        if egraph.fact(match.root).constant is not None:
+            continue  # it is folded, however it came about
         if time.perf_counter() - start > limits.seconds:
             return f"{limits.seconds:g} seconds"
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limits.memory:
@@ -243,6 +279,12 @@ def _iterate(
             report.applied[name] += 1
             report.growth[name] += len(egraph) - size
     return None
+
+
+def _grown_by(report: Saturation) -> str:
+    """Which rule grew the e-graph most; nothing when it was as large before."""
+    most = report.growth.most_common(1)
+    return f", grown most by {most[0][0]}" if most else ""
 
 
 def _apply(egraph: EGraph, builder: Builder, match: Match) -> None:
