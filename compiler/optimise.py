@@ -175,12 +175,12 @@ def _rewrite_block(
     outcome.saturation.add(report)
     problem = problem_of(encoded, prices)
     original = original_choice(encoded)
-    choice = _priced_choice(problem, egraph, original, prices, deadline, outcome)
+    choice, exact = _priced_choice(problem, egraph, original, prices, deadline, outcome)
     variant = Variant(choice, frozenset())
     # Bodies are moved when a block is written, so a block that holds some is written once, without trials.
     plain = not any(bodies(node) for node in block.nodes)
     if settings.target is not None and plain and not _unchanged(block, problem, choice, original):
-        trial = Trial(block, encoded, problem, original, prices, settings.target, deadline, outcome)
+        trial = Trial(block, encoded, problem, original, prices, settings.target, deadline, outcome, exact)
         variant = best_variant(trial, variant)
     if _unchanged(block, problem, variant.choice, original):
         outcome.kept += 1
@@ -223,20 +223,30 @@ def original_choice(encoded: Encoded) -> dict[int, Row]:
 
 def _priced_choice(
     problem: Problem, egraph: EGraph, original: Choice, prices: Prices, deadline: float, outcome: Outcome
-) -> Choice:
-    """Choose, measure what was chosen and has only an estimate, and choose again until nothing chosen is a guess."""
+) -> tuple[Choice, bool]:
+    """Choose, measure what was chosen and has only an estimate, and choose again until nothing chosen is a guess.
+
+    Returns:
+        The choice, and whether the integer program found better than greedy extraction.
+    """
+    exact = False
     choice = choose(problem, exact=False)
-    for _ in range(6):
+    for _ in range(10):
         wanted = [(u, choice[u]) for u in reachable(problem, choice)]
         wanted += [(u, r) for u, r in original.items() if u in problem.classes and u not in problem.free]
         sites: list[Site] = [site_of(egraph, u, r) for u, r in wanted]
         found = prices.ensure(sites, lambda: deadline - time.perf_counter())
         outcome.measured += found
-        if not found:
-            break
-        problem.prices.clear()
-        choice = choose(problem, exact=False)
-    return choose(problem)
+        if not found and exact:
+            return choice, True
+        if found:
+            problem.prices.clear()
+        greedy = choose(problem, exact=False)
+        choice = greedy if found else choose(problem)
+        exact = choice != greedy
+        if not found and not exact:
+            return choice, False
+    return choice, exact
 
 
 def _unchanged(block: Block, problem: Problem, choice: Choice, original: Choice) -> bool:

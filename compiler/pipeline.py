@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from .trace import Traced
 
 TARGETS = ("cpu",)
-SEARCH_SECONDS = 12.0  # for measuring, when no time limit is given
-COMPARE_SECONDS = 6.0
+SEARCH_SECONDS = 8.0  # for measuring, when no time limit is given
+COMPARE_SECONDS = 4.0
+VERIFY_SECONDS = 2.0  # no further inputs are made up after this
 MADE_UP = 3  # inputs that are enough for a verdict
 FREE_SIZES = ((2, 2), (1, 1), (3, 7), (2, 16), (1, 64), (1, 256), (1, 512), (1, 1024), (1, 16000))
 NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
@@ -249,9 +251,11 @@ def _decide(
     changed: bool,
 ) -> _Decision:
     """Verify the new program against the original, then let an interleaved timing choose between them."""
-    reference = target.lower(original)  # what the runtime cannot run at all cannot be verified: an error
+    with ThreadPoolExecutor(2) as both:  # loading is most of what a large model costs here
+        loading, loading_new = both.submit(target.lower, original), both.submit(target.lower, model)
+    reference = loading.result()  # what the runtime cannot run at all cannot be verified: an error
     try:
-        program = target.lower(model)
+        program = loading_new.result()
     except TamagoError as reason:
         note = f"the optimised graph does not load, so the original is kept: {reason.why}"
         return _Decision(False, reference, "no gain", notes=[note])
@@ -277,7 +281,7 @@ def _verify(
     """The largest error of each output over all inputs tried, and the first inputs that ran."""
     errors: dict[str, float] = {}
     first: Mapping[str, Array] | None = None
-    ran = 0
+    ran, start = 0, time.perf_counter()
     for trial in _trials(original, feeds):
         wanted, found = _run_both(reference, program, trial)
         if wanted is None or not fits_declaration(original.graph, wanted):
@@ -290,7 +294,7 @@ def _verify(
         require(differences)
         for d in differences:
             errors[d.name] = max(errors.get(d.name, 0.0), d.error)
-        if ran == MADE_UP:
+        if ran == MADE_UP or (ran > 1 and time.perf_counter() - start > VERIFY_SECONDS):
             break
     return errors, first
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from .ir import graphs
@@ -76,21 +77,32 @@ def _keys(spec: TreeSpec) -> list[str]:
 
 def _own_weights(model: ir.Model) -> None:
     """Copy the weights out of the module, which may be trained on; what shares memory there is one initializer here."""
-    import torch
-
     kept: dict[Any, ir.Value] = {}
     for name, value in list(model.graph.initializers.items()):
         raw = getattr(value.const_value, "raw", None)
-        if not isinstance(raw, torch.Tensor):
+        place = _borrowed_place(raw)
+        if place is None:
             continue
-        key = (raw.data_ptr(), raw.dtype, tuple(raw.shape), raw.stride()) if raw.numel() else name
-        first = kept.setdefault(key, value)
+        first = kept.setdefault(place if value.const_value and value.const_value.size else name, value)
         if first is value:
-            array = to_numpy(raw.detach().clone(memory_format=torch.contiguous_format))
-            value.const_value = ir.tensor(array, name=name)
+            value.const_value = ir.tensor(np.array(to_numpy(raw), order="C"), name=name)
         elif not value.is_graph_output():
             ir.convenience.replace_all_uses_with(value, first)
             del model.graph.initializers[name]
+
+
+def _borrowed_place(raw: object) -> tuple[Any, ...] | None:
+    """What two tensors over the same memory have in common; None for contents that are the model's own.
+
+    Borrowed are torch tensors, and the transposed views of them that the exporter's own folding leaves behind.
+    """
+    import torch
+
+    if isinstance(raw, torch.Tensor):
+        return raw.data_ptr(), raw.dtype, tuple(raw.shape), raw.stride()
+    if isinstance(raw, np.ndarray) and not raw.flags.owndata:
+        return raw.__array_interface__["data"][0], raw.dtype, raw.shape, raw.strides
+    return None
 
 
 def _rename_dimensions(model: ir.Model, dims: Mapping[str, str]) -> None:

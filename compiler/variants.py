@@ -51,6 +51,7 @@ class Trial:
         target: times whole programs.
         deadline: `time.perf_counter` when trials must end.
         outcome: counts trials.
+        exact: whether the integer program found better than greedy extraction here, and so may again.
     """
 
     block: Block
@@ -61,6 +62,7 @@ class Trial:
     target: Target
     deadline: float
     outcome: Outcome
+    exact: bool
 
 
 def best_variant(trial: Trial, first: Variant) -> Variant:
@@ -145,7 +147,7 @@ def _without(trial: Trial, banned: frozenset[str]) -> Variant | None:
     """The cheapest program that uses none of these operators, None where there is no such."""
     classes = {u: [r for r in rows if r.op not in banned] for u, rows in trial.problem.classes.items()}
     try:
-        return Variant(choose(replace(trial.problem, classes=classes)), banned)
+        return Variant(choose(replace(trial.problem, classes=classes), exact=trial.exact), banned)
     except ValueError:
         return None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import onnx_ir as ir
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
-from ...compiler.files import to_proto, write_model
+from ...compiler.files import to_proto
 
-LARGEST_MESSAGE = 1 << 30  # bytes: beyond this weights travel in a file beside the model
+SMALLEST_SHARED = 1 << 14  # bytes: smaller weights are written into the message
+_SHARED = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8})
 
 
 class Program:
@@ -37,7 +38,7 @@ class Program:
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self.session = _session(ort, model, options)
+            self.session, self._weights = _session(ort, model, options)
         except Exception as error:
             raise TamagoError(
                 "B001",
@@ -71,15 +72,53 @@ class Program:
         return {k: v for k, v in feeds.items() if k in self.inputs}
 
 
-def _session(ort: Any, model: ir.Model, options: Any) -> Any:
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    providers = ["CPUExecutionProvider"]
-    if size < LARGEST_MESSAGE:
-        return ort.InferenceSession(to_proto(model).SerializeToString(), options, providers=providers)
-    with tempfile.TemporaryDirectory(prefix="tamago-") as folder:
-        path = Path(folder) / "model.onnx"
-        write_model(model, path, external=True)
-        return ort.InferenceSession(str(path), options, providers=providers)
+def _session(ort: Any, model: ir.Model, options: Any) -> tuple[Any, list[Any]]:
+    """A session, and the large weights it reads, which must live as long; in a message each would be copied often."""
+    shared = {id(tensor): (name, array) for name, tensor, array in _large_weights(model)}
+
+    def reference(tensor: ir.TensorProtocol) -> ir.TensorProtocol | None:
+        if id(tensor) not in shared:
+            return None
+        # The place is never read: the runtime is given the values by name.
+        return ir.ExternalTensor(
+            "weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name or ""
+        )
+
+    values = [ort.OrtValue.ortvalue_from_numpy(array) for _, array in shared.values()]
+    if values:
+        options.add_external_initializers([name for name, _ in shared.values()], values)
+    data = to_proto(model, reference).SerializeToString()
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]), values
+
+
+def _large_weights(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol, Array]]:
+    """Initializers of the main graph that are worth sharing; one that two names have is written instead.
+
+    The runtime forgets initializers that nothing reads before it looks for those it is given.
+    """
+    owners = Counter(id(value.const_value) for value in model.graph.initializers.values())
+    read = {value for node in model.graph.all_nodes() for value in node.inputs}
+    packed = _repacked(model)
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or value not in read or owners[id(tensor)] > 1:
+            continue
+        if tensor.dtype not in _SHARED or tensor.nbytes < SMALLEST_SHARED:
+            continue
+        array = np.asarray(tensor.numpy(), order="C")
+        # A copy: the weights may be a PyTorch module's own, which its owner may go on training.
+        yield name, tensor, array if value in packed else array.copy()
+
+
+def _repacked(model: ir.Model) -> set[ir.Value]:
+    """Weights that are read by matrix products alone: the runtime lays them out anew, and so has its own copy."""
+    uses: dict[ir.Value, list[bool]] = {}
+    for node in model.graph.all_nodes():
+        for position, value in enumerate(node.inputs):
+            if value is not None and value.is_initializer():
+                product = node.domain == "" and node.op_type in ("MatMul", "Gemm") and position == 1
+                uses.setdefault(value, []).append(product and value.dtype == ir.DataType.FLOAT)
+    return {v for v, found in uses.items() if all(found) and v.shape is not None and v.shape.rank() == 2}
 
 
 def environment(threads: int | None) -> str:

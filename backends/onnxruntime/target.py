@@ -17,7 +17,7 @@ from ...compiler.rule import Rule
 from .alternatives import PREFERENCES, RULES
 from .measure import measure, sample
 from .run import Program, environment
-from .timing import Timing, interleave
+from .timing import Timing, decided, interleave
 
 AGREE = 1e-2  # relative: a block program that differs more is no candidate, whatever its time
 
@@ -57,8 +57,8 @@ class OnnxRuntime:
         return Program(model, self.threads, optimise=optimise)
 
     def time(self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0) -> list[Timing]:
-        """Interleaved timings of ready calls."""
-        return interleave(runs, rounds=rounds, seconds=seconds)
+        """Interleaved timings of two ready calls, until it is plain which is faster."""
+        return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
 
     def time_blocks(self, models: Sequence[ir.Model], seconds: float) -> list[float] | None:
         """Median milliseconds of programs with the same inputs; infinity for one that differs or does not load."""

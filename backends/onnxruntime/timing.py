@@ -35,7 +35,12 @@ class Timing:
 
 
 def interleave(
-    runs: Sequence[Callable[[], object]], *, rounds: int = 15, seconds: float = 10.0, slot: float = SLOT
+    runs: Sequence[Callable[[], object]],
+    *,
+    rounds: int = 15,
+    seconds: float = 10.0,
+    slot: float = SLOT,
+    enough: Callable[[list[Timing]], bool] = lambda _: False,
 ) -> list[Timing]:
     """Time several programs side by side.
 
@@ -44,6 +49,7 @@ def interleave(
         rounds: samples of each; the order rotates from round to round.
         seconds: no new round starts after this, but at least three are made.
         slot: seconds of calls in one turn.
+        enough: asked after each round from the sixth on: whether the timings so far already decide.
     """
     counts = [_calls(run, slot) for run in runs]
     samples: list[list[float]] = [[] for _ in runs]
@@ -54,11 +60,21 @@ def interleave(
         for k in range(len(runs)):
             i = (k + number) % len(runs)
             samples[i].append(_sample(runs[i], counts[i]))
+        if number >= 5 and enough([Timing(tuple(s)) for s in samples]):
+            break
     return [Timing(tuple(s)) for s in samples]
 
 
+def decided(timings: Sequence[Timing]) -> bool:
+    """Whether the second program is faster or slower than the first beyond doubt, by 2 % at least."""
+    _, low, high = paired_ratio(timings[0], timings[1])
+    return low > 1.02 or high < 0.98
+
+
 def _calls(run: Callable[[], object], slot: float) -> int:
-    run()
+    first = _sample(run, 1) / 1e3
+    if first > 4 * slot:  # one call fills the turn, however warm
+        return 1
     once = min(_sample(run, 1), _sample(run, 1)) / 1e3
     return max(1, min(2000, int(slot / max(once, 1e-7))))
 
