@@ -6,7 +6,7 @@ trace → IR → distinct blocks → e-graph → price → choose → verify →
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ from .price import Prices
 from .rule import Drift
 from .saturate import Limits
 from .store import Store
-from .verify import allow_noise, compare, fits_declaration, has_free_dimensions, make_feeds, require
+from .verify import allow_noise, compare, fits_declaration, require, trials
 
 if TYPE_CHECKING:
     from ..backends.onnxruntime.run import Program
@@ -37,7 +37,6 @@ SEARCH_SECONDS = 8.0  # for measuring, when no time limit is given
 COMPARE_SECONDS = 4.0
 VERIFY_SECONDS = 2.0  # no further inputs are made up after this
 MADE_UP = 3  # inputs that are enough for a verdict
-FREE_SIZES = ((2, 2), (1, 1), (3, 7), (2, 16), (1, 64), (1, 256), (1, 512), (1, 1024), (1, 16000))
 NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
 NO_SLOWER = 1.0  # the new program must win its interleaved comparison, or the original is returned
 
@@ -282,7 +281,7 @@ def _verify(
     errors: dict[str, float] = {}
     first: Mapping[str, Array] | None = None
     ran, start = 0, time.perf_counter()
-    for trial in _trials(original, feeds):
+    for trial in trials(original.graph, feeds):
         wanted, found = _run_both(reference, program, trial)
         if wanted is None or not fits_declaration(original.graph, wanted):
             continue
@@ -305,22 +304,6 @@ def _run_both(reference: Program, program: Program, feeds: Mapping[str, Array]) 
     except TamagoError:
         return None, None  # made-up inputs that the model itself does not take say nothing about the result
     return wanted, program(feeds)
-
-
-def _trials(original: ir.Model, feeds: Mapping[str, Array] | None) -> Iterator[Mapping[str, Array]]:
-    """The caller's inputs first; then made-up ones, of several sizes where dimensions are free.
-
-    Many models refuse lengths that are too short or no multiple of something: larger ones are tried until some run.
-    """
-    if feeds is not None:
-        yield feeds
-    schemes = [(batch, length, middle) for middle in (False, True) for batch, length in FREE_SIZES]
-    for seed, (batch, length, middle) in enumerate(schemes):
-        made = make_feeds(original.graph, seed, batch, length, middle=middle)
-        if made is not None:
-            yield made
-        if not has_free_dimensions(original.graph):
-            return
 
 
 def _compare_times(

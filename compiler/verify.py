@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,6 +127,25 @@ def fits_declaration(graph: ir.Graph, outputs: Sequence[object]) -> bool:
 def has_free_dimensions(graph: ir.Graph) -> bool:
     """Whether some input's size is for the caller to choose."""
     return any(not isinstance(d, int) for v in graph.inputs if v.shape is not None for d in v.shape)
+
+
+FREE_SIZES = ((2, 2), (1, 1), (3, 7), (2, 16), (1, 64), (1, 256), (1, 512), (1, 1024), (1, 16000))
+
+
+def trials(graph: ir.Graph, feeds: Mapping[str, Array] | None = None) -> Iterator[Mapping[str, Array]]:
+    """The caller's inputs first; then made-up ones, of several sizes where dimensions are free.
+
+    Many models refuse lengths that are too short or no multiple of something: larger ones are tried until some run.
+    """
+    if feeds is not None:
+        yield feeds
+    schemes = [(batch, length, middle) for middle in (False, True) for batch, length in FREE_SIZES]
+    for seed, (batch, length, middle) in enumerate(schemes):
+        made = make_feeds(graph, seed, batch, length, middle=middle)
+        if made is not None:
+            yield made
+        if not has_free_dimensions(graph):
+            return
 
 
 def make_feeds(

@@ -28,13 +28,15 @@ class Peer:
     prepare: Callable[[onnx.ModelProto, Feeds, int], Run]
 
 
-def session(model: onnx.ModelProto, feeds: Feeds, threads: int) -> Run:
-    """Plain ONNX Runtime with its own default optimisation."""
+def session(model: onnx.ModelProto, feeds: Feeds, threads: int, *, optimise: bool = True) -> Run:
+    """Plain ONNX Runtime with its own default optimisation, or with none."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     found = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = {i.name for i in found.get_inputs()}
     known = {k: v for k, v in feeds.items() if k in names}
@@ -116,4 +118,5 @@ PEERS = (
     Peer("onnxscript", _onnxscript),
     Peer("openvino f32", _openvino("f32")),
     Peer("openvino bf16", _openvino("bf16")),
+    Peer("again", session),
 )
