@@ -14,6 +14,7 @@ from typing import Protocol
 import onnx_ir as ir
 
 from .blocks import Block, find_blocks
+from .branch_continuation import continue_in_branches, drop_impossible_branches
 from .choose import Problem, choose, reachable
 from .decode import Choice, decode
 from .egraph import EGraph, Row
@@ -129,6 +130,11 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
     outcome, version = Outcome(), model.opset_imports.get("", 1)
     deadline = time.perf_counter() + settings.seconds
     names = Names(unique_names(model.graph))
+    outcome.folded += _fold_until_stable(model, version, names, infer)
+    if continue_in_branches(model.graph, names):
+        outcome.changed = True
+        outcome.folded += _fold_until_stable(model, version, names, infer)
+        drop_impossible_branches(model.graph, names)
     for turn in range(settings.passes):
         outcome.folded += _fold_until_stable(model, version, names, infer)
         changed = False
