@@ -99,7 +99,7 @@ class EGraph:
     def __init__(self, instances: int = 1) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tamago-"))  # ours alone: mode 0700
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._engine = Engine(fact_directory=self._folder)
+        self._engine: Engine | None = Engine(fact_directory=self._folder)
         self._instances = instances
         self._facts: list[Fact] = []
         self._parent: list[int] = []
@@ -221,6 +221,13 @@ class EGraph:
 
     # --- egglog -----------------------------------------------------------------------------------------------
 
+    def close(self) -> None:
+        """Let go of egglog; terms and facts stay, nothing more can be matched.
+
+        egglog wants to be dropped by the thread that made it; the garbage collector may run in any.
+        """
+        self._engine = None
+
     def matches(self, rules: Iterable[Rule]) -> list[Match]:
         """Load what is new, let egglog merge and match once, and return the places not yet reported."""
         self._load()
@@ -232,6 +239,7 @@ class EGraph:
         return found
 
     def _run(self, program: str) -> None:
+        assert self._engine is not None, "the e-graph is closed"
         self._engine.run_program(*self._engine.parse_program(program))
 
     def _load(self) -> None:
@@ -285,6 +293,7 @@ class EGraph:
                 known.add((pattern, variant.query))
 
     def _read(self) -> list[Match]:
+        assert self._engine is not None, "the e-graph is closed"
         text = self._engine.serialize([], max_functions=None, max_calls_per_function=None).to_json()
         nodes: dict[str, dict[str, Any]] = json.loads(text)["nodes"]
         uid_of: dict[str, int] = {}

@@ -175,10 +175,12 @@ def _rewrite_block(
         outcome.blocks.append((len(block.nodes), len(block.instances)))
     encoded = encode(block, version)
     egraph = encoded.egraph
-    report = Saturation()
-    for phase in PHASES:
-        report.add(saturate(egraph, settings.of_phase(phase), settings.limits, version=version, strict=settings.strict))
-    outcome.saturation.add(report)
+    try:
+        for phase in PHASES:
+            rules = settings.of_phase(phase)
+            outcome.saturation.add(saturate(egraph, rules, settings.limits, version=version, strict=settings.strict))
+    finally:
+        egraph.close()
     problem = problem_of(encoded, prices)
     original = original_choice(encoded)
     choice, exact = _priced_choice(problem, egraph, original, prices, deadline, outcome)
