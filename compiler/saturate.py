@@ -43,7 +43,7 @@ class Limits:
     rows: int = 20_000
     forms: int = 300
     seconds: float = 10.0
-    iterations: int = 24
+    iterations: int = 60
     memory: int = 16 << 30
 
 
