@@ -127,7 +127,14 @@ def forget_shapes(model: ir.Model) -> None:
             value.shape = None
 
 
-def check(case: TestCase, *, shapeless: bool = False) -> None:
+def moved(value: Any, device: str) -> Any:
+    """The tensors of a value that may be a sequence, on another device."""
+    if isinstance(value, list | tuple):
+        return type(value)(moved(item, device) for item in value)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def check(case: TestCase, *, shapeless: bool = False, device: str = "cpu") -> None:
     """Run a test case and compare as ONNX's own runner does."""
     torch.manual_seed(0)  # so that tests of random operators fail each time, or never
     proto = case.model
@@ -137,13 +144,13 @@ def check(case: TestCase, *, shapeless: bool = False) -> None:
     model = ir.from_proto(proto)
     if shapeless:
         forget_shapes(model)
-    program = torch_program(model)
+    program = torch_program(model).to(device)
     names = set(program.meta["inputs"])
     for inputs, outputs in data_of(case, proto):
         present = [value for value in proto.graph.input if value.name]
         arguments = [as_tensor(x) for value, x in zip(present, inputs, strict=False) if value.name in names]
         with torch.no_grad():
-            results = program(*arguments)
+            results = moved(program(*moved(arguments, device)), "cpu")
         arrays = [as_array(x, output.type) for x, output in zip(results, model.graph.outputs, strict=True)]
         for expected, array in zip(outputs, arrays, strict=True):
             compare(expected, array, case.rtol, case.atol)
