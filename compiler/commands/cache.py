@@ -37,5 +37,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(stats)
     else:
-        print(stats)
+        print("\n".join(f"{name:10} {value}" for name, value in stats.items() if value != ""))
     return 0

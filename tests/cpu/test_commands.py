@@ -1,0 +1,113 @@
+"""The command line, each command as a user types it: what it prints, writes and exits with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tamago.compiler.cli import main
+from tests.cpu.test_compile import model
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.onnx"
+    onnx.save(model(), path)
+    return path
+
+
+def test_optimize_needs_nothing_but_two_files(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    destination = source.with_name("out.onnx")
+
+    assert main(["optimize", str(source), str(destination), "--time", "5", "--threads", "1"]) == 0
+
+    assert len(onnx.load(destination).graph.node) <= len(model().graph.node)
+    printed = capsys.readouterr().out
+    assert "verdict:" in printed
+    assert f"again: tamago optimize {source} {destination}" in printed
+
+
+def test_optimize_on_the_owners_inputs_with_reports(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs, page = source.with_name("x.npz"), source.with_name("report.html")
+    np.savez(inputs, x=np.ones((3, 8), np.float32))
+    words = ["optimize", str(source), str(source), "--inputs", str(inputs), "--report", str(page), "--json"]
+
+    assert main([*words, "--time", "5"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["verdict"]
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_check_tells_equal_from_different(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = model()
+    other.graph.initializer[0].raw_data = np.zeros((8, 8), np.float32).tobytes()
+    other.graph.initializer[0].ClearField("float_data")
+    changed = source.with_name("changed.onnx")
+    onnx.save(other, changed)
+
+    assert main(["check", str(source), str(source)]) == 0
+    assert main(["check", str(source), str(changed)]) == 1
+    assert "y" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["inspect", "explain"])
+def test_a_model_is_described(command: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = source.read_bytes()
+
+    assert main([command, str(source)]) == 0
+    text = capsys.readouterr().out
+    assert main([command, str(source), "--json"]) == 0
+
+    assert text
+    assert json.loads(capsys.readouterr().out)
+    assert source.read_bytes() == before
+
+
+def test_bench_compares_files(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(source), str(source), "--threads", "1", "--rounds", "3"]) == 0
+    assert capsys.readouterr().out.count("ms") == 2
+
+
+def test_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert "onnxruntime" in capsys.readouterr().out
+
+
+def test_the_cache_goes_out_and_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, file = ["--store", str(tmp_path / "store.sqlite")], str(tmp_path / "prices.json")
+
+    for words in (["export", file], ["clear"], ["import", file], ["size"]):
+        assert main(["cache", *words, *store]) == 0
+    assert "prices" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["optimize", "nowhere.onnx", "out.onnx"], "M001", 2),
+        (["optimize", "{source}", "{folder}/nowhere/out.onnx"], "M0", 2),
+        (["optimize", "{source}", "out.onnx", "--target", "cuda"], "U001", 3),
+        (["check", "{source}", "nowhere.onnx"], "M001", 2),
+        (["cache", "export"], "U022", 2),
+        (["paint"], "U020", 2),
+    ],
+)
+def test_mistakes_have_a_code_and_no_traceback(
+    words: list[str], code: str, exit_code: int, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [word.format(source=source, folder=source.parent) for word in words]
+
+    assert main(filled) == exit_code
+
+    error = capsys.readouterr().err
+    assert f"error[{code}" in error
+    assert "Traceback" not in error
