@@ -179,10 +179,7 @@ def _feeds(traced: Traced, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Ar
     if traced.signature is not None:
         given = _as_tuple(args)
         return traced.signature.flatten(given, kwargs) if given or kwargs else None
-    if isinstance(args, Mapping):
-        given = (args,) if args else ()
-    else:
-        given = _as_tuple(args)
+    given = ((args,) if args else ()) if isinstance(args, Mapping) else _as_tuple(args)
     if not given and not kwargs:
         return None
     return bind_inputs(traced.model.graph, given, kwargs)
