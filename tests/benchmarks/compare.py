@@ -56,9 +56,9 @@ def main() -> None:
         except Exception as error:  # one model's failure is a row, not the end of the run
             rows.append({"model": name, "error": f"{type(error).__name__}: {str(error)[:200]}"})
         print(line(rows[-1]), flush=True)
+        if options.json is not None:  # after each row: a long run that is stopped keeps what it measured
+            options.json.write_text(json.dumps({"header": header(options.threads), "rows": rows}, indent=1) + "\n")
     print(summary(rows, wanted))
-    if options.json is not None:
-        options.json.write_text(json.dumps({"header": header(options.threads), "rows": rows}, indent=1) + "\n")
 
 
 def header(threads: int) -> str:
