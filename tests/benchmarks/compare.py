@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--peers", default="", help="only these, comma separated")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="end with the table as the README has it")
     options = parser.parse_args()
     wanted = [p for p in options.peers.split(",") if p] or [p.name for p in PEERS]
     rows: list[dict[str, Any]] = []
@@ -59,6 +60,8 @@ def main() -> None:
         if options.json is not None:  # after each row: a long run that is stopped keeps what it measured
             options.json.write_text(json.dumps({"header": header(options.threads), "rows": rows}, indent=1) + "\n")
     print(summary(rows, wanted))
+    if options.markdown:
+        print(markdown(rows, wanted))
 
 
 def header(threads: int) -> str:
@@ -189,6 +192,22 @@ def line(row: dict[str, Any]) -> str:
     cells = [f"{n} {m:.2f} ({lo:.2f}-{hi:.2f})" for n, (m, lo, hi) in row["ratios"].items() if n != "onnxruntime"]
     cells += [f"{n}: {why}" for n, why in row["failures"].items() if "not installed" not in why]
     return f"{row['model']:24} {row['onnxruntime_ms']:8.3f} ± {row['spread_ms']:.3f} ms  " + "  ".join(cells)
+
+
+def markdown(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> str:
+    """The rows as a Markdown table: ratios, ours with its interval."""
+    names = [n for n in wanted if n != "onnxruntime"]
+    lines = ["| model | onnxruntime, ms | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
+    for row in rows:
+        if "error" in row:
+            continue
+        cells: list[str] = []
+        for name in names:
+            found = row["ratios"].get(name)
+            interval = f" ({found[1]:.2f}-{found[2]:.2f})" if found and name == "tamago" else ""
+            cells.append("–" if found is None else f"{found[0]:.2f}x{interval}")
+        lines.append(f"| {row['model']} | {row['onnxruntime_ms']:.3g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def summary(rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> str:
