@@ -28,7 +28,7 @@ def measure(site: Site, threads: int | None, version: int) -> tuple[float, float
             model, feeds = _model(site, copies, version)
             program = Program(model, threads)
             runs.append(lambda program=program, feeds=feeds: program.session.run(None, feeds))
-        one, many = interleave(runs, rounds=7, seconds=0.15, slot=0.002)
+        one, many = interleave(runs, rounds=5, seconds=0.15, slot=0.002)
     except (TamagoError, RuntimeError, ValueError):
         return None
     except Exception as error:  # ONNX Runtime's own exception classes share no base but Exception

@@ -75,7 +75,7 @@ class OnnxRuntime:
             programs.append(program if outputs is not None and _agree(wanted, outputs) else None)
         alive = [i for i, p in enumerate(programs) if p is not None]
         runs = [lambda p=programs[i]: p.session.run(None, feeds) for i in alive]  # type: ignore[union-attr]
-        times = interleave(runs, rounds=15, seconds=seconds)
+        times = interleave(runs, rounds=11, seconds=seconds)
         result = [float("inf")] * len(models)
         for i, timing in zip(alive, times, strict=True):
             result[i] = timing.median
