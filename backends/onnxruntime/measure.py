@@ -13,14 +13,14 @@ from .run import Program
 from .timing import interleave
 
 COPIES = 5
-LARGEST = 1 << 28  # bytes of operands: beyond this a measurement would cost more than it tells
+LARGEST = 1 << 28  # bytes of operands and result: beyond this a measurement would cost more than it tells
 
 
 def measure(site: Site, threads: int | None, version: int) -> tuple[float, float, int] | None:
     """Median milliseconds, spread and samples of a site; None where it cannot be run alone."""
     if any(f is not None and (f.dtype is None or f.shape is None) for f in site.operands):
         return None
-    if site.outputs != 1 or sum(_size(f) for f in site.operands if f is not None) > LARGEST:
+    if site.outputs != 1 or sum(_size(f) for f in (*site.operands, site.result) if f is not None) > LARGEST:
         return None
     try:
         runs = []
