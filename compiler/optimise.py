@@ -5,7 +5,6 @@ The main line of the compiler between tracing and verification; everything here 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from .allowance import Allowance
 from .blocks import Block, find_blocks
 from .branch_continuation import continue_in_branches, drop_impossible_branches
 from .choose import Problem, choose, reachable
@@ -51,6 +51,7 @@ class Settings:
         drift: "none" keeps only bit-identical rules.
         limits: of each saturation.
         seconds: for measuring prices and block programs, over the whole model.
+        until: `time.perf_counter` after which nothing more is measured.
         passes: how often the graph is cut into blocks; the borders move from pass to pass.
         target: times whole block programs; None decides by price alone.
         strict: let exceptions in rules through (tests).
@@ -60,6 +61,7 @@ class Settings:
     drift: Drift = "rounding"
     limits: Limits = field(default_factory=Limits)
     seconds: float = 20.0
+    until: float = float("inf")
     passes: int = 2
     target: Target | None = None
     strict: bool = False
@@ -128,7 +130,7 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         infer: fills shapes and dtypes in place.
     """
     outcome, version = Outcome(), model.opset_imports.get("", 1)
-    deadline = time.perf_counter() + settings.seconds
+    allowance = Allowance(settings.seconds, settings.until)
     names = Names(unique_names(model.graph))
     outcome.folded += _fold_until_stable(model, version, names, infer)
     if continue_in_branches(model.graph, names):
@@ -140,7 +142,7 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         changed = False
         for graph in list(graphs(model.graph)):
             for block in find_blocks(graph, offset=turn * 200):
-                changed |= _rewrite_block(graph, block, version, settings, prices, names, deadline, outcome, turn)
+                changed |= _rewrite_block(graph, block, version, settings, prices, names, allowance, outcome, turn)
         outcome.changed |= changed
         if not changed:
             break
@@ -166,7 +168,7 @@ def _rewrite_block(
     settings: Settings,
     prices: Prices,
     names: Names,
-    deadline: float,
+    allowance: Allowance,
     outcome: Outcome,
     turn: int,
 ) -> bool:
@@ -183,12 +185,12 @@ def _rewrite_block(
         egraph.close()
     problem = problem_of(encoded, prices)
     original = original_choice(encoded)
-    choice, exact = _priced_choice(problem, egraph, original, prices, deadline, outcome)
+    choice, exact = _priced_choice(problem, egraph, original, prices, allowance, outcome)
     variant = Variant(choice, frozenset())
     # Bodies are moved when a block is written, so a block that holds some is written once, without trials.
     plain = not any(bodies(node) for node in block.nodes)
     if settings.target is not None and plain and not _unchanged(block, problem, choice, original):
-        trial = Trial(block, encoded, problem, original, prices, settings.target, deadline, outcome, exact)
+        trial = Trial(block, encoded, problem, original, prices, settings.target, allowance, outcome, exact)
         variant = best_variant(trial, variant)
     if _unchanged(block, problem, variant.choice, original):
         outcome.kept += 1
@@ -230,7 +232,7 @@ def original_choice(encoded: Encoded) -> dict[int, Row]:
 
 
 def _priced_choice(
-    problem: Problem, egraph: EGraph, original: Choice, prices: Prices, deadline: float, outcome: Outcome
+    problem: Problem, egraph: EGraph, original: Choice, prices: Prices, allowance: Allowance, outcome: Outcome
 ) -> tuple[Choice, bool]:
     """Choose, measure what was chosen and has only an estimate, and choose again until nothing chosen is a guess.
 
@@ -243,7 +245,8 @@ def _priced_choice(
         wanted = [(u, choice[u]) for u in reachable(problem, choice)]
         wanted += [(u, r) for u, r in original.items() if u in problem.classes and u not in problem.free]
         sites: list[Site] = [site_of(egraph, u, r) for u, r in wanted]
-        found = prices.ensure(sites, lambda: deadline - time.perf_counter())
+        with allowance.spending():
+            found = prices.ensure(sites, allowance.left)
         outcome.measured += found
         if not found and exact:
             return choice, True

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .trace import Traced
 
 TARGETS = ("cpu",)
-SEARCH_SECONDS = 8.0  # for measuring, when no time limit is given
+SEARCH_SECONDS = 10.0  # for measuring
 COMPARE_SECONDS = 4.0
 VERIFY_SECONDS = 2.0  # no further inputs are made up after this
 MADE_UP = 3  # inputs that are enough for a verdict
@@ -214,13 +214,16 @@ def _to_ir(original: ir.Model, options: Options) -> tuple[ir.Model, list[str]]:
 def _optimise(model: ir.Model, options: Options, target: OnnxRuntime, store: Store, clock: _Clock) -> Outcome:
     from ..rewrites import all_rules
 
-    seconds = SEARCH_SECONDS if options.time_limit is None else max(0.0, options.time_limit * 0.6 - clock.seconds)
+    until = float("inf")
+    if options.time_limit is not None:
+        until = time.perf_counter() + max(0.0, options.time_limit * 0.6 - clock.seconds)
     version = model.opset_imports.get("", 1)
     settings = Settings(
         rules=(*all_rules(), *target.rules()),
         drift=options.drift,
         limits=options.limits,
-        seconds=seconds,
+        seconds=SEARCH_SECONDS,
+        until=until,
         target=target if options.measure else None,
         strict=options.strict,
     )

@@ -7,7 +7,6 @@ node, rotary embedding, …), and the winner of each round is varied again, unti
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from .allowance import Allowance
 from .blocks import Block
 from .choose import Problem, choose, reachable
 from .decode import Choice, decode
@@ -49,7 +49,7 @@ class Trial:
         original: the program as it was.
         prices: their store keeps the verdict.
         target: times whole programs.
-        deadline: `time.perf_counter` when trials must end.
+        allowance: how long trials may take.
         outcome: counts trials.
         exact: whether the integer program found better than greedy extraction here, and so may again.
     """
@@ -60,7 +60,7 @@ class Trial:
     original: Choice
     prices: Prices
     target: Target
-    deadline: float
+    allowance: Allowance
     outcome: Outcome
     exact: bool
 
@@ -87,7 +87,7 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
     as_it_was = Variant(trial.original, frozenset())
     best, candidates, tried = first, [as_it_was, first], {first.banned}
     for _ in range(ROUNDS):
-        left = trial.deadline - time.perf_counter()
+        left = trial.allowance.left()
         if left <= 0:
             return best, False
         for variant in _without_one(trial, best):
@@ -95,7 +95,8 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
                 tried.add(variant.banned)
                 candidates.append(variant)
         models = [block_model(trial.block, trial.encoded, v.choice) for v in candidates]
-        times = trial.target.time_blocks(models, min(left, 6.0))
+        with trial.allowance.spending():
+            times = trial.target.time_blocks(models, min(left, 6.0))
         if times is None:
             return first, False
         trial.outcome.trials += len(candidates)
