@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,12 @@ import onnx_ir as ir
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
-from ...compiler.files import to_proto
+from ...compiler.files import to_proto, write_model
+from ...compiler.ir import graphs
+from ...compiler.serialization import tensors
 
 SMALLEST_SHARED = 1 << 14  # bytes: smaller weights are written into the message
+LARGEST_MESSAGE = 1 << 30  # bytes: where more than this cannot be shared, weights travel in a file beside the model
 _SHARED = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8})
 
 
@@ -87,8 +91,14 @@ def _session(ort: Any, model: ir.Model, options: Any) -> tuple[Any, list[Any]]:
     values = [ort.OrtValue.ortvalue_from_numpy(array) for _, array in shared.values()]
     if values:
         options.add_external_initializers([name for name, _ in shared.values()], values)
-    data = to_proto(model, reference).SerializeToString()
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]), values
+    providers = ["CPUExecutionProvider"]
+    if sum(tensor.nbytes for tensor in tensors(model) if id(tensor) not in shared) < LARGEST_MESSAGE:
+        data = to_proto(model, reference).SerializeToString()
+        return ort.InferenceSession(data, options, providers=providers), values
+    with tempfile.TemporaryDirectory(prefix="tamago-") as folder:
+        path = Path(folder) / "model.onnx"
+        write_model(model, path, external=True)
+        return ort.InferenceSession(str(path), options, providers=providers), values
 
 
 def _large_weights(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol, Array]]:
@@ -96,12 +106,12 @@ def _large_weights(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol, Ar
 
     The runtime forgets initializers that nothing reads before it looks for those it is given.
     """
-    owners = Counter(id(value.const_value) for value in model.graph.initializers.values())
+    owners = Counter(id(value.const_value) for graph in graphs(model.graph) for value in graph.initializers.values())
     read = {value for node in model.graph.all_nodes() for value in node.inputs}
     packed = _repacked(model)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or value not in read or owners[id(tensor)] > 1:
+        if tensor is None or value not in read or owners[id(tensor)] > 1 or value.is_graph_input():
             continue
         if tensor.dtype not in _SHARED or tensor.nbytes < SMALLEST_SHARED:
             continue
