@@ -115,7 +115,6 @@ class EGraph:
         self._known: set[tuple[str, int]] = set()
         self._declared: dict[str, int] = {}
         self._variants: dict[str, list[_Variant]] = {}
-        self._declared_at: dict[str, int] = {}  # how many operators were known when a rule was last declared
         self._files = 0
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
         self._run(
@@ -264,9 +263,6 @@ class EGraph:
         if self._declared.get(declared.name) == len(self._known):
             return  # no operator or arity has appeared since
         self._declared[declared.name] = len(self._known)
-        if self._declared_at.get(declared.name) == len(self._known):
-            return  # no operator came since: nothing can fit that did not before
-        self._declared_at[declared.name] = len(self._known)
         variants = self._variants.get(declared.name)
         arities: dict[str, set[int]] = {}
         for name, arity in self._known:

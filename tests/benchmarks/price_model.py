@@ -81,7 +81,7 @@ def check(name: str, scale: str, store: Store) -> Result:
     factor = float(np.median(m / p))
     ranks = [np.argsort(np.argsort(x)) for x in (p, m)]
     error = float(np.median(np.abs(p * factor / m - 1)))
-    return Result(name, len(block.nodes), p.tolist(), m.tolist(), float(np.corrcoef(*ranks)[0, 1]), error)
+    return Result(name, len(block.nodes), p.tolist(), m.tolist(), float(np.corrcoef(ranks[0], ranks[1])[0, 1]), error)
 
 
 def _bring_in(model: ir.Model) -> None:

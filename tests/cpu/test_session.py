@@ -20,7 +20,7 @@ def model(*, read_twice: bool = False) -> ir.Model:
     x = ir.Value(name="x", shape=ir.Shape([2, 128]), type=ir.TensorType(ir.DataType.FLOAT))
     weight = new_constant("w", generator.standard_normal((128, 128)).astype(np.float32))
     unread = new_constant("unread", generator.standard_normal((128, 128)).astype(np.float32))
-    node = ir.Node("", "MatMul", [x, weight], name="product")
+    node = product = ir.Node("", "MatMul", [x, weight], name="product")
     node.outputs[0].name, node.outputs[0].type = "y", ir.TensorType(ir.DataType.FLOAT)
     constants = [weight, unread]
     if read_twice:
@@ -28,7 +28,7 @@ def model(*, read_twice: bool = False) -> ir.Model:
         constants.append(again)
         node = ir.Node("", "MatMul", [node.outputs[0], again], name="again")
         node.outputs[0].name, node.outputs[0].type = "z", ir.TensorType(ir.DataType.FLOAT)
-    nodes = [node] if not read_twice else [constants[0].uses()[0].node, node]
+    nodes = [product, node] if read_twice else [product]
     graph = ir.Graph([x], [nodes[-1].outputs[0]], nodes=nodes, initializers=constants, opset_imports={"": 23}, name="g")
     return ir.Model(graph, ir_version=10)
 
