@@ -42,7 +42,7 @@ ConstantKey = tuple[str, tuple[int, ...], tuple[str, ...]]
 
 
 def constant_key(*arrays: Array) -> ConstantKey:
-    """What makes two constants equal: dtype, shape and contents in every instance (one array: the same in all)."""
+    """What makes two constants equal: dtype, shape and contents in every instance given."""
     return str(arrays[0].dtype), arrays[0].shape, tuple(map(digest, arrays))
 
 
@@ -107,7 +107,8 @@ class EGraph:
         self._attribute_numbers: dict[str, int] = {}
         self.rows: dict[Row, int] = {}
         self.origins: dict[Row, Origin] = {}
-        self.constants: dict[ConstantKey, int] = {}  # shared constants by contents: equal ones are one class
+        # Shared constants by contents in a few instances; those equal in every one are one class.
+        self.constants: dict[ConstantKey, list[int]] = {}
         self.tuples: dict[int, Row] = {}  # what makes a class that stands for several outputs
         self._sources: dict[int, tuple[str, ...]] = {}
         self._pending: dict[tuple[str, int], list[str]] = {}

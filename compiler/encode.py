@@ -52,7 +52,7 @@ def encode(block: Block, version: int) -> Encoded:
         if identity is not None:
             seen[identity] = uid
         if fact.constant is not None and _is_small(fact):
-            egraph.constants.setdefault(constant_key(fact.constant.array(0)), uid)
+            egraph.constants.setdefault(constant_key(fact.constant.array(0)), [uid])
         uids[number] = uid
         inputs.append(uid)
     program: dict[int, Row] = {}

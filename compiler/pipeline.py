@@ -17,6 +17,7 @@ import onnx_ir as ir
 from . import report as reports
 from .errors import EXIT_UNSUPPORTED, TamagoError
 from .facts import Array
+from .garbage import model_set_aside
 from .inference import infer
 from .opset import to_target
 from .optimise import Outcome, Settings, optimise
@@ -151,7 +152,8 @@ def _attempt(
     """The main line once: IR, optimised, verified, decided."""
     model, notes = _to_ir(original, options)
     clock.stage("prepare")
-    outcome = _optimise(model, options, target, store, clock)
+    with model_set_aside():
+        outcome = _optimise(model, options, target, store, clock)
     forget_untyped_shapes(model)
     clock.stage("optimise")
     changed = outcome.changed or outcome.folded > 0 or bool(notes)

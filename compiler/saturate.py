@@ -87,7 +87,7 @@ class Builder:
         """The uid of a constant with these contents, shared by all that need it."""
         array = np.asarray(array, order="C")  # not ascontiguousarray: a scalar would become a vector
         dtype = int(ir.DataType.from_numpy(array.dtype))
-        return self._shared([array], Fact(dtype, array.shape, Constant.of(array)))
+        return self._shared(Fact(dtype, array.shape, Constant.of(array)))
 
     def intern(self, term: Term | Array | None, origin: Origin) -> int:
         """The uid of an expression, its sub-expressions first.
@@ -141,17 +141,27 @@ class Builder:
             return None
         self._left_to_compare -= elements
         try:
-            arrays = [constant.array(i) for i in range(len(constant))]
+            return self._shared(fact)
         except CannotEvaluate:
             return None
-        return self._shared(arrays, fact)
 
-    def _shared(self, arrays: list[Array], fact: Fact) -> int:
-        key = constant_key(*arrays)
-        uid = self.egraph.constants.get(key)
-        if uid is None:
-            uid = self.egraph.constants[key] = self.egraph.leaf(fact)
-        return uid
+    def _shared(self, fact: Fact) -> int:
+        constant = fact.constant
+        assert constant is not None
+        sampled = sorted({0, len(constant) // 2, len(constant) - 1})
+        known = self.egraph.constants.setdefault(constant_key(*(constant.array(i) for i in sampled)), [])
+        for uid in known:
+            if self._equal(constant, self.egraph.fact(uid).constant):
+                return uid
+        known.append(self.egraph.leaf(fact))
+        return known[-1]
+
+    @staticmethod
+    def _equal(a: Constant, b: Constant | None) -> bool:
+        """Whether both are the same in every instance; the sampled ones, which brought them together, are not enough."""
+        if b is None or len(a) != len(b):
+            return False
+        return all(constant_key(a.array(i)) == constant_key(b.array(i)) for i in range(len(a)))
 
     def _check_version(self, op: str) -> None:
         if since_version(op, self.version) is None or not same_meaning(op, self.version):

@@ -17,8 +17,9 @@ from ...compiler.rule import Rule
 from .alternatives import PREFERENCES, RULES
 from .measure import measure, sample
 from .run import Program, environment
-from .timing import Timing, decided, interleave
+from .timing import Timing, clearly_fastest, decided, interleave
 
+MOST_ROUNDS = 25  # of blocks: where the fastest is plain after six, no more are made
 AGREE = 1e-2  # relative: a block program that differs more is no candidate, whatever its time
 
 
@@ -61,7 +62,11 @@ class OnnxRuntime:
         return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
 
     def time_blocks(self, models: Sequence[ir.Model], seconds: float) -> list[float] | None:
-        """Median milliseconds of programs with the same inputs; infinity for one that differs or does not load."""
+        """Milliseconds of programs with the same inputs; infinity for one that differs or does not load.
+
+        Programs are compared round by round, so that a machine that slows down for a while slows all of them alike:
+        the first one's median, times the median of each one's ratio to it.
+        """
         feeds = _feeds(models[0])
         if feeds is None:
             return None
@@ -75,10 +80,10 @@ class OnnxRuntime:
             programs.append(program if outputs is not None and _agree(wanted, outputs) else None)
         alive = [i for i, p in enumerate(programs) if p is not None]
         runs = [lambda p=programs[i]: p.session.run(None, feeds) for i in alive]  # type: ignore[union-attr]
-        times = interleave(runs, rounds=11, seconds=seconds)
+        times = interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
         result = [float("inf")] * len(models)
         for i, timing in zip(alive, times, strict=True):
-            result[i] = timing.median
+            result[i] = times[0].median * float(np.median(np.divide(timing.samples, times[0].samples)))
         return result
 
 

@@ -71,6 +71,12 @@ def decided(timings: Sequence[Timing]) -> bool:
     return low > 1.02 or high < 0.98
 
 
+def clearly_fastest(timings: Sequence[Timing]) -> bool:
+    """Whether one program is faster than each of the others beyond doubt."""
+    best = min(timings, key=lambda t: t.median)
+    return all(paired_ratio(other, best)[1] > 1.0 for other in timings if other is not best)
+
+
 def _calls(run: Callable[[], object], slot: float) -> int:
     first = _sample(run, 1) / 1e3
     if first > 4 * slot:  # one call fills the turn, however warm
