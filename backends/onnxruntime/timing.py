@@ -46,19 +46,21 @@ def interleave(
 
     Args:
         runs: one call of each program.
-        rounds: samples of each; the order rotates from round to round.
+        rounds: samples of each. Every second round goes backwards through the one before it, and pairs of rounds are
+            shuffled: what a program leaves in the caches falls on all the others alike.
         seconds: no new round starts after this, but at least three are made.
         slot: seconds of calls in one turn.
         enough: asked after each round from the sixth on: whether the timings so far already decide.
     """
     counts = [_calls(run, slot) for run in runs]
     samples: list[list[float]] = [[] for _ in runs]
+    generator, order = np.random.default_rng(0), np.arange(len(runs))
     deadline = time.perf_counter() + seconds
     for number in range(rounds):
         if number >= 3 and time.perf_counter() > deadline:
             break
-        for k in range(len(runs)):
-            i = (k + number) % len(runs)
+        order = order[::-1] if number % 2 else generator.permutation(len(runs))
+        for i in order:
             samples[i].append(_sample(runs[i], counts[i]))
         if number >= 5 and enough([Timing(tuple(s)) for s in samples]):
             break

@@ -1,4 +1,4 @@
-"""Models side by side: ONNX Runtime, tamago and its peers, taking turns in one process.
+"""Models side by side: ONNX Runtime, tamago and its peers, taking turns in one process, a process for each model.
 
     python -m tests.benchmarks.compare zoo --scale real            # the zoo at real width, as torch exports it
     python -m tests.benchmarks.compare files a.onnx b.onnx --json out.json
@@ -13,15 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from tamago.backends.onnxruntime.run import Program, processor
@@ -29,7 +30,7 @@ from tamago.backends.onnxruntime.timing import interleave, paired_ratio
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.files import read_model, to_proto
 from tamago.compiler.verify import NOISE, relative_error, trials
-from tests.benchmarks.peers import PEERS, Feeds, Run, Unavailable, session
+from tests.benchmarks.peers import PEERS, Feeds, Run, Subject, Unavailable, session
 
 TRIED = 5  # made-up inputs that run, of which one is used
 PACKAGES = ("tamago", "torch", "onnxruntime", "onnx", "onnxscript", "onnxslim", "onnxsim", "openvino", "transformers")
@@ -49,19 +50,44 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="end with the table as the README has it")
     options = parser.parse_args()
     wanted = [p for p in options.peers.split(",") if p] or [p.name for p in PEERS]
-    rows: list[dict[str, Any]] = []
+    names = options.names or _zoo_names()
     print(header(options.threads))
-    for name, model, feeds in _models(options):
-        try:
-            rows.append(compare(name, model, feeds, wanted, options.threads, options.rounds))
-        except Exception as error:  # one model's failure is a row, not the end of the run
-            rows.append({"model": name, "error": f"{type(error).__name__}: {str(error)[:200]}"})
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        rows.append(_row(name, options, wanted) if len(names) == 1 else _row_of_child(name, options))
         print(line(rows[-1]), flush=True)
         if options.json is not None:  # after each row: a long run that is stopped keeps what it measured
             options.json.write_text(json.dumps({"header": header(options.threads), "rows": rows}, indent=1) + "\n")
-    print(summary(rows, wanted))
+    if len(names) > 1:
+        print(summary(rows, wanted))
     if options.markdown:
         print(markdown(rows, wanted))
+
+
+def _zoo_names() -> list[str]:
+    from tests.zoo.models import zoo
+
+    return list(zoo())
+
+
+def _row(name: str, options: argparse.Namespace, wanted: Sequence[str]) -> dict[str, Any]:
+    try:
+        return compare(name, _subject(name, options), wanted, options.rounds)
+    except Exception as error:  # one model's failure is a row, not the end of the run
+        return {"model": name, "error": f"{type(error).__name__}: {str(error)[:200]}"}
+
+
+def _row_of_child(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The row from a process of its own: peers keep gigabytes of a model that they are done with."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "row.json"
+        command = [sys.executable, "-m", "tests.benchmarks.compare", options.what, name, "--json", str(found)]
+        for flag in ("scale", "opset", "threads", "rounds", "peers"):
+            command += [f"--{flag}", str(getattr(options, flag))]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if found.exists():
+            return json.loads(found.read_text())["rows"][0]
+        return {"model": name, "error": f"the process ended with {ended.returncode}: {ended.stderr[-200:]}"}
 
 
 def header(threads: int) -> str:
@@ -77,26 +103,26 @@ def _version(name: str) -> str:
         return "–"
 
 
-def _models(options: argparse.Namespace) -> Iterator[tuple[str, onnx.ModelProto, Feeds]]:
+def _subject(name: str, options: argparse.Namespace) -> Subject:
+    """A file with inputs that run, or a model of the zoo with its own.
+
+    Raises:
+        ValueError: ONNX Runtime runs the file on no made-up inputs.
+    """
     if options.what == "files":
-        for path in options.names:
-            model = read_model(path)
-            feeds = _feeds(path, model, options.threads)
-            if feeds is None:
-                print(f"{path}: ONNX Runtime runs on no made-up inputs", file=sys.stderr)
-                continue
-            yield Path(path).stem, to_proto(model), feeds
-        return
+        model = read_model(name)
+        feeds = _feeds(name, model, options.threads)
+        if feeds is None:
+            raise ValueError("ONNX Runtime runs on no made-up inputs")
+        return Subject(to_proto(model), feeds, options.threads)
     from tamago.compiler.trace import trace
     from tests.zoo.models import zoo
 
-    for name, factory in zoo().items():
-        if options.names and name not in options.names:
-            continue
-        module, args, kwargs = factory(options.scale)
-        traced = trace(module, args, kwargs, opset=options.opset)
-        assert traced.signature is not None
-        yield name, to_proto(traced.model), traced.signature.flatten(args, kwargs)
+    module, args, kwargs = zoo()[name](options.scale)
+    traced = trace(module, args, kwargs, opset=options.opset)
+    assert traced.signature is not None
+    feeds = traced.signature.flatten(args, kwargs)
+    return Subject(to_proto(traced.model), feeds, options.threads, lambda: module(*args, **kwargs))
 
 
 def _feeds(path: str, model: ir.Model, threads: int) -> Feeds | None:
@@ -123,21 +149,19 @@ def _latency_like(feeds: Feeds) -> tuple[int, int]:
     return -max(a.shape[0] if a.ndim else 1 for a in feeds.values()), sum(a.size for a in feeds.values())
 
 
-def compare(
-    name: str, model: onnx.ModelProto, feeds: Feeds, wanted: Sequence[str], threads: int, rounds: int
-) -> dict[str, Any]:
+def compare(name: str, subject: Subject, wanted: Sequence[str], rounds: int) -> dict[str, Any]:
     """One row: each peer prepared, checked and timed."""
     runs: dict[str, Run] = {}
     failures: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    plain = session(model, feeds, threads, optimise=False)()
+    plain = session(subject.model, subject.feeds, subject.threads, optimise=False)()
     noise = [0.0] * len(plain)
     for peer in PEERS:
         if peer.name not in wanted and peer.name != "onnxruntime":
             continue
         start = time.perf_counter()
         try:
-            runs[peer.name] = peer.prepare(model, feeds, threads)
+            runs[peer.name] = peer.prepare(subject)
             if peer.name == "onnxruntime":
                 noise = [relative_error(a, b) for a, b in zip(runs[peer.name](), plain, strict=True)]
             problem = _difference(peer.name, runs["onnxruntime"](), runs[peer.name](), noise)
@@ -157,8 +181,8 @@ def compare(
     ratios = {n: paired_ratio(base, t) for n, t in timings.items()}
     cpu = {n: _cpu(runs[n]) for n in names}
     return {
-        "model": name,
-        "nodes": len(model.graph.node),
+        "model": Path(name).stem,
+        "nodes": len(subject.model.graph.node),
         "onnxruntime_ms": base.median,
         "spread_ms": base.spread,
         "ratios": ratios,
