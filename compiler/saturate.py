@@ -158,7 +158,7 @@ class Builder:
 
     @staticmethod
     def _equal(a: Constant, b: Constant | None) -> bool:
-        """Whether both are the same in every instance; the sampled ones, which brought them together, are not enough."""
+        """Whether both are the same in every instance, not only in those that brought them together."""
         if b is None or len(a) != len(b):
             return False
         return all(constant_key(a.array(i)) == constant_key(b.array(i)) for i in range(len(a)))
