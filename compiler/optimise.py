@@ -6,7 +6,7 @@ The main line of the compiler between tracing and verification; everything here 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,8 +19,10 @@ from .choose import Problem, choose, reachable
 from .decode import Choice, decode
 from .egraph import EGraph, Row
 from .encode import Encoded, encode
+from .facts import Array
 from .fold import fold
 from .ir import bodies, graphs, unique_names
+from .observe import Observer
 from .price import Prices, Site, site_of
 from .progress import progress
 from .rule import Drift, Phase, Rule
@@ -37,7 +39,9 @@ NOVELTY = 1e-6  # milliseconds: of two programs that cost the same, the one with
 class Target(Protocol):
     """What the main line needs of a backend."""
 
-    def time_blocks(self, models: Sequence[ir.Model], seconds: float) -> list[float] | None:
+    def time_blocks(
+        self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
+    ) -> list[float] | None:
         """Median milliseconds of whole programs with the same inputs, None where they cannot be run."""
         ...
 
@@ -54,6 +58,7 @@ class Settings:
         until: `time.perf_counter` after which nothing more is measured.
         passes: how often the graph is cut into blocks; the borders move from pass to pass.
         target: times whole block programs; None decides by price alone.
+        observe: real inputs for trials of blocks; None where made-up ones will do.
         strict: let exceptions in rules through (tests).
     """
 
@@ -64,6 +69,7 @@ class Settings:
     until: float = float("inf")
     passes: int = 2
     target: Target | None = None
+    observe: Observer | None = None
     strict: bool = False
 
     def of_phase(self, phase: Phase) -> tuple[Rule, ...]:
@@ -190,7 +196,9 @@ def _rewrite_block(
     # Bodies are moved when a block is written, so a block that holds some is written once, without trials.
     plain = not any(bodies(node) for node in block.nodes)
     if settings.target is not None and plain and not _unchanged(block, problem, choice, original):
-        trial = Trial(block, encoded, problem, original, prices, settings.target, allowance, outcome, exact)
+        trial = Trial(
+            block, encoded, problem, original, prices, settings.target, allowance, outcome, settings.observe, exact
+        )
         variant = best_variant(trial, variant)
     if _unchanged(block, problem, variant.choice, original):
         outcome.kept += 1

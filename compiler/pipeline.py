@@ -19,12 +19,14 @@ from .errors import EXIT_UNSUPPORTED, TamagoError
 from .facts import Array
 from .garbage import model_set_aside
 from .inference import infer
+from .observe import Observer
 from .opset import to_target
 from .optimise import Outcome, Settings, optimise
 from .prepare import forget_untyped_shapes, prepare
 from .price import Prices
 from .rule import Drift
 from .saturate import Limits
+from .sizes import sizes_of
 from .store import Store
 from .verify import allow_noise, compare, fits_declaration, require, trials
 
@@ -153,7 +155,7 @@ def _attempt(
     model, notes = _to_ir(original, options)
     clock.stage("prepare")
     with model_set_aside():
-        outcome = _optimise(model, options, target, store, clock)
+        outcome = _optimise(model, feeds, options, target, store, clock)
     forget_untyped_shapes(model)
     clock.stage("optimise")
     changed = outcome.changed or outcome.folded > 0 or bool(notes)
@@ -213,13 +215,21 @@ def _to_ir(original: ir.Model, options: Options) -> tuple[ir.Model, list[str]]:
     return model, notes
 
 
-def _optimise(model: ir.Model, options: Options, target: OnnxRuntime, store: Store, clock: _Clock) -> Outcome:
+def _optimise(
+    model: ir.Model,
+    feeds: Mapping[str, Array] | None,
+    options: Options,
+    target: OnnxRuntime,
+    store: Store,
+    clock: _Clock,
+) -> Outcome:
     from ..rewrites import all_rules
 
     until = float("inf")
     if options.time_limit is not None:
         until = time.perf_counter() + max(0.0, options.time_limit * 0.6 - clock.seconds)
     version = model.opset_imports.get("", 1)
+    sizes = sizes_of(model.graph, feeds)
     settings = Settings(
         rules=(*all_rules(), *target.rules()),
         drift=options.drift,
@@ -227,10 +237,12 @@ def _optimise(model: ir.Model, options: Options, target: OnnxRuntime, store: Sto
         seconds=SEARCH_SECONDS,
         until=until,
         target=target if options.measure else None,
+        observe=Observer(model, feeds, target.lower) if feeds is not None and sizes else None,
         strict=options.strict,
     )
     measure = (lambda site: target.price(site, version)) if options.measure else None
-    return optimise(model, settings, Prices(store, target.environment, measure, target.preferences), infer)
+    prices = Prices(store, target.environment, measure, target.preferences, sizes)
+    return optimise(model, settings, prices, infer)
 
 
 @dataclass

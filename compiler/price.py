@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import prod
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ import onnx_ir as ir
 from .egraph import ABSENT, OUTPUTS, EGraph, Row
 from .encode import UNIQUE
 from .facts import Fact, item_bytes
+from .sizes import Sizes, bound
 
 KEY_VERSION = 1
 
@@ -185,20 +186,29 @@ class Prices:
         measure: milliseconds (median, spread, samples) of a site, None where it cannot run alone; None: never measure.
         preferences: factors on the prices of operators that do better among others than alone; trials of whole blocks
             have the last word.
+        sizes: what free dimensions are priced at.
     """
 
     store: Stored
     environment: str
     measure: Callable[[Site], tuple[float, float, int] | None] | None = None
     preferences: Mapping[str, float] = field(default_factory=dict[str, float])
+    sizes: Sizes = field(default_factory=dict[str, int])
     _known: dict[str, float | None] = field(default_factory=dict[str, float | None])
 
     def price(self, site: Site) -> float:
         """The best figure known without measuring."""
-        found = self.measured(site)
+        site = self._bound(site)
+        found = self._measured(site)
         return (roofline(site) if found is None else found) * self.preferences.get(site.op, 1.0)
 
-    def measured(self, site: Site) -> float | None:
+    def _bound(self, site: Site) -> Site:
+        if not self.sizes:
+            return site
+        operands = tuple(None if f is None else bound(f, self.sizes) for f in site.operands)
+        return replace(site, operands=operands, result=bound(site.result, self.sizes))
+
+    def _measured(self, site: Site) -> float | None:
         """The stored measurement, None where there is none."""
         if site.op in CHEAP:
             return 0.0
@@ -211,9 +221,9 @@ class Prices:
     def ensure(self, sites: Sequence[Site], seconds: Callable[[], float]) -> int:
         """Measure what has no figure yet while seconds are left; how many were measured."""
         done = 0
-        for site in sites:
+        for site in map(self._bound, sites):
             key = key_of(site, self.environment)
-            if self.measure is None or seconds() <= 0 or self.measured(site) is not None:
+            if self.measure is None or seconds() <= 0 or self._measured(site) is not None:
                 continue
             timing = self.measure(site)
             if timing is None:

@@ -19,8 +19,9 @@ from .blocks import Block
 from .choose import Problem, choose, reachable
 from .decode import Choice, decode
 from .encode import Encoded
-from .facts import Fact
+from .facts import Array, Fact
 from .ir import constant_tensor
+from .observe import Observer
 from .price import Prices, key_of, site_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Trial:
         target: times whole programs.
         allowance: how long trials may take.
         outcome: counts trials.
+        observe: real inputs for the block's values; None where made-up ones will do.
         exact: whether the integer program found better than greedy extraction here, and so may again.
     """
 
@@ -62,6 +64,7 @@ class Trial:
     target: Target
     allowance: Allowance
     outcome: Outcome
+    observe: Observer | None
     exact: bool
 
 
@@ -86,6 +89,9 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
     """Hill climbing over what to leave out; the second is False when time ran out before anything was decided."""
     as_it_was = Variant(trial.original, frozenset())
     best, candidates, tried = first, [as_it_was, first], {first.banned}
+    feeds = _inputs(trial)
+    if feeds is None and trial.observe is not None:
+        return first, False
     for _ in range(ROUNDS):
         left = trial.allowance.left()
         if left <= 0:
@@ -96,7 +102,7 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
                 candidates.append(variant)
         models = [block_model(trial.block, trial.encoded, v.choice) for v in candidates]
         with trial.allowance.spending():
-            times = trial.target.time_blocks(models, min(left, 6.0))
+            times = trial.target.time_blocks(models, min(left, 6.0), feeds)
         if times is None:
             return first, False
         trial.outcome.trials += len(candidates)
@@ -106,6 +112,14 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
         best = candidates[fastest]
         candidates = [as_it_was] if best is as_it_was else [as_it_was, best]
     return best, True
+
+
+def _inputs(trial: Trial) -> dict[str, Array] | None:
+    """Arrays that the model itself computes for the block's first instance."""
+    if trial.observe is None:
+        return None
+    read = dict.fromkeys(trial.block.inputs(trial.block.instances[0]))
+    return trial.observe([v for v in read if constant_tensor(v) is None])
 
 
 def _key(trial: Trial, first: Variant) -> str:

@@ -61,13 +61,20 @@ class OnnxRuntime:
         """Interleaved timings of two ready calls, until it is plain which is faster."""
         return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
 
-    def time_blocks(self, models: Sequence[ir.Model], seconds: float) -> list[float] | None:
+    def time_blocks(
+        self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
+    ) -> list[float] | None:
         """Milliseconds of programs with the same inputs; infinity for one that differs or does not load.
 
         Programs are compared round by round, so that a machine that slows down for a while slows all of them alike:
         the first one's median, times the median of each one's ratio to it.
+
+        Args:
+            models: the programs; the first one's outputs are what the others must compute.
+            seconds: for all of them.
+            feeds: their inputs; made up when None.
         """
-        feeds = _feeds(models[0])
+        feeds = _feeds(models[0]) if feeds is None else feeds
         if feeds is None:
             return None
         programs, wanted = [], None
@@ -79,7 +86,8 @@ class OnnxRuntime:
                 wanted = outputs
             programs.append(program if outputs is not None and _agree(wanted, outputs) else None)
         alive = [i for i, p in enumerate(programs) if p is not None]
-        runs = [lambda p=programs[i]: p.session.run(None, feeds) for i in alive]  # type: ignore[union-attr]
+        given = dict(feeds)
+        runs = [lambda p=programs[i]: p.session.run(None, given) for i in alive]  # type: ignore[union-attr]
         times = interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
         result = [float("inf")] * len(models)
         for i, timing in zip(alive, times, strict=True):

@@ -1,0 +1,45 @@
+"""Free dimensions at the sizes a program is meant for: what prices and trials are taken at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from .facts import Array, Dim, Fact
+from .ir import dims
+
+Sizes = Mapping[str, int]
+
+
+def sizes_of(graph: ir.Graph, feeds: Mapping[str, Array] | None) -> dict[str, int]:
+    """The size that each named dimension of the graph's inputs has in these feeds."""
+    found: dict[str, int] = {}
+    for value in graph.inputs:
+        array = (feeds or {}).get(value.name or "")
+        shape = dims(value)
+        if array is None or shape is None:
+            continue
+        found.update({d: n for d, n in zip(shape, np.shape(array), strict=False) if isinstance(d, str)})
+    return found
+
+
+def bound(fact: Fact, sizes: Sizes) -> Fact:
+    """The fact with every dimension that these sizes determine, products and sums of names included."""
+    if not sizes or fact.shape is None or all(isinstance(d, int) for d in fact.shape):
+        return fact
+    return replace(fact, shape=tuple(_number(d, sizes) for d in fact.shape))
+
+
+def _number(dim: Dim, sizes: Sizes) -> Dim:
+    if not isinstance(dim, str):
+        return dim
+    if dim in sizes:
+        return sizes[dim]
+    try:
+        found = ir.SymbolicDim(dim).evaluate(dict(sizes))
+    except (ValueError, TypeError, SyntaxError, ArithmeticError):
+        return dim
+    return found if isinstance(found, int) else dim
