@@ -1,6 +1,7 @@
 """tamago: the cheapest program that computes your model within the error you allow.
 
 fast = tamago.compile(model, args)          # called like the model
+small = tamago.compile(model, args, budget=tamago.Budget(loss=loss, rise=0.01), calibration=batches)
 tamago.optimize("in.onnx", "out.onnx")      # file to file
 torch.compile(model, backend="tamago")
 """
@@ -10,15 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .compiler.approximate.budget import Budget
     from .compiler.compiled import CompiledModel, compile, load, optimize
     from .compiler.errors import TamagoError
 
-__all__ = ["CompiledModel", "TamagoError", "__version__", "compile", "load", "optimize"]
+__all__ = ["Budget", "CompiledModel", "TamagoError", "__version__", "compile", "load", "optimize"]
 
 __version__ = "0.1.0"
 
 # Names are imported when first asked for: `import tamago` costs milliseconds, not the seconds that torch takes.
 _PLACES = {
+    "Budget": "approximate.budget",
     "CompiledModel": "compiled",
     "TamagoError": "errors",
     "compile": "compiled",

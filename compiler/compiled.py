@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +21,10 @@ from .trace import Traced, trace
 if TYPE_CHECKING:
     import onnx
 
+    from .approximate.budget import Budget
     from .store import Store
     from .torch_signature import Signature
+    from .within_budget import Request
 
 Source = Any  # nn.Module, ExportedProgram, GraphModule, ONNX path / bytes / ModelProto, onnx_ir.Model
 
@@ -119,9 +121,12 @@ def compile(
     portable: bool = False,
     time_limit: float | None = None,
     store: str | PathLike[str] | Store | None = None,
+    budget: Budget | None = None,
+    calibration: Iterable[Any] | None = None,
+    workloads: Sequence[tuple[Any, float]] | None = None,
     **testing: Any,
 ) -> CompiledModel:
-    """The cheapest program that computes exactly what `model` computes.
+    """The cheapest program that computes what `model` computes: exactly, or within a budget.
 
     Args:
         model: `nn.Module` in eval mode, `ExportedProgram`, FX `GraphModule`, ONNX path, bytes or `ModelProto`, or
@@ -138,6 +143,10 @@ def compile(
         portable: forbid operators outside the ONNX standard.
         time_limit: seconds for the whole compilation, tracing left out.
         store: where measured prices are kept; a path, an open store, or None for the user's own.
+        budget: allowed error; approximate methods are used where they pay. None: exact rewrites only.
+        calibration: yields `(inputs, target)` pairs: inputs a tuple or mapping as the model takes them (one tensor need
+            not be wrapped), target whatever the loss needs. Half of them choose, half prove.
+        workloads: `(args, weight)` pairs that latency is judged on (default: `args`).
         testing: further fields of `Options`.
 
     Raises:
@@ -155,8 +164,43 @@ def compile(
         **testing,
     }
     Options(**options).check()
+    if (budget is None) != (calibration is None):
+        raise TamagoError("U028", "budget and calibration belong together", todo="give both, or neither")
     traced = _trace(model, args, kwargs, dynamic_shapes)
-    return CompiledModel(compile_traced(traced, _feeds(traced, args, kwargs or {}), **options), traced.signature)
+    feeds = _feeds(traced, args, kwargs or {})
+    request = None
+    if budget is not None and calibration is not None:
+        request = _request(traced, budget, calibration, workloads, feeds)
+    return CompiledModel(compile_traced(traced, feeds, request, **options), traced.signature)
+
+
+def _request(
+    traced: Traced,
+    budget: Budget,
+    calibration: Iterable[Any],
+    workloads: Sequence[tuple[Any, float]] | None,
+    feeds: Mapping[str, Array] | None,
+) -> Request:
+    from .approximate.budget import Workload
+    from .within_budget import Request
+
+    def flatten(inputs: Any) -> Mapping[str, Array]:
+        if traced.signature is not None and isinstance(inputs, Mapping):
+            return traced.signature.flatten((), inputs)
+        found = _feeds(traced, inputs, {})
+        if found is None:
+            raise TamagoError("U011", "a calibration sample has no inputs")
+        return found
+
+    def structure(outputs: Sequence[Any]) -> Any:
+        if traced.signature is not None:
+            return traced.signature.unflatten(outputs)
+        return outputs[0] if len(outputs) == 1 else list(outputs)
+
+    judged = [Workload(dict(flatten(inputs)), float(weight)) for inputs, weight in workloads or ()]
+    if not judged and feeds is not None:
+        judged = [Workload(dict(feeds))]
+    return Request(budget, calibration, judged, flatten, structure)
 
 
 def _trace(model: Source, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Traced:

@@ -122,7 +122,7 @@ class _Writer:
         if source is not None:
             return self._again(source, inputs, attributes)
         domain, op_type = split_name(row.op.partition("@")[0])
-        stated = [_attribute(k, v) for k, v in attributes.items() if k not in (OUTPUTS, UNIQUE)]
+        stated = [new_attribute(k, v) for k, v in attributes.items() if k not in (OUTPUTS, UNIQUE)]
         outputs = [ir.Value(name=self.fresh("tamago/value")) for _ in range(attributes.get(OUTPUTS, 1))]
         if OUTPUTS not in attributes:
             _describe(outputs[0], self.egraph.fact(uid))
@@ -188,7 +188,8 @@ def _describe(value: ir.Value, fact: Fact) -> None:
         value.shape = ir.Shape(fact.shape)
 
 
-def _attribute(name: str, value: Any) -> ir.Attr:
+def new_attribute(name: str, value: Any) -> ir.Attr:
+    """An attribute with a Python value: a number, a string, a tuple or list of them, an array."""
     if isinstance(value, np.ndarray):
         return ir.AttrTensor(name, ir.tensor(value))
     return ir.convenience.convert_attribute(name, list(value) if isinstance(value, tuple) else value)

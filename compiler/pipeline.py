@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..backends.onnxruntime.run import Program
     from ..backends.onnxruntime.target import OnnxRuntime
     from .trace import Traced
+    from .within_budget import Request
 
 TARGETS = ("cpu",)
 SEARCH_SECONDS = 10.0  # for measuring
@@ -98,12 +99,15 @@ class Compiled:
     report: reports.Report
 
 
-def compile_traced(traced: Traced, feeds: Mapping[str, Array] | None = None, **options: Any) -> Compiled:
+def compile_traced(
+    traced: Traced, feeds: Mapping[str, Array] | None = None, request: Request | None = None, **options: Any
+) -> Compiled:
     """Optimise a traced model for a target, verify it, and return the faster of it and the original.
 
     Args:
         traced: from `trace`; its model is not changed.
         feeds: inputs to verify and time on; made up when None.
+        request: an error budget and what it is judged on; None: exact rewrites only.
         options: fields of `Options`.
 
     Raises:
@@ -125,22 +129,61 @@ def compile_traced(traced: Traced, feeds: Mapping[str, Array] | None = None, **o
                 original, feeds, replace(chosen, drift="none"), target, store, clock
             )
             notes.append(f"only bit-identical rules were used: with the others, {reason.where} had a {reason.why}")
-    before, after = reports.Figures.of(original), reports.Figures.of(model)
-    report = reports.Report(
-        before=before,
-        after=after if decision.won else before,
-        verdict=decision.verdict,
-        environment=target.environment,
-        outcome=outcome,
-        notes=[*traced.notes, *notes, *decision.notes],
-        error=max(decision.errors.values(), default=0.0),
-        errors=decision.errors,
-        timing=decision.timing,
-        seconds=clock.seconds,
-        stages=clock.stages,
-        options=chosen.as_dict(),
+        before, after = reports.Figures.of(original), reports.Figures.of(model)
+        report = reports.Report(
+            before=before,
+            after=after if decision.won else before,
+            verdict=decision.verdict,
+            environment=target.environment,
+            outcome=outcome,
+            notes=[*traced.notes, *notes, *decision.notes],
+            error=max(decision.errors.values(), default=0.0),
+            errors=decision.errors,
+            timing=decision.timing,
+            seconds=clock.seconds,
+            stages=clock.stages,
+            options=chosen.as_dict(),
+        )
+        compiled = Compiled(model if decision.won else original, decision.program, report)
+        if request is not None:
+            compiled = _approximate(request, original, compiled, chosen, target, store, clock)
+    return compiled
+
+
+def _approximate(
+    request: Request,
+    original: ir.Model,
+    compiled: Compiled,
+    options: Options,
+    target: OnnxRuntime,
+    store: Store,
+    clock: _Clock,
+) -> Compiled:
+    """The cheapest program within the budget; the exact one where nothing is proved to be within it and faster."""
+    from ..rewrites import all_methods
+    from .within_budget import approximate
+
+    until = float("inf") if options.time_limit is None else time.perf_counter() + options.time_limit - clock.seconds
+    result = approximate(
+        request,
+        original,
+        compiled.model,
+        target,
+        all_methods(),
+        store,
+        size=options.objective == "size",
+        portable=options.portable,
+        until=until,
     )
-    return Compiled(model if decision.won else original, decision.program, report)
+    clock.stage("approximate")
+    report = compiled.report
+    report.approximation, report.explanation = result.account, result.explanation
+    report.seconds = clock.seconds
+    if result.model is None:
+        return compiled
+    report.after = reports.Figures.of(result.model)
+    report.verdict = "smaller within the budget" if options.objective == "size" else "faster within the budget"
+    return Compiled(result.model, result.program, report)
 
 
 def _attempt(

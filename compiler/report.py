@@ -14,6 +14,7 @@ from .flops import flops
 from .ir import graphs, op_name
 
 if TYPE_CHECKING:
+    from .approximate.account import Approximation
     from .optimise import Outcome
 
 
@@ -81,6 +82,8 @@ class Report:
         errors: the same for each output.
         stages: seconds of each step.
         command: repeats this compilation, when it came from the command line.
+        approximation: what was done under an error budget.
+        explanation: every place's forms, for `explain`.
     """
 
     before: Figures
@@ -96,6 +99,8 @@ class Report:
     stages: dict[str, float] = field(default_factory=dict[str, float])
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     command: str = ""
+    approximation: Approximation | None = None
+    explanation: list[str] = field(default_factory=list[str])
 
     @property
     def stop(self) -> str:
@@ -178,6 +183,8 @@ class Report:
         lines.append(f"verdict: {self.verdict}; {self.environment}")
         lines.append(f"rules: {self._rules_line()}")
         lines.append(f"search: {self.stop}; {self.seconds:.1f} s in all")
+        if self.approximation is not None:
+            lines += [*self.approximation.lines(), *(f"note: {n}" for n in self.approximation.notes)]
         lines += [f"note: {n}" for n in self.notes]
         return "\n".join([*lines, *([f"again: {self.command}"] if self.command else [])])
 
@@ -200,7 +207,7 @@ class Report:
         lines.append("refused:")
         lines += [f"  {name}: {why} ×{n}" for (name, why), n in sorted(saturation.refused.items())] or ["  none"]
         lines += [f"blocks: {', '.join(f'{n} nodes ×{r}' for n, r in self.outcome.blocks[:12])}"]
-        return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
+        return "\n".join([*lines, *(f"note: {n}" for n in self.notes), *self.explanation])
 
 
 def _size(count: int) -> str:

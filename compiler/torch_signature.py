@@ -76,8 +76,8 @@ class Signature:
                 feeds[expected.name] = check_array(expected, leaf, place, sizes)
         return feeds
 
-    def unflatten(self, arrays: Sequence[Array]) -> Any:
-        """The graph's outputs, in its order -> torch tensors in the structure that the model returns."""
+    def unflatten(self, arrays: Sequence[Any]) -> Any:
+        """The graph's outputs, in its order, arrays or tensors -> tensors in the structure that the model returns."""
         from torch.utils import _pytree as pytree
 
         tensors: dict[GraphOutput, Any] = {}
@@ -141,10 +141,10 @@ def _size(size: int | torch.SymInt, dims: Mapping[str, str]) -> int | str:
     return known if isinstance(known, int) else dims.get(known, known)
 
 
-def _leaf(slot: GraphOutput, array: Array) -> Any:
+def _leaf(slot: GraphOutput, array: Any) -> Any:
     import torch
 
     if slot.is_number:
         return array.item()
-    tensor = to_torch(np.asarray(array))
+    tensor = array if isinstance(array, torch.Tensor) else to_torch(np.asarray(array))
     return torch.view_as_complex(tensor) if slot.is_complex else tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from ..compiler.approximate.method import Method
 from ..compiler.rule import Rule
 
 
@@ -13,3 +14,11 @@ def all_rules() -> tuple[Rule, ...]:
     from . import algebra, attention, convolution, fusion, linear, shape
 
     return (*algebra.RULES, *shape.RULES, *convolution.RULES, *linear.RULES, *fusion.RULES, *attention.RULES)
+
+
+@cache
+def all_methods() -> tuple[Method, ...]:
+    """Every approximate method of every family."""
+    from . import quantization
+
+    return quantization.METHODS

@@ -17,7 +17,7 @@ from ...compiler.rule import Rule
 from .alternatives import PREFERENCES, RULES
 from .measure import measure, sample
 from .run import Program, environment
-from .timing import Timing, clearly_fastest, decided, interleave
+from .timing import Timing, clearly_fastest, decided, interleave, paired_ratio
 
 MOST_ROUNDS = 25  # of blocks: where the fastest is plain after six, no more are made
 AGREE = 1e-2  # relative: a block program that differs more is no candidate, whatever its time
@@ -60,6 +60,19 @@ class OnnxRuntime:
     def time(self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0) -> list[Timing]:
         """Interleaved timings of two ready calls, until it is plain which is faster."""
         return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
+
+    def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+        """Milliseconds of calls that do the same, compared round by round."""
+        if not runs:
+            return []
+        timings = interleave(runs, rounds=9, seconds=seconds, slot=0.002)
+        first = timings[0]
+        return [first.median * float(np.median(np.divide(t.samples, first.samples))) for t in timings]
+
+    def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
+        """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
+        timings = interleave(runs, rounds=21, seconds=8.0)
+        return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
 
     def time_blocks(
         self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None

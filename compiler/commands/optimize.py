@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from ..compiled import compile
+from ..errors import TamagoError
 from ..progress import show_progress
+from .budget import add_budget_options, budget_options
 from .shared import add_search_options, print_json, read_inputs, search_options
 
 
@@ -16,13 +18,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="an ONNX file")
     parser.add_argument("destination", type=Path, help="where to write the result; may be the source")
     add_search_options(parser)
+    add_budget_options(parser)
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report: .html or .json")
 
 
 def run(options: argparse.Namespace) -> int:
     """Optimise, write, print the table."""
+    if not options.destination.absolute().parent.is_dir():
+        raise TamagoError(
+            "M010", "there is no such folder", where=str(options.destination.parent), todo="make it first"
+        )
+    budget = budget_options(options)
     with show_progress(sys.stderr):
-        compiled = compile(options.source, read_inputs(options.inputs), **search_options(options))
+        compiled = compile(options.source, read_inputs(options.inputs), **search_options(options), **budget)
     compiled.report.command = options.command
     compiled.save(options.destination)
     if options.report is not None:

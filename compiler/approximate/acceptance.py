@@ -1,0 +1,93 @@
+"""Is the measured rise within the budget? A paired, one-sided bound on samples that chose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil, inf, sqrt
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05  # of all attempts together
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A measured quantity that a budget bounds.
+
+    Args:
+        value: the estimate.
+        error: its standard error.
+        samples: how many pairs it rests on.
+    """
+
+    value: float
+    error: float
+    samples: int
+
+    def upper(self, attempts: int = 1) -> float:
+        """The one-sided 95 % upper bound, corrected for the number of attempts (Bonferroni)."""
+        return self.value + self._quantile(attempts) * self.error
+
+    def lower(self) -> float:
+        """The one-sided 95 % lower bound."""
+        return self.value - self._quantile(1) * self.error
+
+    def samples_needed(self, allowed: float, attempts: int = 1) -> int | None:
+        """How many samples would bring the upper bound within what is allowed; None where no number would."""
+        room = allowed - self.value
+        if room <= 0 or self.samples < 2:
+            return None
+        return max(self.samples, ceil(self.samples * (self._quantile(attempts) * self.error / room) ** 2))
+
+    def _quantile(self, attempts: int) -> float:
+        return float(stats.t.ppf(1 - LEVEL / attempts, self.samples - 1)) if self.samples > 1 else inf
+
+
+def paired_rise(before: Sequence[float], after: Sequence[float], *, relative: bool = True) -> Evidence:
+    """Rise of the mean loss: absolute, or relative to the mean before (a ratio of means, by linearisation)."""
+    first, second = np.asarray(before, float), np.asarray(after, float)
+    count, base = len(first), float(np.mean(first))
+    scale = base if relative else 1.0
+    value = float(np.mean(second - first)) / scale
+    residual = second - first - (value * first if relative else value)
+    error = float(np.std(residual, ddof=1)) / sqrt(count) / abs(scale) if count > 1 else inf
+    return Evidence(value, error, count) if np.isfinite(value) else Evidence(inf, inf, count)
+
+
+def relative_error(errors: Sequence[float], norms: Sequence[float]) -> Evidence:
+    """√(Σ‖y − y₀‖² / Σ‖y₀‖²) from each sample's squares."""
+    squares, sizes = np.asarray(errors, float), np.asarray(norms, float)
+    total = float(np.sum(sizes))
+    if total <= 0:
+        return Evidence(0.0 if not np.any(squares) else inf, 0.0, len(squares))
+    ratio = float(np.sum(squares)) / total
+    if not np.isfinite(ratio):
+        return Evidence(inf, inf, len(squares))
+    residual = squares - ratio * sizes
+    error = float(np.std(residual, ddof=1)) * sqrt(len(squares)) / total if len(squares) > 1 else inf
+    value = sqrt(ratio)
+    return Evidence(value, error / (2 * value) if value > 0 else 0.0, len(squares))
+
+
+GROUPS = 20  # of a jackknife
+
+
+def metric_drop(
+    before: Callable[[Sequence[int]], float], after: Callable[[Sequence[int]], float], count: int
+) -> Evidence:
+    """Drop of a metric that sees all samples at once: its standard error by a delete-a-group jackknife.
+
+    Args:
+        before: the original's metric over the samples of these numbers.
+        after: the same of the result.
+        count: how many samples there are.
+    """
+    every = list(range(count))
+    value = before(every) - after(every)
+    groups = min(GROUPS, count)
+    left_out = [[i for i in every if i % groups != g] for g in range(groups)]
+    replicates = np.asarray([before(part) - after(part) for part in left_out])
+    error = sqrt((groups - 1) / groups * float(np.sum((replicates - replicates.mean()) ** 2)))
+    return Evidence(value, error, count)

@@ -1,0 +1,97 @@
+"""What the report says of an approximation: the budget, the proof, every place's choice, the workloads' times."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .acceptance import Evidence
+from .search import Alternative, Outcome
+
+
+@dataclass(frozen=True)
+class WorkloadTime:
+    """Interleaved milliseconds of one workload: the original, the exact program, the result, and the speed-up."""
+
+    weight: float
+    original: float
+    exact: float
+    result: float
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass
+class Approximation:
+    """One search under a budget.
+
+    Args:
+        budget: in words.
+        loss: what the loss was taken for.
+        chosen_on: numbers of the samples that the choice was made on; the others proved it.
+        verified_on: how many samples proved it.
+        predicted: the rise that the predictions of the chosen forms add up to.
+        on_choosing: measured on the choosing samples.
+        proof: measured on the others; None: nothing was proved.
+        choice: form of every place that changed.
+        refused: methods that did not apply: place, method, reason.
+        workloads: times of the result.
+        attempts: results that were put to proof.
+        resident: bytes of the weights as the runtime holds them, where that differs from the file.
+    """
+
+    budget: str
+    loss: str
+    chosen_on: tuple[int, ...]
+    verified_on: int
+    predicted: float | None = None
+    on_choosing: Evidence | None = None
+    proof: Evidence | None = None
+    upper: float | None = None
+    choice: list[Alternative] = field(default_factory=list[Alternative])
+    refused: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    workloads: list[WorkloadTime] = field(default_factory=list[WorkloadTime])
+    attempts: int = 0
+    notes: list[str] = field(default_factory=list[str])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain data."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = [f"budget: {self.budget}; loss taken for: {self.loss}"]
+        if self.proof is None:
+            return [*found, "nothing approximate was proved to be within it"]
+        found.append(
+            f"measured: {self.proof.value:+.4g} ± {self.proof.error:.2g}, at most {self.upper:.4g} (95 %), on "
+            f"{self.verified_on} samples that chose nothing; where it was chosen {self._chosen()}"
+        )
+        methods: dict[str, int] = {}
+        for a in self.choice:
+            methods[f"{a.method} ({a.setting})"] = methods.get(f"{a.method} ({a.setting})", 0) + 1
+        found.append("forms: " + (", ".join(f"{name} ×{n}" for name, n in sorted(methods.items())) or "none"))
+        for number, w in enumerate(self.workloads):
+            found.append(
+                f"workload {number + 1}: {w.original:.3f} ms, exact {w.exact:.3f} ms, result {w.result:.3f} ms, "
+                f"{w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})"
+            )
+        return found
+
+    def _chosen(self) -> str:
+        measured = "" if self.on_choosing is None else f"{self.on_choosing.value:+.4g}"
+        return measured + ("" if self.predicted is None else f" (predicted {self.predicted:+.4g})")
+
+
+def explain(outcome: Outcome) -> list[str]:
+    """Every place with its forms: chosen or not, what each would cost and raise."""
+    chosen = {(a.place, a.method, a.setting) for a in (outcome.found.choice if outcome.found else ())}
+    lines = ["places, their forms, milliseconds and predicted rise (* chosen):"]
+    for table in outcome.alternatives:
+        changed = any((a.place, a.method, a.setting) in chosen for a in table)
+        for a in table:
+            star = (a.place, a.method, a.setting) in chosen or (a.method == "exact" and not changed)
+            lines.append(f" {'*' if star else ' '} {a.place}: {a.method}, {a.setting}: {a.cost:.4f} ms, {a.rise:+.3g}")
+    lines += [f"   {place}: {method}: {reason}" for place, method, reason in outcome.refused]
+    return lines

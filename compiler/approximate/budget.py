@@ -1,0 +1,80 @@
+"""What the owner allows and wants judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import TamagoError
+
+Loss = Callable[[Any, Any], Any]
+Metric = Callable[[Sequence[Any], Sequence[Any]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much worse the result may be, and how small or fast it must get.
+
+    Args:
+        loss: `loss(outputs, target)` is a torch scalar, less is better, a mean over the sample; or a name:
+            "cross-entropy" (outputs are logits, targets class numbers in the last axis' place), "kl" or "mse"
+            (distance to the original's own outputs, no targets needed). None: the relative error of the outputs,
+            ‖y − y₀‖ / ‖y₀‖, is what `rise` bounds.
+        rise: allowed relative rise of the loss (0.01 is 1 %).
+        absolute: allowed absolute rise of the loss instead; needed where the original's loss is not above zero.
+        metric: `metric(outputs, targets)` over lists of all samples' outputs and targets, more is better.
+        drop: allowed absolute drop of the metric.
+        size: bytes of weights that the result may have at most.
+        latency: milliseconds, summed over the workloads with their weights, that it may take at most.
+    """
+
+    loss: Loss | str | None = None
+    rise: float = 0.01
+    absolute: float | None = None
+    metric: Metric | None = None
+    drop: float | None = None
+    size: int | None = None
+    latency: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise U02x for values that make no sense."""
+        if (self.metric is None) != (self.drop is None):
+            raise TamagoError("U020", "metric and drop belong together", todo="Budget(metric=accuracy, drop=0.005)")
+        if self.metric is not None and self.loss is not None:
+            raise TamagoError("U021", "a budget has a loss or a metric, not both", todo="leave one out")
+        if isinstance(self.loss, str) and self.loss not in NAMES:
+            raise TamagoError(
+                "U022", f"loss {self.loss!r} is unknown", todo=f"one of {', '.join(NAMES)}, or a function"
+            )
+        for name in ("rise", "absolute", "drop", "size", "latency"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise TamagoError("U023", f"{name} is {value}", todo="use a number from 0")
+
+    @property
+    def allowed(self) -> float:
+        """The number that the judged quantity may not exceed."""
+        if self.drop is not None:
+            return self.drop
+        return self.rise if self.absolute is None else self.absolute
+
+    def describe(self) -> str:
+        """The budget in words."""
+        if self.drop is not None:
+            return f"metric may drop by {self.drop:g}"
+        what = "relative error of the outputs" if self.loss is None else "loss"
+        if self.absolute is not None:
+            return f"{what} may rise by {self.absolute:g}"
+        return f"{what} at most {self.rise:.3%}" if self.loss is None else f"{what} may rise by {self.rise:.3%}"
+
+
+NAMES = ("cross-entropy", "kl", "mse")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Inputs whose latency counts, and how much; `feeds` are arrays by input name."""
+
+    feeds: dict[str, Any]
+    weight: float = 1.0

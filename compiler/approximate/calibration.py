@@ -1,0 +1,69 @@
+"""Calibration samples: read once, split once, and the split recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import TamagoError
+from ..facts import Array
+
+SMALLEST = 4  # samples: below, neither part could say anything
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item of the owner's calibration: inputs by graph name, and whatever the loss needs."""
+
+    feeds: Mapping[str, Array]
+    target: Any
+
+
+@dataclass(frozen=True)
+class Split:
+    """The part to choose on, the part to prove on, and where each sample of the first came from."""
+
+    choose: Sequence[Sample]
+    verify: Sequence[Sample]
+    chosen: tuple[int, ...]
+
+
+def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[str, Array]]) -> list[Sample]:
+    """Samples from `(inputs, target)` pairs.
+
+    Args:
+        calibration: what the owner gave.
+        flatten: inputs as the model takes them → arrays by graph input.
+
+    Raises:
+        TamagoError: U024, an item is no pair; U025, too few samples.
+    """
+    samples: list[Sample] = []
+    for number, item in enumerate(calibration):
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise TamagoError(
+                "U024",
+                "calibration must yield (inputs, target)",
+                where=f"item {number}",
+                todo="target may be None where the loss needs none",
+            )
+        samples.append(Sample(flatten(item[0]), item[1]))
+    if len(samples) < SMALLEST:
+        raise TamagoError(
+            "U025",
+            f"calibration has {len(samples)} samples",
+            todo=f"give at least {SMALLEST}, better 32 or more: half choose, half prove",
+        )
+    return samples
+
+
+def split(samples: Sequence[Sample], seed: int = 0) -> Split:
+    """Half to choose on, half to prove on, drawn at random with a fixed seed."""
+    order = np.random.default_rng(seed).permutation(len(samples))
+    half = (len(samples) + 1) // 2
+    chosen = tuple(sorted(int(i) for i in order[:half]))
+    rest = sorted(int(i) for i in order[half:])
+    return Split([samples[i] for i in chosen], [samples[i] for i in rest], chosen)

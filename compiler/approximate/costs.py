@@ -1,0 +1,153 @@
+"""What each form of a place costs at the caller's shapes: measured side by side, kept in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import TamagoError
+from ..facts import Array
+from ..price import Stored
+from ..rule import Expression, op
+from .method import Form, X
+from .places import Place
+from .write import alone, attributes_of
+
+KEY_VERSION = 1
+FAILED = float("inf")
+
+
+class Target(Protocol):
+    """What costs need of a backend."""
+
+    @property
+    def environment(self) -> str:
+        """What prices depend on besides the operator."""
+        ...
+
+    def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
+        """The model as something that can be called with feeds."""
+        ...
+
+    def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+        """Milliseconds of each, interleaved."""
+        ...
+
+
+def exact_form(place: Place) -> Form:
+    """The place as it is."""
+    match place.kind:
+        case "linear":
+            product = op.MatMul(X, place.weight)
+            return Form("as it is", product if place.bias is None else op.Add(product, place.bias))
+        case "convolution":
+            return Form("as it is", op.Conv(X, place.weight, place.bias, **attributes_of(place)))
+        case _:
+            return Form("as it is", op.Gather(place.weight, X))
+
+
+@dataclass
+class Costs:
+    """Milliseconds of forms, weighted over the workloads.
+
+    Args:
+        target: where they run.
+        store: where they are kept.
+        weights: of the workloads.
+        seconds: for one place at one workload.
+    """
+
+    target: Target
+    store: Stored
+    weights: Sequence[float]
+    seconds: float = 0.4
+    measured: int = 0
+    _known: dict[str, float] = field(default_factory=dict[str, float])
+
+    def of(
+        self, place: Place, names: Sequence[str], terms: Sequence[Expression], shapes: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """The cost of each of a place's forms; infinite where one does not run.
+
+        Args:
+            place: whose forms they are.
+            names: what the forms are called in the store: method and setting.
+            terms: the forms.
+            shapes: of the place's input at each workload.
+        """
+        totals = [0.0] * len(terms)
+        programs: list[Any] = []
+        for weight, shape in zip(self.weights, shapes, strict=True):
+            keys = [self._key(place, name, shape) for name in names]
+            if any(self._lookup(key) is None for key in keys):
+                programs = programs or [self._program(place, term) for term in terms]
+                self._measure(place, keys, programs, shape)
+            for i, key in enumerate(keys):
+                totals[i] += weight * self._known[key]
+        return totals
+
+    def _key(self, place: Place, name: str, shape: tuple[int, ...]) -> str:
+        stated = sorted((k, str(v)) for k, v in place.attributes.items())
+        text = json.dumps(
+            [
+                KEY_VERSION,
+                "form",
+                name,
+                place.kind,
+                place.shape,
+                place.bias is not None,
+                stated,
+                shape,
+                self.target.environment,
+            ]
+        )
+        return blake2b(text.encode(), digest_size=20).hexdigest()
+
+    def _lookup(self, key: str) -> float | None:
+        if key not in self._known:
+            row = self.store.price(key)
+            if row is None:
+                return None
+            self._known[key] = float(row.milliseconds)
+        return self._known[key]
+
+    def _program(self, place: Place, term: Expression) -> Any:
+        dtype = place.x.dtype or ir.DataType.FLOAT
+        rank = len(place.x.shape) if place.x.shape is not None else 2
+        try:
+            return self.target.lower(alone(term, dtype, rank))
+        except TamagoError:
+            return None
+
+    def _measure(self, place: Place, keys: Sequence[str], programs: Sequence[Any], shape: tuple[int, ...]) -> None:
+        feeds = {"x": _inputs(place, shape)}
+        runs: list[Callable[[], object]] = []
+        alive: list[str] = []
+        for key, program in zip(keys, programs, strict=True):
+            self._known[key] = FAILED
+            if program is None:
+                continue
+            try:
+                program(feeds)
+            except TamagoError:
+                continue
+            runs.append(lambda program=program: program(feeds))
+            alive.append(key)
+        for key, milliseconds in zip(alive, self.target.time_side_by_side(runs, self.seconds), strict=True):
+            self._known[key] = milliseconds
+            self.store.put_price(key, milliseconds, 0.0, 1, {"op": f"form of {place.kind}"})
+            self.measured += 1
+
+
+def _inputs(place: Place, shape: tuple[int, ...]) -> Array:
+    generator = np.random.default_rng(0)
+    if place.kind == "embedding":
+        return generator.integers(0, place.shape[0], shape).astype((place.x.dtype or ir.DataType.INT64).numpy())
+    size = int(np.prod(shape))
+    return np.resize(generator.standard_normal(min(size, 1 << 16)).astype(np.float32), shape)

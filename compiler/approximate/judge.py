@@ -1,0 +1,89 @@
+"""A program measured on samples: what the owner's budget bounds, with its standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..facts import Array
+from ..torch_tensors import to_torch
+from .acceptance import Evidence, metric_drop, paired_rise, relative_error
+from .budget import Budget
+from .calibration import Sample
+from .losses import LossModel
+from .stack import run_together, together
+
+Program = Callable[[Mapping[str, Array]], Sequence[Any]]
+Scores = list[Any]  # one for each sample: a loss, (squared error, squared norm), or the outputs
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Runs programs on samples and compares.
+
+    Args:
+        budget: what is allowed.
+        loss: how a sample is scored where there is no metric.
+        reference: the original.
+    """
+
+    budget: Budget
+    loss: LossModel
+    reference: Program
+
+    def scores(self, program: Program, samples: Sequence[Sample], batch: int = 1) -> Scores:
+        """The program's score on each sample, run in batches of so many examples."""
+        found: Scores = []
+        for group in together(samples, batch):
+            wanted = run_together(self.reference, group) if self.loss.needs_original else [[]] * len(group)
+            found += map(self._score, run_together(program, group), wanted, group)
+        return found
+
+    def evidence(self, before: Scores, after: Scores, samples: Sequence[Sample]) -> Evidence:
+        """How much worse the second scores are than the first, in the budget's own units."""
+        metric = self.budget.metric
+        if metric is not None:
+            targets = [s.target for s in samples]
+
+            def over(scores: Scores) -> Callable[[Sequence[int]], float]:
+                return lambda part: float(metric([scores[i] for i in part], [targets[i] for i in part]))
+
+            return metric_drop(over(before), over(after), len(samples))
+        if self.loss.kind == "distance" and self.budget.loss is None:
+            return relative_error([s[0] for s in after], [s[1] for s in after])
+        return paired_rise(before, after, relative=self.budget.absolute is None)
+
+    def _score(self, outputs: Sequence[Any], wanted: Sequence[Any], sample: Sample) -> Any:
+        if self.budget.metric is not None:
+            return self.loss.structure(_tensors(outputs))
+        if self.loss.kind == "distance":
+            return self._distance(outputs, wanted)
+        if self.loss.kind == "kl":
+            return _divergence(wanted[self.loss.logits], outputs[self.loss.logits])
+        return self.loss.value(_tensors(outputs), sample.target)
+
+    def _distance(self, outputs: Sequence[Any], wanted: Sequence[Any]) -> Any:
+        pairs = [
+            (np.asarray(a, np.float64), np.asarray(b, np.float64))
+            for a, b in zip(outputs, wanted, strict=True)
+            if isinstance(b, np.ndarray) and b.dtype.kind == "f"
+        ]
+        error = sum(float(np.sum((a - b) ** 2)) for a, b in pairs)
+        if self.budget.loss == "mse":
+            return error / max(sum(b.size for _, b in pairs), 1)
+        return error, sum(float(np.sum(b**2)) for _, b in pairs)
+
+
+def _divergence(wanted: Array, found: Array) -> float:
+    """Mean KL(softmax(wanted) ‖ softmax(found)) over rows."""
+    p, q = (a.reshape(-1, a.shape[-1]).astype(np.float64) for a in (wanted, found))
+    p, q = (a - a.max(-1, keepdims=True) for a in (p, q))
+    p, q = (a - np.log(np.exp(a).sum(-1, keepdims=True)) for a in (p, q))
+    return float(np.mean(np.sum(np.exp(p) * (p - q), -1)))
+
+
+def _tensors(outputs: Sequence[Any]) -> list[Any]:
+    return [to_torch(np.asarray(o)) if isinstance(o, (np.ndarray, np.generic)) else o for o in outputs]

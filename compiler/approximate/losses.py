@@ -1,0 +1,157 @@
+"""Losses: how they are evaluated on a program's outputs, and the curvature that predicts their rise.
+
+For a likelihood the expected second derivative by a place's output is the covariance of the gradient when labels are
+drawn from the model itself (Fisher information; Martens & Grosse, K-FAC, ICML 2015, arXiv:1503.05671). A form that
+moves the output by e then raises the loss by ½ E[(g·e)²]. The same holds for a squared distance with random directions
+in the place of labels. For any other function of the outputs the gradient at the owner's targets takes their place: its
+scale is a guess, which the search corrects by what it measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..errors import TamagoError
+from .budget import Budget
+from .calibration import Sample
+
+if TYPE_CHECKING:
+    import torch
+
+Structure = Callable[[Sequence[Any]], Any]
+Kind = Literal["cross-entropy", "kl", "distance", "function"]
+CLOSE = 1e-4  # relative: a function within this of cross-entropy is cross-entropy
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """A scalar to differentiate, and what the square of gradient times error is to be multiplied by."""
+
+    scalar: torch.Tensor
+    factor: float
+
+
+@dataclass(frozen=True)
+class LossModel:
+    """The loss of one compilation.
+
+    Args:
+        kind: what it is known to be.
+        function: `loss(outputs, target)` of the owner; None where the kind says it all.
+        structure: the graph's outputs as the owner's function takes them.
+        logits: which output of the graph holds the logits, where that matters.
+    """
+
+    kind: Kind
+    function: Callable[[Any, Any], Any] | None
+    structure: Structure
+    logits: int = 0
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether it compares with the original's outputs instead of targets."""
+        return self.function is None and self.kind in ("kl", "distance")
+
+    def value(self, outputs: Sequence[torch.Tensor], target: Any) -> float:
+        """The loss of one sample.
+
+        Raises:
+            TamagoError: U026, the owner's function failed.
+        """
+        import torch
+
+        with torch.no_grad():
+            return float(self._call(outputs, target))
+
+    def _call(self, outputs: Sequence[torch.Tensor], target: Any) -> torch.Tensor:
+        import torch
+
+        if self.function is None:
+            return _cross_entropy(outputs[self.logits], target)
+        try:
+            found = self.function(self.structure(outputs), target)
+        except Exception as error:  # the owner's function may fail in any way
+            raise TamagoError("U026", "the loss failed on a sample", why=f"{type(error).__name__}: {error}") from error
+        return found if isinstance(found, torch.Tensor) else torch.as_tensor(float(found))
+
+    def curvature(self, outputs: Sequence[torch.Tensor], target: Any, generator: torch.Generator) -> Curvature:
+        """What to differentiate on one sample, for a prediction in this loss' own units."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        floats = [o for o in outputs if o.is_floating_point()]
+        if self.kind in ("cross-entropy", "kl"):
+            logits = outputs[self.logits]
+            rows = logits.reshape(-1, logits.shape[-1])
+            drawn = torch.multinomial(torch.softmax(rows.detach().double(), -1), 1, generator=generator)[:, 0]
+            return Curvature(cross_entropy(rows, drawn, reduction="sum"), 0.5 / len(rows))
+        if self.kind == "distance":
+            directions = [torch.randn(o.shape, generator=generator) for o in floats]
+            scalar = torch.stack([(o * d).sum() for o, d in zip(floats, directions, strict=True)]).sum()
+            norm = sum(float((o.detach() ** 2).sum()) for o in floats)
+            return Curvature(scalar, 1.0 / max(norm, 1e-30))
+        terms = _terms(target, floats)
+        return Curvature(self._call(outputs, target) * terms, 0.5 / terms)
+
+
+def _terms(target: Any, outputs: Sequence[torch.Tensor]) -> int:
+    """How many independent terms a mean loss is thought to have: one for each class number, or for each example."""
+    import torch
+
+    if isinstance(target, torch.Tensor) and not target.is_floating_point():
+        return max(target.numel(), 1)
+    return max(outputs[0].shape[0] if outputs and outputs[0].dim() else 1, 1)
+
+
+def _cross_entropy(logits: torch.Tensor, target: Any) -> torch.Tensor:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    labels = torch.as_tensor(np.asarray(target)) if not isinstance(target, torch.Tensor) else target
+    return cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1).long())
+
+
+def loss_model(budget: Budget, structure: Structure, outputs: Sequence[torch.Tensor], sample: Sample) -> LossModel:
+    """What the owner's loss is, from its name or from what it does on one sample.
+
+    A function that agrees with cross-entropy on the logits of some output is a likelihood whoever wrote it.
+    """
+    if budget.metric is not None:
+        return LossModel(_kind_for_metric(outputs, sample.target), None, structure, _logits(outputs, sample.target))
+    if budget.loss is None or budget.loss == "mse":
+        return LossModel("distance", None, structure)
+    if budget.loss in ("cross-entropy", "kl"):
+        return LossModel(budget.loss, None, structure, max(_logits(outputs, sample.target), 0))  # type: ignore[arg-type]
+    assert callable(budget.loss)
+    plain = LossModel("function", budget.loss, structure)
+    index = _logits(outputs, sample.target)
+    if index >= 0:
+        wanted, found = plain.value(outputs, sample.target), float(_cross_entropy(outputs[index], sample.target))
+        if abs(wanted - found) <= CLOSE * max(abs(wanted), 1e-6):
+            return LossModel("cross-entropy", budget.loss, structure, index)
+    return plain
+
+
+def _kind_for_metric(outputs: Sequence[torch.Tensor], target: Any) -> Kind:
+    return "kl" if _logits(outputs, target) >= 0 else "distance"
+
+
+def _logits(outputs: Sequence[torch.Tensor], target: Any) -> int:
+    """The first output with a class axis more than the targets, −1 where there is none."""
+    import torch
+
+    if not isinstance(target, (torch.Tensor, np.ndarray, int, np.integer)):
+        return -1
+    labels = torch.as_tensor(np.asarray(target))
+    if labels.is_floating_point():
+        return -1
+    for index, output in enumerate(outputs):
+        if not output.is_floating_point() or output.dim() < 1 or output.shape[-1] < 2:
+            continue
+        if output.numel() // output.shape[-1] == max(labels.numel(), 1) and int(labels.max()) < output.shape[-1]:
+            return index
+    return -1

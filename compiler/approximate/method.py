@@ -1,0 +1,140 @@
+"""How an approximate method is written down: the forms it offers of a place, and why it offers none.
+
+    @method(kinds=("linear",), paper="Frantar et al., GPTQ, ICLR 2023, arXiv:2210.17323")
+    def gptq(place, inputs):
+        "W ← argmin ‖xW − xŴ‖, columns rounded one after the other, …"
+        yield Form("4 bit, blocks of 32", op(...)(X, ...))
+
+The function is called once for every place of its kinds, with what calibration saw there. It raises `Skip` with the
+reason it does not apply, as a rule does. A form is an expression of the place's input in the operators that the target
+runs: its error is measured by running exactly that.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from ..facts import Array, Fact
+from ..rule import Expression, Value
+from .places import Place
+
+Kind = Literal["linear", "convolution", "embedding"]
+
+
+class _Open:
+    """The host of a value that is a form's free input."""
+
+    def fact(self, uid: int) -> Fact:
+        return Fact()
+
+    def instances(self) -> int:
+        return 1
+
+
+X = Value(_Open(), 0)  # the place's input, in a form
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to compute a place.
+
+    Args:
+        setting: what of the method's choices this is, in a few words.
+        term: the place's output as an expression of `X`.
+    """
+
+    setting: str
+    term: Expression
+
+    @cached_property
+    def stored(self) -> int:
+        """Bytes of its constants."""
+        return sum(a.nbytes for a in {id(a): a for a in _arrays(self.term)}.values())
+
+    @property
+    def contrib(self) -> bool:
+        """Whether it needs an operator outside ONNX."""
+        return any("::" in e.op for e in _expressions(self.term))
+
+
+def _expressions(term: Expression) -> Iterator[Expression]:
+    yield term
+    for child in term.inputs:
+        if isinstance(child, Expression):
+            yield from _expressions(child)
+
+
+def _arrays(term: Expression) -> Iterator[Array]:
+    for expression in _expressions(term):
+        yield from (child for child in expression.inputs if isinstance(child, np.ndarray))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What calibration saw at a place: one array for each sample.
+
+    Args:
+        arrays: the place's input.
+    """
+
+    arrays: tuple[Array, ...]
+
+    @cached_property
+    def low(self) -> float:
+        """The smallest value."""
+        return min((float(a.min()) for a in self.arrays if a.size), default=0.0)
+
+    @cached_property
+    def high(self) -> float:
+        """The largest value."""
+        return max((float(a.max()) for a in self.arrays if a.size), default=0.0)
+
+    @cached_property
+    def second_moment(self) -> Array:
+        """Σ xxᵀ over all positions, divided by their number: [features, features], float64."""
+        width = self.arrays[0].shape[-1]
+        total, count = np.zeros((width, width)), 0
+        for array in self.arrays:
+            rows = array.reshape(-1, width).astype(np.float64)
+            total += rows.T @ rows
+            count += len(rows)
+        return total / max(count, 1)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One published way to compute a place approximately."""
+
+    name: str
+    family: str
+    kinds: tuple[Kind, ...]
+    paper: str
+    statement: str
+    function: Callable[[Place, Inputs], Iterator[Form]]
+
+    def forms(self, place: Place, inputs: Inputs) -> list[Form]:
+        """Every form it offers here.
+
+        Raises:
+            Skip: it does not apply to this place.
+        """
+        return list(self.function(place, inputs))
+
+
+def method(*, kinds: tuple[Kind, ...], paper: str) -> Callable[[Callable[[Place, Inputs], Iterator[Form]]], Method]:
+    """Declare a method; its docstring's first paragraph is its statement."""
+
+    def declare(function: Callable[[Place, Inputs], Iterator[Form]]) -> Method:
+        statement = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
+        if not statement:
+            raise TypeError(f"method {function.__name__} states nothing: give it a docstring")
+        family = function.__module__.split(".")[-2]
+        return Method(function.__name__, family, kinds, paper, statement, function)
+
+    return declare

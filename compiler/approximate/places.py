@@ -1,0 +1,188 @@
+"""Where a program reads its weights: matrix products, convolutions, embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..facts import Array
+from ..ir import attribute_values, constant_tensor, op_name
+
+if TYPE_CHECKING:
+    from .method import Kind
+
+SMALLEST = 256  # elements: an approximation of less buys nothing that could be measured
+FLOAT = ir.DataType.FLOAT
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A node that reads a constant weight, with the Add of its bias if it has one.
+
+    Args:
+        kind: "linear" (y = x·W + b over the last axis), "convolution", "embedding" (rows of a table).
+        nodes: what a form replaces, in order; the last one's output is the place's.
+        x: the input: activations, or indices for an embedding.
+        weight_value: the initializer.
+        transposed: the weight is stored [out, in].
+        scale: a factor on the product.
+        bias_value: added to the product, one element for each output; None: nothing is.
+    """
+
+    kind: Kind
+    nodes: tuple[ir.Node, ...]
+    x: ir.Value
+    weight_value: ir.Value
+    transposed: bool = False
+    scale: float = 1.0
+    bias_value: ir.Value | None = None
+    bias_scale: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The first node's name."""
+        return self.nodes[0].name or self.nodes[0].op_type
+
+    @property
+    def y(self) -> ir.Value:
+        """What the place computes."""
+        return self.nodes[-1].outputs[0]
+
+    @cached_property
+    def weight(self) -> Array:
+        """[in, out] of a linear place, [out, in/group, …] of a convolution, [rows, width] of an embedding."""
+        array = _array(self.weight_value)
+        array = np.ascontiguousarray(array.T) if self.transposed else array
+        return array if self.scale == 1.0 else np.multiply(array, np.float32(self.scale), dtype=np.float32)
+
+    @cached_property
+    def bias(self) -> Array | None:
+        """One element for each output, None where nothing is added."""
+        if self.bias_value is None:
+            return None
+        array = _array(self.bias_value).reshape(-1)
+        return array if self.bias_scale == 1.0 else np.multiply(array, np.float32(self.bias_scale), dtype=np.float32)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Of the first node."""
+        return attribute_values(self.nodes[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight as `weight` has it."""
+        found = tuple(int(d) for d in _tensor(self.weight_value).shape.numpy())
+        return found[::-1] if self.transposed else found
+
+
+def find_places(graph: ir.Graph) -> list[Place]:
+    """Every place of the graph (not of the bodies in it), in order."""
+    found: list[Place] = []
+    for node in graph:
+        found += _place(node)
+    return found
+
+
+def _place(node: ir.Node) -> Iterator[Place]:
+    match op_name(node):
+        case "MatMul" | "com.microsoft::FusedMatMul":
+            yield from _matmul(node)
+        case "Gemm":
+            yield from _gemm(node)
+        case "Conv":
+            yield from _conv(node)
+        case "Gather":
+            yield from _gather(node)
+        case _:
+            return
+
+
+def _matmul(node: ir.Node) -> Iterator[Place]:
+    x, weight = node.inputs[0], node.inputs[1]
+    attributes = attribute_values(node)
+    if x is None or not _is_weight(weight, 2) or constant_tensor(x) is not None or not _has_rows(x):
+        return
+    if any(attributes.get(k) for k in ("transA", "transBatchA", "transBatchB")):
+        return
+    assert weight is not None
+    scale = float(attributes.get("alpha", 1.0))
+    bias, add = _bias_after(node, int(weight.shape[0 if attributes.get("transB") else 1]))  # type: ignore[index,arg-type]
+    nodes = (node,) if add is None else (node, add)
+    yield Place("linear", nodes, x, weight, bool(attributes.get("transB")), scale, bias)
+
+
+def _gemm(node: ir.Node) -> Iterator[Place]:
+    x, weight = node.inputs[0], node.inputs[1]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    attributes = attribute_values(node)
+    if x is None or not _is_weight(weight, 2) or constant_tensor(x) is not None or attributes.get("transA"):
+        return
+    assert weight is not None
+    assert weight.shape is not None
+    transposed = bool(attributes.get("transB"))
+    width = weight.shape[0 if transposed else 1]
+    if bias is not None and (constant_tensor(bias) is None or _tensor(bias).size != width):
+        return
+    scales = float(attributes.get("alpha", 1.0)), float(attributes.get("beta", 1.0))
+    yield Place("linear", (node,), x, weight, transposed, scales[0], bias, scales[1])
+
+
+def _conv(node: ir.Node) -> Iterator[Place]:
+    x, weight = node.inputs[0], node.inputs[1]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if x is None or weight is None or not _is_weight(weight, None) or constant_tensor(x) is not None:
+        return
+    if bias is not None and constant_tensor(bias) is None:
+        return
+    yield Place("convolution", (node,), x, weight, bias_value=bias)
+
+
+def _gather(node: ir.Node) -> Iterator[Place]:
+    table, indices = node.inputs[0], node.inputs[1]
+    if indices is None or not _is_weight(table, 2) or attribute_values(node).get("axis", 0) != 0:
+        return
+    assert table is not None
+    yield Place("embedding", (node,), indices, table)
+
+
+def _is_weight(value: ir.Value | None, rank: int | None) -> bool:
+    if value is None:
+        return False
+    tensor = constant_tensor(value)
+    if tensor is None or tensor.dtype != FLOAT or tensor.size < SMALLEST:
+        return False
+    return rank is None or len(tensor.shape) == rank
+
+
+def _has_rows(x: ir.Value) -> bool:
+    """Whether x is known to have at least two dimensions: a vector's product has none to quantise apart."""
+    return x.shape is not None and len(x.shape) >= 2
+
+
+def _bias_after(node: ir.Node, width: int) -> tuple[ir.Value | None, ir.Node | None]:
+    """The constant added to the product, and the Add, where nobody else reads the product."""
+    uses = list(node.outputs[0].uses())
+    if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0].node.op_type != "Add":
+        return None, None
+    add = uses[0].node
+    other = add.inputs[1 - uses[0].idx]
+    if other is None or constant_tensor(other) is None or add.graph is not node.graph:
+        return None, None
+    tensor = _tensor(other)
+    fits = tensor.dtype == FLOAT and tuple(tensor.shape.numpy()) == (width,)
+    return (other, add) if fits else (None, None)
+
+
+def _tensor(value: ir.Value) -> ir.TensorProtocol:
+    tensor = value.const_value
+    assert tensor is not None
+    return tensor
+
+
+def _array(value: ir.Value) -> Array:
+    return _tensor(value).numpy()

@@ -1,0 +1,160 @@
+"""How the loss responds to an error at each place, from one backward pass for each sample.
+
+`Seen.x` is what enters a place, `Seen.g` the gradient at its output. A form whose output is off by e raises the loss by
+factor · Σ (g·e)², summed over what the loss treats as independent: positions, or whole examples where there are enough
+of them to average over (errors at the positions of one picture add up before they reach the loss).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..facts import Array
+from ..torch_program import torch_program
+from ..torch_tensors import to_torch
+from .calibration import Sample
+from .losses import LossModel
+from .places import Place
+
+if TYPE_CHECKING:
+    import torch
+
+ENOUGH_EXAMPLES = 128
+MOST_BYTES = 1 << 30  # of activations and gradients kept at once
+MOST_POSITIONS = 4096  # of a place that are looked at, over all samples
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One place on one sample."""
+
+    x: Array
+    g: Array
+    factor: float
+
+
+class Response:
+    """A model as torch runs it, with its places tapped.
+
+    Args:
+        model: the program that exact rewriting left.
+        places: where to look.
+
+    Raises:
+        TamagoError: B010, torch cannot express the model.
+    """
+
+    def __init__(self, model: ir.Model, places: Sequence[Place]) -> None:
+        self._program = torch_program(model)
+        self._inputs: list[str] = list(self._program.meta["inputs"])
+        self.places = places
+
+    def outputs(self, feeds: Mapping[str, Array]) -> list[torch.Tensor]:
+        """The model's outputs, no gradients."""
+        import torch
+
+        with torch.no_grad():
+            return list(self._program(*self._arguments(feeds)))
+
+    def shapes(self, feeds: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+        """The shape of what enters each place, by the name of the place's output."""
+        import torch
+
+        wanted = {p.x.name or "" for p in self.places}
+        shapes: dict[str, tuple[int, ...]] = {n: np.shape(a) for n, a in feeds.items() if n in wanted}
+        with torch.no_grad():
+            taps = _taps(self._program, wanted, set())
+            taps.run(*self._arguments(feeds))
+        shapes.update({name: tuple(v.shape) for name, v in taps.seen.items()})
+        return {p.y.name or "": shapes[p.x.name or ""] for p in self.places if p.x.name in shapes}
+
+    def see(self, sample: Sample, loss: LossModel, generator: torch.Generator) -> dict[str, Seen]:
+        """Input and gradient of each place on one sample, by the name of the place's output."""
+        import torch
+
+        wanted = {p.x.name or "" for p in self.places}
+        taps = _taps(self._program, wanted, {p.y.name or "" for p in self.places})
+        with torch.enable_grad():
+            outputs = list(taps.run(*self._arguments(sample.feeds)))
+            curvature = loss.curvature(outputs, sample.target, generator)
+            found = torch.autograd.grad(curvature.scalar, list(taps.taps.values()), allow_unused=True)
+        gradients = dict(zip(taps.taps, found, strict=True))
+        inputs = {n: t.detach().numpy() for n, t in taps.seen.items()} | dict(sample.feeds)
+        result: dict[str, Seen] = {}
+        for place in self.places:
+            x, g = inputs.get(place.x.name or ""), gradients.get(place.y.name or "")
+            if x is not None and g is not None:
+                result[place.y.name or ""] = Seen(x, g.numpy(), curvature.factor)
+        return result
+
+    def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:
+        return [to_torch(np.asarray(feeds[name])) for name in self._inputs]
+
+
+def _taps(program: Any, inputs: set[str], outputs: set[str]) -> Any:
+    """An interpreter that keeps named values and adds a zero, whose gradient can be asked for, to others."""
+    import torch
+    from torch import fx
+
+    class Taps(fx.Interpreter):
+        def __init__(self) -> None:
+            super().__init__(program)
+            self.seen: dict[str, torch.Tensor] = {}
+            self.taps: dict[str, torch.Tensor] = {}
+
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            name = n.meta.get("onnx_value")
+            if name is None or not isinstance(value, torch.Tensor):
+                return value
+            if name in outputs and value.is_floating_point() and name not in self.taps:
+                tap = torch.zeros_like(value, requires_grad=True)
+                self.taps[name] = tap
+                value = value.detach() + tap if not value.requires_grad else value + tap
+            if name in inputs:
+                self.seen[name] = value
+            return value
+
+    return Taps()
+
+
+def samples_to_see(samples: Sequence[Sample], response: Response) -> list[Sample]:
+    """As many of the samples as the memory for activations and the positions worth looking at allow."""
+    shapes = response.shapes(samples[0].feeds)
+    positions, size = 1, 0
+    for place in response.places:  # the same file
+        shape = shapes.get(place.y.name or "")
+        if shape is None:
+            continue
+        rows = int(np.prod(shape[:-1])) if place.kind == "linear" else int(shape[0] if shape else 1)
+        positions = max(positions, rows)
+        size += 4 * (int(np.prod(shape)) + _outputs(place, shape))
+    count = min(MOST_BYTES // max(size, 1), max(MOST_POSITIONS // positions, 1))
+    return list(samples[: max(1, min(len(samples), count))])
+
+
+def _outputs(place: Place, shape: tuple[int, ...]) -> int:
+    match place.kind:
+        case "linear":
+            return int(np.prod(shape[:-1])) * place.shape[1]
+        case "embedding":
+            return int(np.prod(shape)) * place.shape[1]
+        case _:
+            return int(np.prod(shape)) // max(shape[1], 1) * place.shape[0]
+
+
+def predicted_rise(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
+    """The mean predicted rise of the loss over the samples, from each sample's error at the place's output."""
+    examples = sum(s.g.shape[0] if s.g.ndim > 1 else 1 for s in seen)
+    whole = examples >= ENOUGH_EXAMPLES or any(s.g.ndim == 4 for s in seen)
+    total = 0.0
+    for s, e in zip(seen, errors, strict=True):
+        product = np.multiply(s.g, e, dtype=np.float64)
+        axes = tuple(range(1, product.ndim)) if whole and product.ndim > 1 else (-1,)
+        total += s.factor * float(np.sum(np.sum(product, axis=axes) ** 2))
+    return total / max(len(seen), 1)

@@ -1,0 +1,149 @@
+"""Forms become nodes: a place's own in the model, or a model of their own to run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..decode import new_attribute
+from ..facts import Array
+from ..fold import remove_unused
+from ..ir import metadata, new_constant, unique_names
+from ..optimise import Names
+from ..rule import Expression, Value
+from ..schema import split_name
+from .method import Form
+from .places import Place
+
+OPSET = 23  # what a form is written in
+
+
+@dataclass
+class Written:
+    """A term as nodes in order, with the constants they read; `value` is the term's own."""
+
+    value: ir.Value
+    nodes: list[ir.Node] = field(default_factory=list[ir.Node])
+    constants: list[ir.Value] = field(default_factory=list[ir.Value])
+
+
+def write(term: Expression, x: ir.Value, fresh: Callable[[str], str], origin: str, sources: Sequence[str]) -> Written:
+    """The nodes of a term.
+
+    Args:
+        term: an expression of one free value.
+        x: what stands for that value.
+        fresh: gives an unused name that starts with its argument.
+        origin: the method's name, recorded in each node.
+        sources: the model's nodes that the term stands for.
+    """
+    result = Written(x)
+    known: dict[int, ir.Value] = {}
+
+    def value_of(part: Expression | Value | Array | None) -> ir.Value | None:
+        if part is None or isinstance(part, Value):
+            return None if part is None else x
+        if id(part) not in known:
+            known[id(part)] = constant(part) if isinstance(part, np.ndarray) else node(part)
+        return known[id(part)]
+
+    def constant(array: Array) -> ir.Value:
+        found = new_constant(fresh(f"tamago/{origin}"), array)
+        result.constants.append(found)
+        return found
+
+    def node(expression: Expression) -> ir.Value:
+        inputs = [value_of(child) for child in expression.inputs]
+        domain, op_type = split_name(expression.op)
+        attributes = [new_attribute(k, v) for k, v in expression.attributes.items() if v is not None]
+        output = ir.Value(name=fresh("tamago/value"))
+        result.nodes.append(
+            ir.Node(
+                domain,
+                op_type,
+                inputs,
+                attributes,
+                outputs=[output],
+                name=fresh(f"tamago/{origin}"),
+                metadata_props=dict(metadata(origin, sources)),
+            )
+        )
+        return output
+
+    result.value = node(term)
+    return result
+
+
+def alone(term: Expression, dtype: ir.DataType, rank: int) -> ir.Model:
+    """A model that computes the term of its only input `x`, whatever that input's size."""
+    x = ir.Value(name="x", shape=ir.Shape([None] * rank), type=ir.TensorType(dtype))
+    written = write(term, x, Names({"x"}), "form", ())
+    written.value.type = ir.TensorType(ir.DataType.FLOAT)
+    opsets = {"": OPSET} | {n.domain: 1 for n in written.nodes if n.domain}
+    graph = ir.Graph(
+        [x], [written.value], nodes=written.nodes, initializers=written.constants, opset_imports=opsets, name="form"
+    )
+    return ir.Model(graph, ir_version=10)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A form for a place, and the method it comes from."""
+
+    method: str
+    form: Form
+
+
+def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) -> ir.Model:
+    """A copy of the model with the chosen forms in their places.
+
+    Args:
+        model: the program that exact rewriting left.
+        places: its places.
+        choice: forms by the name of the place's output; a place that is missing stays as it is.
+    """
+    result = model.clone()
+    graph = result.graph
+    fresh = Names(unique_names(graph))
+    by_output = {v.name: (node, v) for node in graph for v in node.outputs}
+    for place in places:
+        chosen = choice.get(place.y.name or "")
+        if chosen is None:
+            continue
+        last, old = by_output[place.y.name]
+        first, _ = by_output[place.nodes[0].outputs[0].name]
+        x = first.inputs[1 if place.kind == "embedding" else 0]
+        assert x is not None
+        sources = [n.name or n.op_type for n in place.nodes]
+        written = write(chosen.form.term, x, fresh, chosen.method, sources)
+        for constant in written.constants:
+            graph.register_initializer(constant)
+        graph.insert_after(last, written.nodes)
+        for n in written.nodes:
+            if n.domain:
+                graph.opset_imports.setdefault(n.domain, 1)
+        _take_over(graph, old, written.value)
+    remove_unused(graph)
+    return result
+
+
+def _take_over(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """The new value under the old one's name, also where it is an output."""
+    name, output = old.name, old.is_graph_output()
+    new.type, new.shape = old.type, old.shape
+    if output:
+        for position, value in enumerate(graph.outputs):
+            if value is old:
+                graph.outputs[position] = new
+    old.replace_all_uses_with(new)
+    old.name = f"{name}/exact"
+    new.name = name
+
+
+def attributes_of(place: Place) -> dict[str, Any]:
+    """The place's own attributes as an expression takes them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in place.attributes.items()}

@@ -1,0 +1,78 @@
+"""An error budget from the command line: `--rise 0.01 --calibration data.npz --loss cross-entropy:labels`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..approximate.budget import NAMES, Budget
+from ..errors import TamagoError
+from ..facts import Array
+from .shared import read_inputs
+
+
+def add_budget_options(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that may approximate."""
+    parser.add_argument("--rise", type=float, help="allowed relative rise of the loss, such as 0.01")
+    parser.add_argument("--absolute", type=float, help="allowed absolute rise of the loss instead")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE.npz|DIR",
+        help="inputs by name, samples along the first axis; or a folder of .npz files, a sample each",
+    )
+    parser.add_argument(
+        "--loss",
+        metavar="NAME",
+        help="mse or kl (against the original's outputs), cross-entropy:LABELS (an array of the calibration); "
+        "default: the relative error of the outputs",
+    )
+
+
+def budget_options(options: argparse.Namespace) -> dict[str, Any]:
+    """`budget` and `calibration` for `tamago.compile`, nothing where no budget is asked for.
+
+    Raises:
+        TamagoError: U029, a budget without calibration or the other way round; M040, an unreadable file.
+    """
+    asked = options.rise is not None or options.absolute is not None
+    if asked != (options.calibration is not None):
+        raise TamagoError("U029", "--rise (or --absolute) and --calibration belong together", todo="give both")
+    if not asked:
+        return {}
+    name, _, labels = (options.loss or "").partition(":")
+    if name and name not in NAMES:
+        raise TamagoError("U022", f"loss {name!r} is unknown", todo=f"one of {', '.join(NAMES)}")
+    if (name == "cross-entropy") != bool(labels):
+        raise TamagoError("U022", "cross-entropy needs labels, and only it does", todo="--loss cross-entropy:LABELS")
+    budget = Budget(loss=name or None, rise=0.01 if options.rise is None else options.rise, absolute=options.absolute)
+    return {"budget": budget, "calibration": list(_samples(options.calibration, labels))}
+
+
+def _samples(path: Path, labels: str) -> Iterator[tuple[dict[str, Array], Array | None]]:
+    if path.is_dir():
+        for file in sorted(path.glob("*.npz")):
+            yield _pair(read_inputs(file), labels, file)
+        return
+    arrays = read_inputs(path)
+    inputs, target = _pair(arrays, labels, path)
+    counts = {len(a) for a in (*inputs.values(), *([] if target is None else [target])) if a.ndim}
+    if len(counts) != 1:
+        raise TamagoError(
+            "U029",
+            "the calibration arrays have different numbers of samples",
+            where=str(path),
+            why=", ".join(f"{name} {a.shape}" for name, a in arrays.items()),
+        )
+    for i in range(counts.pop()):
+        yield {n: a[i : i + 1] for n, a in inputs.items()}, None if target is None else target[i : i + 1]
+
+
+def _pair(arrays: dict[str, Array], labels: str, path: Path) -> tuple[dict[str, Array], Array | None]:
+    if labels and labels not in arrays:
+        raise TamagoError(
+            "U029", f"the calibration has no array {labels!r}", where=str(path), why=f"it has {', '.join(arrays)}"
+        )
+    return {n: a for n, a in arrays.items() if n != labels}, arrays.get(labels) if labels else None

@@ -1,0 +1,134 @@
+"""From the exact program to the cheapest one within the owner's budget, or the exact program again, said plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from .approximate.account import Approximation, WorkloadTime, explain
+from .approximate.budget import Budget, Workload
+from .approximate.calibration import Sample, read_samples, split
+from .approximate.method import Method
+from .approximate.search import ATTEMPTS, Outcome, Task, search
+from .approximate.stack import examples, takes_batches
+from .facts import Array
+from .report import Figures
+
+NO_SLOWER = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the owner asks for beyond the exact program.
+
+    Args:
+        budget: what is allowed.
+        calibration: yields (inputs, target).
+        workloads: what latency is judged on; empty: the example inputs.
+    """
+
+    budget: Budget
+    calibration: Iterable[Any]
+    workloads: Sequence[Workload]
+    flatten: Callable[[Any], Mapping[str, Array]]
+    structure: Callable[[Sequence[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The program that won, None where the exact one stays; and what was done."""
+
+    model: ir.Model | None
+    program: Any
+    account: Approximation
+    explanation: list[str]
+
+
+def approximate(
+    request: Request,
+    original: ir.Model,
+    exact: ir.Model,
+    target: Any,
+    methods: Sequence[Method],
+    store: Any,
+    *,
+    size: bool,
+    portable: bool,
+    until: float,
+) -> Result:
+    """Search, prove, time.
+
+    Args:
+        request: budget and samples.
+        original: as it was given; every measurement is paired with it.
+        exact: what exact rewriting made of it.
+        target: where it runs.
+        methods: all that may be used.
+        store: keeps costs.
+        size: minimise bytes instead of milliseconds.
+        portable: no operators outside ONNX.
+        until: `time.perf_counter` after which the search finishes what it has.
+    """
+    parts = split(read_samples(request.calibration, request.flatten))
+    workloads = list(request.workloads) or [Workload(dict(parts.choose[0].feeds))]
+    reference = target.lower(original)
+    task = Task(
+        reference,
+        exact,
+        parts,
+        request.budget,
+        size,
+        workloads,
+        methods,
+        target,
+        store,
+        request.structure,
+        max(examples(Sample(w.feeds, None)) for w in workloads) if takes_batches(exact.graph) else 1,
+        portable,
+        until,
+    )
+    outcome, loss = search(task)
+    account = Approximation(
+        request.budget.describe(),
+        loss,
+        parts.chosen,
+        len(parts.verify),
+        refused=outcome.refused,
+        attempts=outcome.attempts,
+        notes=outcome.notes,
+    )
+    found = outcome.found
+    if found is None or found.proof is None:
+        return Result(None, None, account, explain(outcome))
+    program, plain = target.lower(found.model), target.lower(exact)
+    account.workloads = [_time(target, reference, plain, program, w) for w in workloads]
+    if not _gained(found.model, exact, account.workloads, size):
+        account.notes.append("the program within the budget is not faster than the exact one, which is returned")
+        return Result(None, None, account, explain(outcome))
+    _tell(account, outcome)
+    return Result(found.model, program, account, explain(outcome))
+
+
+def _tell(account: Approximation, outcome: Outcome) -> None:
+    found = outcome.found
+    assert found is not None
+    assert found.proof is not None
+    account.predicted, account.on_choosing, account.proof = found.predicted, found.on_choosing, found.proof
+    account.upper = found.proof.upper(ATTEMPTS)
+    account.choice = found.choice
+
+
+def _time(target: Any, reference: Any, exact: Any, result: Any, workload: Workload) -> WorkloadTime:
+    runs = [lambda p=p: p(workload.feeds) for p in (reference, exact, result)]
+    (before, plain, after), (ratio, low, high) = target.compare(runs)
+    return WorkloadTime(workload.weight, before, plain, after, ratio, low, high)
+
+
+def _gained(model: ir.Model, exact: ir.Model, times: Sequence[WorkloadTime], size: bool) -> bool:
+    if size:
+        return Figures.of(model).bytes < Figures.of(exact).bytes
+    result = sum(t.weight * t.result for t in times)
+    return result < min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))

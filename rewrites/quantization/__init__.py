@@ -1,0 +1,11 @@
+"""Weights and activations in fewer bits, as kernels that the runtime has; a method a file, under its published name."""
+
+from __future__ import annotations
+
+from .block_weights import block_weights
+from .dynamic_int8 import dynamic_int8
+from .embedding_int8 import embedding_int8
+from .per_token_int8 import per_token_int8
+from .static_int8 import static_int8
+
+METHODS = (dynamic_int8, per_token_int8, static_int8, block_weights, embedding_int8)

@@ -1,0 +1,84 @@
+"""Weight-only quantization in blocks, read by MatMulNBits; activations in int8 inside the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...compiler.approximate.method import Form, Inputs, X, method
+from ...compiler.approximate.places import Place
+from ...compiler.facts import Array
+from ...compiler.rule import Expression, Skip, op
+
+INT8_INSIDE = 4  # accuracy_level: without it 8 bit weights are unpacked on every call, up to 200 times slower
+SETTINGS = ((8, 32), (8, 128), (4, 32), (4, 128))
+
+
+@method(
+    kinds=("linear",),
+    paper="Dettmers & Zettlemoyer, The case for 4-bit precision, ICML 2023, arXiv:2212.09720 (block-wise rounding)",
+)
+def block_weights(place: Place, inputs: Inputs) -> Iterator[Form]:
+    """x·W + b ≈ x·Ŵ + b, each block of a column of W rounded to its own scale (and zero point in 4 bit)."""
+    if place.shape[0] < 32:
+        raise Skip("a column is shorter than a block")
+    for bits, block in SETTINGS:
+        codes, scale, zero = round_blocks(place.weight, bits, block)
+        yield Form(f"{bits} bit, blocks of {block}", n_bits(place, codes, scale, zero, bits, block))
+
+
+def round_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
+    """Round to nearest, range by minimum and maximum.
+
+    Returns:
+        Codes [out, blocks, block] uint8, scales float32 and zero points uint8 [out, blocks].
+    """
+    width, outputs = weight.shape
+    blocks = -(-width // block)
+    padded = np.zeros((outputs, blocks * block), np.float32)
+    padded[:, :width] = weight.T
+    parts = padded.reshape(outputs, blocks, block)
+    top = 2**bits - 1
+    if bits == 8:  # symmetric: a zero point buys nothing with 255 steps
+        scale = np.abs(parts).max(-1) / 127
+        zero = np.full(scale.shape, 128.0, np.float32)
+    else:
+        low, high = np.minimum(parts.min(-1), 0), np.maximum(parts.max(-1), 0)
+        scale = (high - low) / top
+        zero = np.round(-low / np.where(scale > 0, scale, 1))
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    codes = np.clip(np.round(parts / scale[..., None]) + zero[..., None], 0, top)
+    return codes.astype(np.uint8), scale, np.clip(zero, 0, top).astype(np.uint8)
+
+
+def n_bits(place: Place, codes: Array, scale: Array, zero: Array, bits: int, block: int) -> Expression:
+    """The product with these codes as a MatMulNBits."""
+    width, outputs = place.shape
+    packed = codes if bits == 8 else _pairs(codes)
+    return op("com.microsoft::MatMulNBits")(
+        X,
+        np.ascontiguousarray(packed),
+        np.ascontiguousarray(scale.reshape(-1)),
+        None if bits == 8 else _packed_rows(zero),
+        None,
+        place.bias,
+        K=width,
+        N=outputs,
+        bits=bits,
+        block_size=block,
+        accuracy_level=INT8_INSIDE,
+    )
+
+
+def _packed_rows(zero: Array) -> Array:
+    """Two zero points a byte, each output's from a byte of its own."""
+    outputs, blocks = zero.shape
+    padded = np.zeros((outputs, blocks + blocks % 2), np.uint8)
+    padded[:, :blocks] = zero
+    return _pairs(padded).reshape(-1)
+
+
+def _pairs(nibbles: Array) -> Array:
+    """Two 4-bit numbers a byte, the first in the lower half."""
+    return np.bitwise_or(nibbles[..., 0::2], np.left_shift(nibbles[..., 1::2], 4))

@@ -1,0 +1,25 @@
+"""Dynamic int8: the activations' one scale is found when the program runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...compiler.approximate.method import Form, Inputs, X, method
+from ...compiler.approximate.places import Place
+from ...compiler.rule import op
+from .symmetric import columns_int8
+
+
+@method(
+    kinds=("linear",), paper="Jacob et al., Quantization and Training of Neural Networks, CVPR 2018, arXiv:1712.05877"
+)
+def dynamic_int8(place: Place, inputs: Inputs) -> Iterator[Form]:
+    """x·W + b ≈ s_x (Q(x) − z)·Q(W) diag(s_W) + b, with s_x, z from the range of all of x.
+
+    One outlier anywhere in the batch widens the step for all of it.
+    """
+    codes, scale = columns_int8(place.weight)
+    yield Form(
+        "one scale for the tensor",
+        op("com.microsoft::DynamicQuantizeMatMul")(X, codes, scale, None, place.bias),
+    )
