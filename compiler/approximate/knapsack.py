@@ -96,12 +96,8 @@ def knapsack(
         constraints.append(LinearConstraint(links.tocsr(), -np.inf, 0))
     upper = np.ones(count)
     upper[: len(options)][~np.isfinite(rise[: len(options)])] = 0
-    found = milp(
-        objective,
-        constraints=constraints,
-        integrality=np.ones(count),
-        bounds=Bounds(np.zeros(count), np.asarray(upper)),
-    )
+    bounds = Bounds(0.0, upper)  # pyright: ignore[reportArgumentType]  # scipy's stubs know numbers only
+    found = milp(objective, constraints=constraints, integrality=np.ones(count), bounds=bounds)
     if found.x is None:
         return None
     chosen: list[int] = []

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Optimise, write, print the table."""
     if not options.destination.absolute().parent.is_dir():
         raise TamagoError(
-            "M010", "there is no such folder", where=str(options.destination.parent), todo="make it first"
+            "M041", "there is no such folder", where=str(options.destination.parent), todo="make it first"
         )
     budget = budget_options(options)
     with show_progress(sys.stderr):
