@@ -12,7 +12,7 @@ from .approximate.account import Approximation, WorkloadTime, explain
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.method import Method
-from .approximate.search import ATTEMPTS, Outcome, Task, search
+from .approximate.search import Outcome, Task, search
 from .approximate.stack import examples, takes_batches
 from .facts import Array
 from .report import Figures
@@ -72,7 +72,7 @@ def approximate(
         portable: no operators outside ONNX.
         until: `time.perf_counter` after which the search finishes what it has.
     """
-    parts = split(read_samples(request.calibration, request.flatten))
+    parts = split(read_samples(request.calibration, request.flatten), metric=request.budget.metric is not None)
     workloads = list(request.workloads) or [Workload(dict(parts.choose[0].feeds))]
     reference = target.lower(original)
     task = Task(
@@ -117,7 +117,7 @@ def _tell(account: Approximation, outcome: Outcome) -> None:
     assert found is not None
     assert found.proof is not None
     account.predicted, account.on_choosing, account.proof = found.predicted, found.on_choosing, found.proof
-    account.upper = found.proof.upper(ATTEMPTS)
+    account.upper = found.proof.upper(outcome.attempts)
     account.choice = found.choice
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.05  # of all attempts together
+SPENT = (0.8, 0.15, 0.05)  # of it by each attempt in turn: the first is the likeliest to do
 
 
 @dataclass(frozen=True)
@@ -20,29 +21,35 @@ class Evidence:
         value: the estimate.
         error: its standard error.
         samples: how many pairs it rests on.
+        freedom: degrees of freedom of the standard error; None: one less than samples.
     """
 
     value: float
     error: float
     samples: int
+    freedom: int | None = None
 
-    def upper(self, attempts: int = 1) -> float:
-        """The one-sided 95 % upper bound, corrected for the number of attempts (Bonferroni)."""
-        return self.value + self._quantile(attempts) * self.error
+    def upper(self, attempt: int | None = None) -> float:
+        """The one-sided 95 % upper bound; of the attempt of this number, at its share of the 5 % (alpha spending)."""
+        return self.value + self._quantile(attempt) * self.error
 
     def lower(self) -> float:
         """The one-sided 95 % lower bound."""
-        return self.value - self._quantile(1) * self.error
+        return self.value - self._quantile(None) * self.error
 
-    def samples_needed(self, allowed: float, attempts: int = 1) -> int | None:
+    def samples_needed(self, allowed: float, attempt: int | None = None) -> int | None:
         """How many samples would bring the upper bound within what is allowed; None where no number would."""
         room = allowed - self.value
         if room <= 0 or self.samples < 2:
             return None
-        return max(self.samples, ceil(self.samples * (self._quantile(attempts) * self.error / room) ** 2))
+        return max(self.samples, ceil(self.samples * (self._quantile(attempt) * self.error / room) ** 2))
 
-    def _quantile(self, attempts: int) -> float:
-        return float(stats.t.ppf(1 - LEVEL / attempts, self.samples - 1)) if self.samples > 1 else inf
+    def _quantile(self, attempt: int | None) -> float:
+        freedom = self.samples - 1 if self.freedom is None else self.freedom
+        if freedom < 1:
+            return inf
+        level = LEVEL if attempt is None else LEVEL * SPENT[min(attempt, len(SPENT)) - 1]
+        return float(stats.t.ppf(1 - level, freedom))
 
 
 def paired_rise(before: Sequence[float], after: Sequence[float], *, relative: bool = True) -> Evidence:
@@ -90,4 +97,4 @@ def metric_drop(
     left_out = [[i for i in every if i % groups != g] for g in range(groups)]
     replicates = np.asarray([before(part) - after(part) for part in left_out])
     error = sqrt((groups - 1) / groups * float(np.sum((replicates - replicates.mean()) ** 2)))
-    return Evidence(value, error, count)
+    return Evidence(value, error, count, groups - 1)

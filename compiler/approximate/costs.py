@@ -47,9 +47,18 @@ def exact_form(place: Place) -> Form:
             product = op.MatMul(X, place.weight)
             return Form("as it is", product if place.bias is None else op.Add(product, place.bias))
         case "convolution":
-            return Form("as it is", op.Conv(X, place.weight, place.bias, **attributes_of(place)))
+            return Form("as it is", activated(place, op.Conv(X, place.weight, place.bias, **attributes_of(place))))
         case _:
             return Form("as it is", op.Gather(place.weight, X))
+
+
+def activated(place: Place, term: Expression) -> Expression:
+    """With the Relu or Clip that the place ends in."""
+    if place.activation is None:
+        return term
+    if place.activation[0] == "Relu":
+        return op.Relu(term)
+    return op.Clip(term, *(np.asarray(b, np.float32) for b in place.activation[1:]))
 
 
 @dataclass
@@ -71,23 +80,23 @@ class Costs:
     _known: dict[str, float] = field(default_factory=dict[str, float])
 
     def of(
-        self, place: Place, names: Sequence[str], terms: Sequence[Expression], shapes: Sequence[tuple[int, ...]]
+        self, place: Place, names: Sequence[str], forms: Sequence[Form], shapes: Sequence[tuple[int, ...]]
     ) -> list[float]:
         """The cost of each of a place's forms; infinite where one does not run.
 
         Args:
             place: whose forms they are.
             names: what the forms are called in the store: method and setting.
-            terms: the forms.
+            forms: the forms.
             shapes: of the place's input at each workload.
         """
-        totals = [0.0] * len(terms)
+        totals = [0.0] * len(forms)
         programs: list[Any] = []
         for weight, shape in zip(self.weights, shapes, strict=True):
             keys = [self._key(place, name, shape) for name in names]
             if any(self._lookup(key) is None for key in keys):
-                programs = programs or [self._program(place, term) for term in terms]
-                self._measure(place, keys, programs, shape)
+                programs = programs or [self._program(place, form) for form in forms]
+                self._measure(place, keys, forms, programs, shape)
             for i, key in enumerate(keys):
                 totals[i] += weight * self._known[key]
         return totals
@@ -117,27 +126,31 @@ class Costs:
             self._known[key] = float(row.milliseconds)
         return self._known[key]
 
-    def _program(self, place: Place, term: Expression) -> Any:
-        dtype = place.x.dtype or ir.DataType.FLOAT
+    def _program(self, place: Place, form: Form) -> Any:
+        dtype = ir.DataType.UINT8 if form.timed is not None else place.x.dtype or ir.DataType.FLOAT
+        term = form.term if form.timed is None else form.timed
         rank = len(place.x.shape) if place.x.shape is not None else 2
         try:
             return self.target.lower(alone(term, dtype, rank))
         except TamagoError:
             return None
 
-    def _measure(self, place: Place, keys: Sequence[str], programs: Sequence[Any], shape: tuple[int, ...]) -> None:
-        feeds = {"x": _inputs(place, shape)}
+    def _measure(
+        self, place: Place, keys: Sequence[str], forms: Sequence[Form], programs: Sequence[Any], shape: tuple[int, ...]
+    ) -> None:
+        floats, codes = {"x": _inputs(place, shape)}, {"x": np.zeros(shape, np.uint8)}
         runs: list[Callable[[], object]] = []
         alive: list[str] = []
-        for key, program in zip(keys, programs, strict=True):
+        for key, form, program in zip(keys, forms, programs, strict=True):
             self._known[key] = FAILED
             if program is None:
                 continue
+            feeds = floats if form.timed is None else codes
             try:
                 program(feeds)
             except TamagoError:
                 continue
-            runs.append(lambda program=program: program(feeds))
+            runs.append(lambda program=program, feeds=feeds: program(feeds))
             alive.append(key)
         for key, milliseconds in zip(alive, self.target.time_side_by_side(runs, self.seconds), strict=True):
             self._known[key] = milliseconds

@@ -47,10 +47,12 @@ class Form:
     Args:
         setting: what of the method's choices this is, in a few words.
         term: the place's output as an expression of `X`.
+        timed: what is timed in its place, on uint8 codes: neighbours that share codes pay for no conversion.
     """
 
     setting: str
     term: Expression
+    timed: Expression | None = None
 
     @cached_property
     def stored(self) -> int:
@@ -81,9 +83,11 @@ class Inputs:
 
     Args:
         arrays: the place's input.
+        outputs: what the place makes of it, exactly.
     """
 
     arrays: tuple[Array, ...]
+    outputs: tuple[Array, ...] = ()
 
     @cached_property
     def low(self) -> float:

@@ -32,6 +32,8 @@ class Place:
         transposed: the weight is stored [out, in].
         scale: a factor on the product.
         bias_value: added to the product, one element for each output; None: nothing is.
+        bias_scale: a factor on the bias.
+        activation: what a convolution ends in: ("Relu",) or ("Clip", low, high).
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class Place:
     scale: float = 1.0
     bias_value: ir.Value | None = None
     bias_scale: float = 1.0
+    activation: tuple[Any, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -139,7 +142,9 @@ def _conv(node: ir.Node) -> Iterator[Place]:
         return
     if bias is not None and constant_tensor(bias) is None:
         return
-    yield Place("convolution", (node,), x, weight, bias_value=bias)
+    activation, last = _activation_after(node)
+    nodes = (node,) if last is None else (node, last)
+    yield Place("convolution", nodes, x, weight, bias_value=bias, activation=activation)
 
 
 def _gather(node: ir.Node) -> Iterator[Place]:
@@ -176,6 +181,22 @@ def _bias_after(node: ir.Node, width: int) -> tuple[ir.Value | None, ir.Node | N
     tensor = _tensor(other)
     fits = tensor.dtype == FLOAT and tuple(tensor.shape.numpy()) == (width,)
     return (other, add) if fits else (None, None)
+
+
+def _activation_after(node: ir.Node) -> tuple[tuple[Any, ...] | None, ir.Node | None]:
+    """The Relu, or the Clip between constants, that alone reads the convolution."""
+    uses = list(node.outputs[0].uses())
+    if len(uses) != 1 or node.outputs[0].is_graph_output() or uses[0].node.graph is not node.graph:
+        return None, None
+    after = uses[0].node
+    if op_name(after) == "Relu":
+        return ("Relu",), after
+    if op_name(after) != "Clip" or len(after.inputs) != 3:
+        return None, None
+    bounds = [None if v is None else constant_tensor(v) for v in after.inputs[1:]]
+    if any(b is None or b.size != 1 for b in bounds):
+        return None, None
+    return ("Clip", *(float(b.numpy().reshape(-1)[0]) for b in bounds if b is not None)), after
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol:

@@ -129,6 +129,7 @@ class Search:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.outcome = Outcome()
+        self.samples = len(task.split.choose) + len(task.split.verify)
         self.places = find_places(task.exact.graph)
         self.response = Response(task.exact, self.places)
         first = task.split.choose[0]
@@ -183,9 +184,10 @@ class Search:
         """The place's alternatives, the exact one first."""
         exact = exact_form(place)
         fitted, seen = _halves(seen)
-        offered = [("exact", exact), *self._offered(place, Inputs(tuple(s.x for s in fitted)))]
+        produced = self._run(place, exact, fitted) or []
+        offered = [("exact", exact), *self._offered(place, Inputs(tuple(s.x for s in fitted), tuple(produced)))]
         names = [f"{method} {form.setting}" for method, form in offered]
-        milliseconds = costs.of(place, names, [form.term for _, form in offered], shapes)
+        milliseconds = costs.of(place, names, [form for _, form in offered], shapes)
         wanted = self._run(place, exact, seen)
         assert wanted is not None
         found: list[Alternative] = []
@@ -359,12 +361,13 @@ class Search:
             program = task.target.lower(found.model)
             runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, task.batch})]
             proofs = [self.judge.evidence(before, after, task.split.verify) for after in runs]
-            found.proof = max(proofs, key=lambda proof: proof.upper(ATTEMPTS))
-            if found.proof.upper(ATTEMPTS) <= allowed:
+            attempt = self.outcome.attempts
+            found.proof = max(proofs, key=lambda proof: proof.upper(attempt))
+            if found.proof.upper(attempt) <= allowed:
                 return found
-            count = found.proof.samples_needed(allowed, ATTEMPTS)
+            count = found.proof.samples_needed(allowed, attempt)
             if count is not None:
-                needed.append(2 * count)
+                needed.append(count * self.samples // len(task.split.verify))
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "

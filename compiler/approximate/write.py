@@ -18,6 +18,7 @@ from ..rule import Expression, Value
 from ..schema import split_name
 from .method import Form
 from .places import Place
+from .share_codes import share_codes
 
 OPSET = 23  # what a form is written in
 
@@ -82,7 +83,8 @@ def alone(term: Expression, dtype: ir.DataType, rank: int) -> ir.Model:
     """A model that computes the term of its only input `x`, whatever that input's size."""
     x = ir.Value(name="x", shape=ir.Shape([None] * rank), type=ir.TensorType(dtype))
     written = write(term, x, Names({"x"}), "form", ())
-    written.value.type = ir.TensorType(ir.DataType.FLOAT)
+    codes = dtype == ir.DataType.UINT8  # only integer kernels on codes take these, and they return codes
+    written.value.type = ir.TensorType(ir.DataType.UINT8 if codes else ir.DataType.FLOAT)
     opsets = {"": OPSET} | {n.domain: 1 for n in written.nodes if n.domain}
     graph = ir.Graph(
         [x], [written.value], nodes=written.nodes, initializers=written.constants, opset_imports=opsets, name="form"
@@ -127,6 +129,7 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
             if n.domain:
                 graph.opset_imports.setdefault(n.domain, 1)
         _take_over(graph, old, written.value)
+    share_codes(graph)
     remove_unused(graph)
     return result
 

@@ -1,0 +1,78 @@
+"""Static int8 convolutions: input, weight and output in 8 bits, scales from calibration, bias corrected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...compiler.approximate.costs import activated
+from ...compiler.approximate.method import Form, Inputs, X, method
+from ...compiler.approximate.places import Place
+from ...compiler.approximate.write import attributes_of
+from ...compiler.facts import Array
+from ...compiler.rule import Skip, op
+from .activation_range import least_squares_range
+
+
+@method(
+    kinds=("convolution",),
+    paper="Nagel et al., Data-Free Quantization (bias correction), ICCV 2019, arXiv:1906.04721",
+)
+def static_int8_convolution(place: Place, inputs: Inputs) -> Iterator[Form]:
+    """f(W∗x + b) ≈ D(Q(f(D(Q(W))∗D(Q(x)) + b′))), b′ = b − (D(Q(W)) − W)∗E[x]: the weights' error keeps no mean.
+
+    D(Q(·)) is written out, as ONNX Runtime fuses it with the convolution into one on integers, and neighbours that
+    agree on a tensor's scale share its codes. Weights: symmetric, a scale for each output channel.
+    """
+    ranges = [least_squares_range(arrays) for arrays in (inputs.arrays, inputs.outputs)]
+    if any(found is None for found in ranges):
+        raise Skip("calibration saw nothing but zeros here")
+    (x_scale, x_zero), (y_scale, y_zero) = (found for found in ranges if found is not None)
+    codes, scale = channels_int8(place.weight)
+    bias = _corrected_bias(place, inputs, codes, scale)
+    bias_scale = np.multiply(scale, x_scale, dtype=np.float32)
+    bias_codes = np.clip(np.round(bias / bias_scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    term = op.Conv(
+        op.DequantizeLinear(op.QuantizeLinear(X, x_scale, x_zero), x_scale, x_zero),
+        op.DequantizeLinear(codes, scale, np.zeros(len(scale), np.int8), axis=0),
+        op.DequantizeLinear(bias_codes, bias_scale, np.zeros(len(scale), np.int32), axis=0),
+        **attributes_of(place),
+    )
+    result = activated(place, term)
+    yield Form(
+        "input and output",
+        op.DequantizeLinear(op.QuantizeLinear(result, y_scale, y_zero), y_scale, y_zero),
+        timed=op.QLinearConv(
+            X,
+            x_scale,
+            x_zero,
+            codes,
+            scale,
+            np.zeros(len(scale), np.int8),
+            y_scale,
+            y_zero,
+            bias_codes,
+            **attributes_of(place),
+        ),
+    )
+
+
+def channels_int8(weight: Array) -> tuple[Array, Array]:
+    """Q int8 of the weight's shape and s float32 [out]: s = max|channel| / 127."""
+    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    codes = np.round(np.divide(weight, scale.reshape(-1, *[1] * (weight.ndim - 1))))
+    return np.clip(codes, -127, 127).astype(np.int8), scale
+
+
+def _corrected_bias(place: Place, inputs: Inputs, codes: Array, scale: Array) -> Array:
+    weight = place.weight
+    rounded = np.multiply(codes, scale.reshape(-1, *[1] * (weight.ndim - 1)), dtype=np.float32)
+    error = np.subtract(rounded, weight).sum(axis=tuple(range(2, weight.ndim)))
+    means = np.mean([a.mean(axis=(0, *range(2, a.ndim))) for a in inputs.arrays], axis=0)
+    groups = int(place.attributes.get("group", 1))
+    parts = means.reshape(groups, -1)
+    shift = np.einsum("goi,gi->go", error.reshape(groups, -1, error.shape[1]), parts).reshape(-1)
+    bias = np.zeros(len(weight), np.float32) if place.bias is None else place.bias
+    return np.subtract(bias, shift, dtype=np.float64)
