@@ -19,6 +19,6 @@ def all_rules() -> tuple[Rule, ...]:
 @cache
 def all_methods() -> tuple[Method, ...]:
     """Every approximate method of every family."""
-    from . import quantization
+    from . import low_rank, quantization
 
-    return quantization.METHODS
+    return (*quantization.METHODS, *low_rank.METHODS)

@@ -6,23 +6,27 @@ agree on a tensor's scale and zero point:
     Q(D(q)) = q                 # what one place hands out, the next takes
     Q(x), Q(x) → Q(x)           # one tensor, quantised once
     f(x) → f(D(Q(x)))           # a sum or pooling beside a convolution reads the codes too: it can then run on them
+    Slice(D(q)) = D(Slice(q))   # what only moves elements moves codes; padding with 0 pads with the zero point
 
-The last step is an approximation of its own: it is part of the program that is measured and proved.
+The third step is an approximation of its own: it is part of the program that is measured and proved.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import onnx_ir as ir
 
 from ..ir import constant_tensor, digest
 
+MOVES = frozenset(["Slice", "Pad", "MaxPool"])
 JOINS = frozenset(
     ["Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip", "Slice", "Pad", "Transpose"]
 )
 
 
-def share_codes(graph: ir.Graph) -> None:
-    """Apply the three steps in place."""
+def share_codes(graph: ir.Graph, fresh: Callable[[str], str]) -> None:
+    """Apply the four steps in place."""
     for node in list(graph):
         if node.op_type == "QuantizeLinear" and node.domain == "":
             _skip_round_trip(node)
@@ -40,6 +44,49 @@ def share_codes(graph: ir.Graph) -> None:
         if node.op_type == "QuantizeLinear" and node.domain == "":
             _share(node)
     graph.sort()
+    for node in list(graph):
+        if node.op_type in MOVES and node.domain == "":
+            _on_codes(graph, node, fresh)
+
+
+def _on_codes(graph: ir.Graph, node: ir.Node, fresh: Callable[[str], str]) -> None:
+    """Slice(D(q)) → D(Slice(q)); Pad(D(q), 0) → D(Pad(q, z))."""
+    source = node.inputs[0]
+    before = None if source is None else source.producer()
+    if before is None or before.op_type != "DequantizeLinear" or before.domain or len(before.inputs) < 3:
+        return
+    scale, zero = before.inputs[1], before.inputs[2]
+    tensor = None if zero is None else constant_tensor(zero)
+    if tensor is None or tensor.size != 1 or before.inputs[0] is None:
+        return
+    operands = [before.inputs[0], *node.inputs[1:]]
+    if node.op_type == "Pad":
+        if not _pads_with_zero(node):
+            return
+        operands = [*operands[:2], zero, *operands[3:]]
+    old = node.outputs[0]
+    moved = ir.Node(
+        "", node.op_type, operands, list(node.attributes.values()), num_outputs=1, name=fresh(f"{node.name}/codes")
+    )
+    moved.outputs[0].name = fresh(f"{old.name}/codes")
+    again = ir.Node(
+        "", "DequantizeLinear", [moved.outputs[0], scale, zero], num_outputs=1, name=fresh("tamago/decoded")
+    )
+    again.outputs[0].name = fresh(f"{old.name}/decoded")
+    again.outputs[0].type, again.outputs[0].shape = old.type, old.shape
+    if old.is_graph_output():
+        return
+    graph.insert_after(node, [moved, again])
+    old.replace_all_uses_with(again.outputs[0])
+
+
+def _pads_with_zero(node: ir.Node) -> bool:
+    mode = node.attributes.get("mode")
+    if mode is not None and mode.as_string() != "constant":
+        return False
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    tensor = None if value is None else constant_tensor(value)
+    return value is None or (tensor is not None and not tensor.numpy().any())
 
 
 def _key(node: ir.Node) -> tuple[object, ...] | None:

@@ -129,7 +129,7 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
             if n.domain:
                 graph.opset_imports.setdefault(n.domain, 1)
         _take_over(graph, old, written.value)
-    share_codes(graph)
+    share_codes(graph, fresh)
     remove_unused(graph)
     return result
 
