@@ -35,6 +35,7 @@ SOLVES = 8  # choices measured on the choosing samples
 ATTEMPTS = 3  # results put to proof on the others
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
+TIGHTEN = 0.33  # of the predicted rise of what could not be proved
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,15 @@ class Found:
     Args:
         model: the program.
         choice: what was chosen for each place that changed.
-        predicted: the rise the predictions add up to, in the judge's units.
+        level: the rise the predictions add up to, in their own units.
+        predicted: the same in the judge's units; None where nothing predicts them.
         on_choosing: measured where it was chosen.
         proof: measured on the other samples; None: not yet.
     """
 
     model: ir.Model
     choice: list[Alternative]
+    level: float
     predicted: float | None
     cost: float
     on_choosing: Evidence
@@ -271,7 +274,7 @@ class Search:
         program = self.task.target.lower(model)
         after = self.judge.scores(program, self.task.split.choose, self.task.batch)
         evidence = self.judge.evidence(self._before, after, self.task.split.choose)
-        return Found(model, list(choice), self.in_judged_units(predicted), cost, evidence)
+        return Found(model, list(choice), predicted, self.in_judged_units(predicted), cost, evidence)
 
     def in_judged_units(self, predicted: float) -> float | None:
         """A sum of predictions as the judge measures; None for a metric, which nothing predicts."""
@@ -351,12 +354,16 @@ class Search:
     # --- proving ----------------------------------------------------------------------------------------------
 
     def prove(self, candidates: Sequence[Found], allowed: float) -> Found | None:
-        """The cheapest candidate whose rise on the other samples is within the budget beyond doubt."""
-        task = self.task
+        """The cheapest candidate whose rise on the other samples is within the budget beyond doubt.
+
+        One that is not makes room for one that was predicted to rise by a third of it at most.
+        """
+        task, left = self.task, list(candidates)
         progress("proof on samples that chose nothing")
         before = self.judge.scores(task.original, task.split.verify)  # exact: batches change nothing
         needed: list[int] = []
-        for found in candidates[:ATTEMPTS]:
+        while left and self.outcome.attempts < ATTEMPTS:
+            found = left[0]
             self.outcome.attempts += 1
             program = task.target.lower(found.model)
             runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, task.batch})]
@@ -368,12 +375,21 @@ class Search:
             count = found.proof.samples_needed(allowed, attempt)
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
+            left = [f for f in left if f.level <= TIGHTEN * found.level] or self._tighter(found)
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "
                 f"{allowed:g}: about {min(needed)} calibration samples would"
             )
         return None
+
+    def _tighter(self, failed: Found) -> list[Found]:
+        picked = self.choose(TIGHTEN * failed.level)
+        if picked is None or not picked[0]:
+            return []
+        found = self.measure(*picked)
+        self.outcome.tried.append(found)
+        return [found]
 
 
 def _halves(seen: Sequence[Seen]) -> tuple[Sequence[Seen], Sequence[Seen]]:
