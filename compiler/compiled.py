@@ -165,7 +165,7 @@ def compile(
     }
     Options(**options).check()
     if (budget is None) != (calibration is None):
-        raise TamagoError("U028", "budget and calibration belong together", todo="give both, or neither")
+        raise TamagoError("U048", "budget and calibration belong together", todo="give both, or neither")
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = None

@@ -327,8 +327,9 @@ def _decide(
     if not options.measure:
         return _Decision(True, program, "not timed", errors)
     if options.objective == "size":
-        smaller = reports.Figures.of(model).bytes <= reports.Figures.of(original).bytes
-        return _Decision(smaller, program if smaller else reference, "smaller" if smaller else "no gain", errors)
+        after, before = reports.Figures.of(model).bytes, reports.Figures.of(original).bytes
+        verdict = "smaller" if after < before else "no larger" if after == before else "no gain"
+        return _Decision(after <= before, program if after <= before else reference, verdict, errors)
     timing = _compare_times(target, reference, program, trial, options, clock)
     won = timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
     return _Decision(won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing)

@@ -119,6 +119,8 @@ class Report:
         found = asdict(
             self, dict_factory=lambda items: {k: v for k, v in items if k not in ("outcome", "applied", "refused")}
         )
+        if self.approximation is not None:
+            found["approximation"] = self.approximation.to_dict()
         if self.outcome is None:
             return found | {"rules": {}, "refused": [], "stop": self.stop}
         saturation = self.outcome.saturation

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from .approximate.account import Approximation, WorkloadTime, explain
+from .approximate.account import Approximation, WorkloadTime, explain, tries
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.method import Method
@@ -17,7 +17,7 @@ from .approximate.stack import examples, takes_batches
 from .facts import Array
 from .report import Figures
 
-NO_SLOWER = 1.0
+SLACK = 0.02  # of the time: two programs this close are equally fast as far as the clock can tell
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def approximate(
         len(parts.verify),
         refused=outcome.refused,
         attempts=outcome.attempts,
+        tried=tries(outcome),
         notes=outcome.notes,
     )
     found = outcome.found
@@ -105,8 +106,14 @@ def approximate(
         return Result(None, None, account, explain(outcome))
     program, plain = target.lower(found.model), target.lower(exact)
     account.workloads = [_time(target, reference, plain, program, w) for w in workloads]
+    latency = request.budget.latency
+    if latency is not None and sum(w.weight * w.result for w in account.workloads) > latency:
+        account.notes.append(f"the program within the budget takes more than {latency:g} ms")
+        return Result(None, None, account, explain(outcome))
     if not _gained(found.model, exact, account.workloads, size):
-        account.notes.append("the program within the budget is not faster than the exact one, which is returned")
+        account.notes.append(
+            "the program within the budget is not faster (or smaller, and no slower) than the exact one"
+        )
         return Result(None, None, account, explain(outcome))
     _tell(account, outcome)
     return Result(found.model, program, account, explain(outcome))
@@ -128,7 +135,8 @@ def _time(target: Any, reference: Any, exact: Any, result: Any, workload: Worklo
 
 
 def _gained(model: ir.Model, exact: ir.Model, times: Sequence[WorkloadTime], size: bool) -> bool:
-    if size:
-        return Figures.of(model).bytes < Figures.of(exact).bytes
+    if size and Figures.of(model).bytes >= Figures.of(exact).bytes:
+        return False
     result = sum(t.weight * t.result for t in times)
-    return result < min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))
+    before = min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))
+    return result <= before * (1 + SLACK) if size else result < before

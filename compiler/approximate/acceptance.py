@@ -55,6 +55,8 @@ class Evidence:
 def paired_rise(before: Sequence[float], after: Sequence[float], *, relative: bool = True) -> Evidence:
     """Rise of the mean loss: absolute, or relative to the mean before (a ratio of means, by linearisation)."""
     first, second = np.asarray(before, float), np.asarray(after, float)
+    if not (np.all(np.isfinite(first)) and np.all(np.isfinite(second))):
+        return Evidence(inf, inf, len(first))
     count, base = len(first), float(np.mean(first))
     scale = base if relative else 1.0
     value = float(np.mean(second - first)) / scale
@@ -66,6 +68,8 @@ def paired_rise(before: Sequence[float], after: Sequence[float], *, relative: bo
 def relative_error(errors: Sequence[float], norms: Sequence[float]) -> Evidence:
     """√(Σ‖y − y₀‖² / Σ‖y₀‖²) from each sample's squares."""
     squares, sizes = np.asarray(errors, float), np.asarray(norms, float)
+    if not np.all(np.isfinite(squares)):
+        return Evidence(inf, inf, len(squares))
     total = float(np.sum(sizes))
     if total <= 0:
         return Evidence(0.0 if not np.any(squares) else inf, 0.0, len(squares))
@@ -96,5 +100,7 @@ def metric_drop(
     groups = min(GROUPS, count)
     left_out = [[i for i in every if i % groups != g] for g in range(groups)]
     replicates = np.asarray([before(part) - after(part) for part in left_out])
+    if not (np.isfinite(value) and np.all(np.isfinite(replicates))):
+        return Evidence(inf, inf, count)
     error = sqrt((groups - 1) / groups * float(np.sum((replicates - replicates.mean()) ** 2)))
     return Evidence(value, error, count, groups - 1)

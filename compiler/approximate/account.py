@@ -22,6 +22,17 @@ class WorkloadTime:
     high: float
 
 
+@dataclass(frozen=True)
+class Try:
+    """A choice that was measured: places changed, cost by price, rise predicted, measured, and put to proof."""
+
+    places: int
+    cost: float
+    predicted: float | None
+    on_choosing: Evidence
+    proof: Evidence | None
+
+
 @dataclass
 class Approximation:
     """One search under a budget.
@@ -38,7 +49,7 @@ class Approximation:
         refused: methods that did not apply: place, method, reason.
         workloads: times of the result.
         attempts: results that were put to proof.
-        resident: bytes of the weights as the runtime holds them, where that differs from the file.
+        tried: every choice that was measured.
     """
 
     budget: str
@@ -53,6 +64,7 @@ class Approximation:
     refused: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     workloads: list[WorkloadTime] = field(default_factory=list[WorkloadTime])
     attempts: int = 0
+    tried: list[Try] = field(default_factory=list[Try])
     notes: list[str] = field(default_factory=list[str])
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,7 +75,7 @@ class Approximation:
         """For people."""
         found = [f"budget: {self.budget}; loss taken for: {self.loss}"]
         if self.proof is None:
-            return [*found, "nothing approximate was proved to be within it"]
+            return [*found, *map(_line, self.tried), "nothing approximate was proved to be within it"]
         found.append(
             f"measured: {self.proof.value:+.4g} ± {self.proof.error:.2g}, at most {self.upper:.4g} (95 %), on "
             f"{self.verified_on} samples that chose nothing; where it was chosen {self._chosen()}"
@@ -82,6 +94,17 @@ class Approximation:
     def _chosen(self) -> str:
         measured = "" if self.on_choosing is None else f"{self.on_choosing.value:+.4g}"
         return measured + ("" if self.predicted is None else f" (predicted {self.predicted:+.4g})")
+
+
+def tries(outcome: Outcome) -> list[Try]:
+    """Every choice that was measured, in order."""
+    return [Try(len(f.choice), f.cost, f.predicted, f.on_choosing, f.proof) for f in outcome.tried]
+
+
+def _line(found: Try) -> str:
+    predicted = "" if found.predicted is None else f", predicted {found.predicted:+.4g}"
+    proof = "not put to proof" if found.proof is None else f"proof {found.proof.value:+.4g} ± {found.proof.error:.2g}"
+    return f"tried: {found.places} places{predicted}, measured {found.on_choosing.value:+.4g}; {proof}"
 
 
 def explain(outcome: Outcome) -> list[str]:

@@ -21,12 +21,16 @@ class Budget:
             "cross-entropy" (outputs are logits, targets class numbers in the last axis' place), "kl" or "mse"
             (distance to the original's own outputs, no targets needed). None: the relative error of the outputs,
             ‖y − y₀‖ / ‖y₀‖, is what `rise` bounds.
-        rise: allowed relative rise of the loss (0.01 is 1 %).
+        rise: allowed relative rise of the loss (0.01 is 1 %). A distance to the original's outputs starts at zero, so
+            for "kl" this is nats, and for "mse" a fraction of the outputs' own mean square.
         absolute: allowed absolute rise of the loss instead; needed where the original's loss is not above zero.
         metric: `metric(outputs, targets)` over lists of all samples' outputs and targets, more is better.
         drop: allowed absolute drop of the metric.
         size: bytes of weights that the result may have at most.
         latency: milliseconds, summed over the workloads with their weights, that it may take at most.
+
+    Raises:
+        TamagoError: U040-U043, values that make no sense.
     """
 
     loss: Loss | str | None = None
@@ -40,17 +44,17 @@ class Budget:
     def __post_init__(self) -> None:
         """Raise U02x for values that make no sense."""
         if (self.metric is None) != (self.drop is None):
-            raise TamagoError("U020", "metric and drop belong together", todo="Budget(metric=accuracy, drop=0.005)")
+            raise TamagoError("U040", "metric and drop belong together", todo="Budget(metric=accuracy, drop=0.005)")
         if self.metric is not None and self.loss is not None:
-            raise TamagoError("U021", "a budget has a loss or a metric, not both", todo="leave one out")
+            raise TamagoError("U041", "a budget has a loss or a metric, not both", todo="leave one out")
         if isinstance(self.loss, str) and self.loss not in NAMES:
             raise TamagoError(
-                "U022", f"loss {self.loss!r} is unknown", todo=f"one of {', '.join(NAMES)}, or a function"
+                "U042", f"loss {self.loss!r} is unknown", todo=f"one of {', '.join(NAMES)}, or a function"
             )
         for name in ("rise", "absolute", "drop", "size", "latency"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise TamagoError("U023", f"{name} is {value}", todo="use a number from 0")
+            if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+                raise TamagoError("U043", f"{name} is {value!r}", todo="use a number from 0")
 
     @property
     def allowed(self) -> float:
@@ -59,13 +63,18 @@ class Budget:
             return self.drop
         return self.rise if self.absolute is None else self.absolute
 
+    @property
+    def is_absolute(self) -> bool:
+        """Whether the bound is on the rise itself, not on its ratio to the original's loss."""
+        return self.absolute is not None or self.loss in ("kl", "mse")
+
     def describe(self) -> str:
         """The budget in words."""
         if self.drop is not None:
             return f"metric may drop by {self.drop:g}"
         what = "relative error of the outputs" if self.loss is None else "loss"
-        if self.absolute is not None:
-            return f"{what} may rise by {self.absolute:g}"
+        if self.is_absolute:
+            return f"{self.loss if isinstance(self.loss, str) else what} may rise by {self.allowed:g}"
         return f"{what} at most {self.rise:.3%}" if self.loss is None else f"{what} may rise by {self.rise:.3%}"
 
 

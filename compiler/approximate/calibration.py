@@ -39,13 +39,15 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
         flatten: inputs as the model takes them → arrays by graph input.
 
     Raises:
-        TamagoError: U024, an item is no pair; U025, too few samples.
+        TamagoError: U044, an item is no pair; U045, too few samples.
     """
     samples: list[Sample] = []
+    if not hasattr(calibration, "__iter__"):
+        raise TamagoError("U044", f"calibration is a {type(calibration).__name__}", todo="pass (inputs, target) pairs")
     for number, item in enumerate(calibration):
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise TamagoError(
-                "U024",
+                "U044",
                 "calibration must yield (inputs, target)",
                 where=f"item {number}",
                 todo="target may be None where the loss needs none",
@@ -53,7 +55,7 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
         samples.append(Sample(flatten(item[0]), item[1]))
     if len(samples) < SMALLEST:
         raise TamagoError(
-            "U025",
+            "U045",
             f"calibration has {len(samples)} samples",
             todo=f"give at least {SMALLEST}, better 32 or more: half choose, half prove",
         )

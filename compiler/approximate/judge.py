@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import TamagoError
 from ..facts import Array
 from ..torch_tensors import to_torch
 from .acceptance import Evidence, metric_drop, paired_rise, relative_error
@@ -51,10 +52,13 @@ class Judge:
             def over(scores: Scores) -> Callable[[Sequence[int]], float]:
                 return lambda part: float(metric([scores[i] for i in part], [targets[i] for i in part]))
 
-            return metric_drop(over(before), over(after), len(samples))
+            try:
+                return metric_drop(over(before), over(after), len(samples))
+            except Exception as error:  # the owner's function may fail in any way
+                raise TamagoError("U046", "the metric failed", why=f"{type(error).__name__}: {error}") from error
         if self.loss.kind == "distance" and self.budget.loss is None:
             return relative_error([s[0] for s in after], [s[1] for s in after])
-        return paired_rise(before, after, relative=self.budget.absolute is None)
+        return paired_rise(before, after, relative=not self.budget.is_absolute)
 
     def _score(self, outputs: Sequence[Any], wanted: Sequence[Any], sample: Sample) -> Any:
         if self.budget.metric is not None:
@@ -73,7 +77,7 @@ class Judge:
         ]
         error = sum(float(np.sum((a - b) ** 2)) for a, b in pairs)
         if self.budget.loss == "mse":
-            return error / max(sum(b.size for _, b in pairs), 1)
+            return error / max(sum(float(np.sum(b**2)) for _, b in pairs), 1e-30)
         return error, sum(float(np.sum(b**2)) for _, b in pairs)
 
 

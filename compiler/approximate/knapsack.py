@@ -72,7 +72,8 @@ def knapsack(
     for name, i in column.items():
         stored[i] = weights[name]
     objective = stored + 1e-3 * cost if size else cost + PREFER_SMALL * stored
-    least = sum(min(o.stored if size else o.cost for o in place) for place in places)
+    bytes_of = {id(o): o.stored if o.keeps is None else weights[o.keeps] for o in options}
+    least = sum(min(bytes_of[id(o)] if size else o.cost for o in place) for place in places)
     objective = objective + np.where(np.isfinite(rise), rise, 0) * (WORTH * least / limits.worth)
     one = lil_matrix((len(places), count))
     start = 0

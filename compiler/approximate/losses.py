@@ -60,7 +60,7 @@ class LossModel:
         """The loss of one sample.
 
         Raises:
-            TamagoError: U026, the owner's function failed.
+            TamagoError: U046, the owner's function failed.
         """
         import torch
 
@@ -70,13 +70,17 @@ class LossModel:
     def _call(self, outputs: Sequence[torch.Tensor], target: Any) -> torch.Tensor:
         import torch
 
-        if self.function is None:
-            return _cross_entropy(outputs[self.logits], target)
         try:
+            if self.function is None:
+                return _cross_entropy(outputs[self.logits], target)
             found = self.function(self.structure(outputs), target)
         except Exception as error:  # the owner's function may fail in any way
-            raise TamagoError("U026", "the loss failed on a sample", why=f"{type(error).__name__}: {error}") from error
-        return found if isinstance(found, torch.Tensor) else torch.as_tensor(float(found))
+            raise TamagoError("U046", "the loss failed on a sample", why=f"{type(error).__name__}: {error}") from error
+        found = found if isinstance(found, torch.Tensor) else torch.as_tensor(float(found))
+        if found.numel() != 1:
+            why = f"it has the shape {tuple(found.shape)}"
+            raise TamagoError("U046", "the loss of a sample must be one number", why=why, todo="return its mean")
+        return found
 
     def curvature(self, outputs: Sequence[torch.Tensor], target: Any, generator: torch.Generator) -> Curvature:
         """What to differentiate on one sample, for a prediction in this loss' own units."""
@@ -147,7 +151,7 @@ def _logits(outputs: Sequence[torch.Tensor], target: Any) -> int:
     if not isinstance(target, (torch.Tensor, np.ndarray, int, np.integer)):
         return -1
     labels = torch.as_tensor(np.asarray(target))
-    if labels.is_floating_point():
+    if labels.is_floating_point() or labels.numel() == 0:
         return -1
     for index, output in enumerate(outputs):
         if not output.is_floating_point() or output.dim() < 1 or output.shape[-1] < 2:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from ..errors import TamagoError
 from ..facts import Array
 from ..torch_program import torch_program
 from ..torch_tensors import to_torch
@@ -82,6 +83,8 @@ class Response:
         with torch.enable_grad():
             outputs = list(taps.run(*self._arguments(sample.feeds)))
             curvature = loss.curvature(outputs, sample.target, generator)
+            if not curvature.scalar.requires_grad:
+                raise TamagoError("U046", "the loss does not depend on the model's outputs")
             found = torch.autograd.grad(curvature.scalar, list(taps.taps.values()), allow_unused=True)
         gradients = dict(zip(taps.taps, found, strict=True))
         inputs = {n: t.detach().numpy() for n, t in taps.seen.items()} | dict(sample.feeds)

@@ -18,6 +18,7 @@ from ..errors import TamagoError
 from ..facts import Array
 from ..progress import progress
 from ..rule import Skip
+from ..verify import compare
 from .acceptance import Evidence
 from .budget import Budget, Workload
 from .calibration import Split
@@ -28,7 +29,7 @@ from .losses import LossModel, Structure, loss_model
 from .method import Form, Inputs, Method
 from .places import Place, find_places
 from .responses import Response, Seen, predicted_rise, samples_to_see
-from .stack import stacked, together
+from .stack import examples, run_together, stacked, together
 from .write import Chosen, alone, put
 
 SOLVES = 8  # choices measured on the choosing samples
@@ -136,6 +137,7 @@ class Search:
         self.places = find_places(task.exact.graph)
         self.response = Response(task.exact, self.places)
         first = task.split.choose[0]
+        self.batch = task.batch if task.batch > 1 and self._batches_are_independent() else 1
         self.loss: LossModel = loss_model(task.budget, task.structure, self.response.outputs(first.feeds), first)
         self.judge = Judge(task.budget, self.loss, task.original)
         self.forms: dict[tuple[str, str, str], Form] = {}
@@ -146,7 +148,7 @@ class Search:
         """Fill the tables: each place's forms with predicted rise and measured cost."""
         task = self.task
         progress("the original on the choosing samples")
-        self._before = self.judge.scores(task.original, task.split.choose, task.batch)
+        self._before = self.judge.scores(task.original, task.split.choose, self.batch)
         self._check_baseline()
         seen = self._see()
         shapes = [self.response.shapes(w.feeds) for w in task.workloads]
@@ -159,12 +161,24 @@ class Search:
                 continue
             self.outcome.alternatives.append(self._table(place, seen[name], [s[name] for s in shapes], costs))
 
+    def _batches_are_independent(self) -> bool:
+        """Whether the original gives a sample the same outputs beside others as alone: the first axis may be time."""
+        group = together(self.task.split.choose, self.task.batch)[0]
+        if len(group) == 1:
+            return True
+        try:
+            beside = run_together(self.task.original, group)[0]
+        except (TamagoError, ValueError):
+            return False
+        alone = self.task.original(group[0].feeds)
+        return all(d.passed for d in compare([""] * len(alone), alone, beside))
+
     def _check_baseline(self) -> None:
         budget = self.task.budget
-        relative = budget.metric is None and budget.absolute is None and budget.loss is not None
+        relative = budget.metric is None and not budget.is_absolute and budget.loss is not None
         if relative and float(np.mean(self._before)) <= 0:
             raise TamagoError(
-                "U027",
+                "U047",
                 f"the original's loss is {float(np.mean(self._before)):.3g}: a relative rise of it means nothing",
                 todo="give an absolute bound: Budget(loss=…, absolute=0.01)",
             )
@@ -174,7 +188,9 @@ class Search:
 
         generator = torch.Generator().manual_seed(0)
         seen: dict[str, list[Seen]] = {}
-        groups = [stacked(g) or g[0] for g in together(self.task.split.choose, self.task.batch)]
+        choose = self.task.split.choose
+        half = max(sum(map(examples, choose)) // 2, 1)  # two groups at least: one to fit to, one to predict on
+        groups = [stacked(g) or g[0] for g in together(choose, min(self.batch, half))]
         for sample in samples_to_see(groups, self.response):
             progress("gradients of the loss")
             for name, found in self.response.see(sample, self.loss, generator).items():
@@ -235,11 +251,12 @@ class Search:
     def choose(self, level: float) -> tuple[list[Alternative], float, float] | None:
         """The cheapest choice within a level of predicted rise: what changes, its rise and its cost."""
         tables = self.outcome.alternatives
-        weights = {p.y.name or "": p.weight_value.name or "" for p in self.places}
+        tabled = {table[0].place for table in tables}
+        weights = {p.y.name or "": p.weight_value.name or "" for p in self.places if p.y.name in tabled}
         sizes = {
             p.weight_value.name or "": p.weight_value.const_value.nbytes
             for p in self.places
-            if p.weight_value.const_value is not None
+            if p.weight_value.const_value is not None and (p.y.name or "") in weights
         }
         options = [
             [Option(a.cost, a.stored, a.rise, weights[a.place] if a.method == "exact" else None) for a in table]
@@ -249,14 +266,19 @@ class Search:
         limits = Limits(level, worth=self.worth)
         if self.task.budget.size is not None:
             limits = replace(limits, stored=self.task.budget.size - rest)
+        if self.task.size:  # smaller, but never slower
+            limits = replace(limits, cost=sum(table[0].cost for table in tables))
         if self.task.budget.latency is not None:
-            limits = replace(limits, cost=self.task.budget.latency)
+            limits = replace(limits, cost=min(limits.cost, self.task.budget.latency))
         picked = knapsack(options, sizes, limits, size=self.task.size)
         if picked is None:
             return None
         every = [table[i] for table, i in zip(tables, picked, strict=True)]
         changed = [a for a in every if a.method != "exact"]
-        cost = sum(o[i].stored if self.task.size else o[i].cost for o, i in zip(options, picked, strict=True))
+        taken = [o[i] for o, i in zip(options, picked, strict=True)]
+        kept = {o.keeps for o in taken if o.keeps is not None}
+        stored = float(sum(o.stored for o in taken) + sum(sizes[name] for name in kept))
+        cost = stored if self.task.size else sum(o.cost for o in taken)
         return changed, sum(a.rise for a in changed), cost
 
     def _fixed_bytes(self, placed: Mapping[str, int]) -> int:
@@ -272,7 +294,7 @@ class Search:
         """The choice built and judged on the choosing samples."""
         model = self.build(choice)
         program = self.task.target.lower(model)
-        after = self.judge.scores(program, self.task.split.choose, self.task.batch)
+        after = self.judge.scores(program, self.task.split.choose, self.batch)
         evidence = self.judge.evidence(self._before, after, self.task.split.choose)
         return Found(model, list(choice), predicted, self.in_judged_units(predicted), cost, evidence)
 
@@ -283,7 +305,7 @@ class Search:
             return None
         if budget.loss is None:
             return float(np.sqrt(max(predicted, 0.0)))
-        return predicted if budget.absolute is not None else predicted / float(np.mean(self._before))
+        return predicted if budget.is_absolute else predicted / float(np.mean(self._before))
 
     def in_units(self, evidence: float) -> float:
         """A measured quantity in the units in which predictions add."""
@@ -292,7 +314,7 @@ class Search:
             return evidence
         if budget.loss is None:
             return evidence**2
-        return evidence if budget.absolute is not None else evidence * float(np.mean(self._before))
+        return evidence if budget.is_absolute else evidence * float(np.mean(self._before))
 
     def level_for(self, allowed: float) -> float:
         """Where the search for a level of predicted rise starts."""
@@ -366,7 +388,7 @@ class Search:
             found = left[0]
             self.outcome.attempts += 1
             program = task.target.lower(found.model)
-            runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, task.batch})]
+            runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, self.batch})]
             proofs = [self.judge.evidence(before, after, task.split.verify) for after in runs]
             attempt = self.outcome.attempts
             found.proof = max(proofs, key=lambda proof: proof.upper(attempt))

@@ -35,18 +35,20 @@ def budget_options(options: argparse.Namespace) -> dict[str, Any]:
     """`budget` and `calibration` for `tamago.compile`, nothing where no budget is asked for.
 
     Raises:
-        TamagoError: U029, a budget without calibration or the other way round; M040, an unreadable file.
+        TamagoError: U049, a budget without calibration or the other way round; M040, an unreadable file.
     """
     asked = options.rise is not None or options.absolute is not None
     if asked != (options.calibration is not None):
-        raise TamagoError("U029", "--rise (or --absolute) and --calibration belong together", todo="give both")
+        raise TamagoError("U049", "--rise (or --absolute) and --calibration belong together", todo="give both")
+    if not asked and options.loss is not None:
+        raise TamagoError("U049", "--loss needs --rise (or --absolute) and --calibration", todo="give them too")
     if not asked:
         return {}
     name, _, labels = (options.loss or "").partition(":")
     if name and name not in NAMES:
-        raise TamagoError("U022", f"loss {name!r} is unknown", todo=f"one of {', '.join(NAMES)}")
+        raise TamagoError("U042", f"loss {name!r} is unknown", todo=f"one of {', '.join(NAMES)}")
     if (name == "cross-entropy") != bool(labels):
-        raise TamagoError("U022", "cross-entropy needs labels, and only it does", todo="--loss cross-entropy:LABELS")
+        raise TamagoError("U042", "cross-entropy needs labels, and only it does", todo="--loss cross-entropy:LABELS")
     budget = Budget(loss=name or None, rise=0.01 if options.rise is None else options.rise, absolute=options.absolute)
     return {"budget": budget, "calibration": list(_samples(options.calibration, labels))}
 
@@ -58,10 +60,11 @@ def _samples(path: Path, labels: str) -> Iterator[tuple[dict[str, Array], Array 
         return
     arrays = read_inputs(path)
     inputs, target = _pair(arrays, labels, path)
-    counts = {len(a) for a in (*inputs.values(), *([] if target is None else [target])) if a.ndim}
-    if len(counts) != 1:
+    stacked = [*inputs.values(), *([] if target is None else [target])]
+    counts = {len(a) if a.ndim else 0 for a in stacked}
+    if len(counts) != 1 or 0 in counts:
         raise TamagoError(
-            "U029",
+            "U049",
             "the calibration arrays have different numbers of samples",
             where=str(path),
             why=", ".join(f"{name} {a.shape}" for name, a in arrays.items()),
@@ -73,6 +76,6 @@ def _samples(path: Path, labels: str) -> Iterator[tuple[dict[str, Array], Array 
 def _pair(arrays: dict[str, Array], labels: str, path: Path) -> tuple[dict[str, Array], Array | None]:
     if labels and labels not in arrays:
         raise TamagoError(
-            "U029", f"the calibration has no array {labels!r}", where=str(path), why=f"it has {', '.join(arrays)}"
+            "U049", f"the calibration has no array {labels!r}", where=str(path), why=f"it has {', '.join(arrays)}"
         )
     return {n: a for n, a in arrays.items() if n != labels}, arrays.get(labels) if labels else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .block_weights import block_weights
 from .dynamic_int8 import dynamic_int8
+from .embedding_int4 import embedding_int4
 from .embedding_int8 import embedding_int8
 from .gptq import gptq
 from .hqq import hqq
@@ -11,4 +12,14 @@ from .per_token_int8 import per_token_int8
 from .static_int8 import static_int8
 from .static_int8_convolution import static_int8_convolution
 
-METHODS = (dynamic_int8, per_token_int8, static_int8, static_int8_convolution, block_weights, gptq, hqq, embedding_int8)
+METHODS = (
+    dynamic_int8,
+    per_token_int8,
+    static_int8,
+    static_int8_convolution,
+    block_weights,
+    gptq,
+    hqq,
+    embedding_int8,
+    embedding_int4,
+)

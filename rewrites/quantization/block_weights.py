@@ -12,6 +12,7 @@ from ...compiler.facts import Array
 from ...compiler.rule import Expression, Skip, op
 
 INT8_INSIDE = 4  # accuracy_level: without it 8 bit weights are unpacked on every call, up to 200 times slower
+TINY = 1e-12
 SETTINGS = ((8, 32), (8, 128), (4, 32), (4, 128))
 
 
@@ -47,7 +48,7 @@ def round_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Ar
         low, high = np.minimum(parts.min(-1), 0), np.maximum(parts.max(-1), 0)
         scale = (high - low) / top
         zero = np.round(-low / np.where(scale > 0, scale, 1))
-    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    scale = np.where(scale > 0, scale, TINY).astype(np.float32)  # a block of zeros decodes to next to nothing
     codes = np.clip(np.round(parts / scale[..., None]) + zero[..., None], 0, top)
     return codes.astype(np.uint8), scale, np.clip(zero, 0, top).astype(np.uint8)
 
@@ -55,12 +56,12 @@ def round_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Ar
 def n_bits(place: Place, codes: Array, scale: Array, zero: Array, bits: int, block: int) -> Expression:
     """The product with these codes as a MatMulNBits."""
     width, outputs = place.shape
-    packed = codes if bits == 8 else _pairs(codes)
+    packed = codes if bits == 8 else pack_pairs(codes)
     return op("com.microsoft::MatMulNBits")(
         X,
         np.ascontiguousarray(packed),
         np.ascontiguousarray(scale.reshape(-1)),
-        None if bits == 8 else _packed_rows(zero),
+        None if bits == 8 else packed_rows(zero),
         None,
         place.bias,
         K=width,
@@ -71,14 +72,14 @@ def n_bits(place: Place, codes: Array, scale: Array, zero: Array, bits: int, blo
     )
 
 
-def _packed_rows(zero: Array) -> Array:
+def packed_rows(zero: Array) -> Array:
     """Two zero points a byte, each output's from a byte of its own."""
     outputs, blocks = zero.shape
     padded = np.zeros((outputs, blocks + blocks % 2), np.uint8)
     padded[:, :blocks] = zero
-    return _pairs(padded).reshape(-1)
+    return pack_pairs(padded).reshape(-1)
 
 
-def _pairs(nibbles: Array) -> Array:
+def pack_pairs(nibbles: Array) -> Array:
     """Two 4-bit numbers a byte, the first in the lower half."""
     return np.bitwise_or(nibbles[..., 0::2], np.left_shift(nibbles[..., 1::2], 4))

@@ -1,0 +1,193 @@
+"""An error budget from the command line: what a user types, what is written, and what mistakes are answered with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+from tamago.compiler.cli import main
+from tests.node_cases import floats
+
+COUNT, WIDTH, CLASSES = 64, 256, 8
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def model() -> onnx.ModelProto:
+    """Two layers, with a free batch."""
+    weights = {
+        "w": floats(WIDTH, WIDTH, seed=1) / np.float32(WIDTH**0.5),
+        "v": floats(WIDTH, CLASSES, seed=2) * np.float32(0.1),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], "first"),
+        helper.make_node("Relu", ["p"], ["h"], "relu"),
+        helper.make_node("MatMul", ["h", "v"], ["logits"], "second"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", WIDTH])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", CLASSES])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.onnx"
+    onnx.save(model(), path)
+    return path
+
+
+@pytest.fixture
+def data(source: Path) -> Path:
+    """Inputs, and the classes that the model itself finds likeliest."""
+    path, x = source.with_name("data.npz"), floats(COUNT, WIDTH, seed=3)
+    np.savez(path, x=x, labels=run(source, x).argmax(1))
+    return path
+
+
+def run(path: Path, x: np.ndarray) -> np.ndarray:
+    (found,) = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    return np.asarray(found)
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    shifted = logits - logits.max(1, keepdims=True)
+    rows = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return float(-np.mean(rows[np.arange(len(labels)), labels]))
+
+
+def written(source: Path) -> Path:
+    return source.with_name("out.onnx")
+
+
+def size(path: Path) -> int:
+    return sum(len(t.raw_data) for t in onnx.load(path).graph.initializer)
+
+
+QUICK = ["--time", "20", "--threads", "1", "--objective", "size"]
+
+
+def test_a_rise_of_cross_entropy(source: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = written(source)
+    words = ["optimize", str(source), str(out), "--rise", "0.05", "--calibration", str(data)]
+
+    assert main([*words, "--loss", "cross-entropy:labels", *QUICK]) == 0
+
+    printed = capsys.readouterr().out
+    assert "budget: loss may rise by 5.000%; loss taken for: cross-entropy" in printed
+    assert "smaller within the budget" in printed
+    assert "again: tamago optimize" in printed
+    assert size(out) < 0.5 * size(source)
+    x = floats(256, WIDTH, seed=4)
+    labels = run(source, x).argmax(1)
+    assert cross_entropy(run(out, x), labels) <= 1.06 * cross_entropy(run(source, x), labels)
+
+
+def test_the_json_says_what_the_text_says(source: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["optimize", str(source), str(written(source)), "--rise", "0.05", "--calibration", str(data)]
+
+    assert main([*words, "--loss", "cross-entropy:labels", "--json", *QUICK]) == 0
+
+    found = json.loads(capsys.readouterr().out)["approximation"]
+    assert found["budget"] == "loss may rise by 5.000%"
+    assert found["upper"] <= 0.05
+    assert len(found["chosen_on"]) + found["verified_on"] == COUNT
+
+
+def test_without_a_loss_the_outputs_are_judged(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for i in range(12):
+        np.savez(folder / f"{i:02}.npz", x=floats(2, WIDTH, seed=10 + i))
+    out = written(source)
+
+    words = ["optimize", str(source), str(out), "--rise", "0.05", "--calibration", str(folder)]
+    assert main([*words, *QUICK]) == 0
+
+    assert "relative error of the outputs at most 5.000%" in capsys.readouterr().out
+    x = floats(64, WIDTH, seed=5)
+    exact, found = run(source, x), run(out, x)
+    assert 0 < np.linalg.norm(found - exact) / np.linalg.norm(exact) <= 0.055
+
+
+def test_an_absolute_rise_of_the_divergence(source: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = data.with_name("plain.npz")
+    np.savez(plain, x=np.load(data)["x"])
+    words = ["optimize", str(source), str(written(source)), "--absolute", "0.01", "--calibration", str(plain)]
+
+    assert main([*words, "--loss", "kl", *QUICK]) == 0
+
+    assert "budget: kl may rise by 0.01; loss taken for: kl" in capsys.readouterr().out
+
+
+def test_without_a_budget_nothing_is_approximated(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimize", str(source), str(written(source)), "--json", *QUICK]) == 0
+
+    assert json.loads(capsys.readouterr().out)["approximation"] is None
+    assert size(written(source)) == size(source)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--rise", "0.05"], "U049"),
+        (["--absolute", "0.05"], "U049"),
+        (["--calibration", "{data}"], "U049"),
+        (["--rise", "0.05", "--calibration", "{data}", "--loss", "cross-entropy:classes"], "U049"),
+        (["--rise", "0.05", "--calibration", "{uneven}", "--loss", "cross-entropy:labels"], "U049"),
+        (["--rise", "0.05", "--calibration", "{data}", "--loss", "cross-entropy"], "U042"),
+        (["--rise", "0.05", "--calibration", "{data}", "--loss", "cross-entropy:"], "U042"),
+        (["--rise", "0.05", "--calibration", "{data}", "--loss", "kl:labels"], "U042"),
+        (["--rise", "0.05", "--calibration", "{data}", "--loss", "perplexity"], "U042"),
+        (["--rise", "-0.05", "--calibration", "{data}"], "U043"),
+        (["--rise", "0.05", "--calibration", "{few}"], "U045"),
+        (["--rise", "0.05", "--calibration", "{empty}"], "U045"),
+        (["--rise", "0.05", "--calibration", "{data}", "--loss", "kl"], "U010"),
+        (["--rise", "0.05", "--calibration", "{source}"], "M040"),
+        (["--rise", "0.05", "--calibration", "nowhere.npz"], "M040"),
+    ],
+)
+def test_mistakes_have_a_code_and_write_nothing(
+    words: list[str], code: str, source: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"data": data, "source": source}
+    for name in ("uneven", "few", "empty"):
+        places[name] = source.with_name(name + ("" if name == "empty" else ".npz"))
+    np.savez(places["uneven"], x=floats(8, WIDTH), labels=np.zeros(7, np.int64))
+    np.savez(places["few"], x=floats(3, WIDTH))
+    places["empty"].mkdir()
+    filled = [word.format(**places) for word in words]
+
+    assert main(["optimize", str(source), str(written(source)), *filled, *QUICK]) == 2
+
+    error = capsys.readouterr().err
+    assert f"error[{code}" in error
+    assert "Traceback" not in error
+    assert not written(source).exists()
+
+
+def test_a_distance_to_the_original_is_a_fraction_of_its_outputs(
+    source: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = data.with_name("plain.npz")
+    np.savez(plain, x=np.load(data)["x"])
+    words = ["optimize", str(source), str(written(source)), "--rise", "0.05", "--calibration", str(plain)]
+
+    assert main([*words, "--loss", "mse", *QUICK]) == 0
+
+    assert "budget: mse may rise by 0.05; loss taken for: distance" in capsys.readouterr().out

@@ -1,0 +1,351 @@
+"""Under a budget: smaller and within it on samples nobody chose on, or the exact program and a word why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+import tamago
+from tamago.compiler.approximate.acceptance import paired_rise
+from tamago.compiler.approximate.account import Approximation
+from tamago.compiler.approximate.calibration import Sample
+from tamago.compiler.approximate.stack import stacked
+from tamago.compiler.store import Store
+
+HELD = 700  # for calibration; what is left of the held-out digits judges
+BATCH = 128
+WIDTH = 384
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A classifier of digits, and those it has not seen."""
+
+    model: nn.Module
+    pictures: Tensor
+    labels: Tensor
+    store: Store
+
+    @property
+    def calibration(self) -> list[tuple[tuple[Tensor], Tensor]]:
+        """One picture a sample."""
+        return [((self.pictures[i : i + 1],), self.labels[i : i + 1]) for i in range(HELD)]
+
+    def compile(self, budget: tamago.Budget | None, **options: Any) -> tamago.CompiledModel:
+        """Within a budget, for batches."""
+        words: dict[str, Any] = {
+            "dynamic_shapes": ({0: torch.export.Dim.DYNAMIC},),
+            "calibration": self.calibration,
+            "threads": 1,
+            "store": self.store,
+        }
+        return tamago.compile(self.model, (self.pictures[:BATCH],), budget=budget, **(words | options))
+
+    def compile_for_few(self, budget: tamago.Budget) -> tamago.CompiledModel:
+        """The smallest, judged two pictures at a time, so that predictions average over many batches."""
+        return self.compile(budget, objective="size", workloads=[((self.pictures[:2],), 1.0)])
+
+    def outputs(self, program: Any) -> Tensor:
+        """Logits of the pictures that calibration did not have."""
+        with torch.no_grad():
+            return program(self.pictures[HELD:])
+
+    def rise(self, compiled: tamago.CompiledModel) -> float:
+        """How much the mean loss rises there, relatively: the lower bound, since it is a sample too."""
+        before, after = (
+            cross_entropy(self.outputs(p), self.labels[HELD:], reduction="none").tolist()
+            for p in (self.model, compiled)
+        )
+        return paired_rise(before, after).lower()
+
+
+@pytest.fixture(scope="module")
+def trained() -> Iterator[Trained]:
+    """Trained in a few seconds; prices are measured once for all tests."""
+    torch.manual_seed(0)
+    data, target = load_digits(return_X_y=True)
+    pictures, labels = torch.tensor(data, dtype=torch.float32) / 16, torch.tensor(target)
+    order = torch.randperm(len(labels))
+    seen, held = order[:897], order[897:]
+    model = nn.Sequential(nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(6):
+        for batch in seen[torch.randperm(len(seen))].split(64):
+            loss = cross_entropy(model(pictures[batch]), labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    with Store.open(":memory:") as store:
+        yield Trained(model.eval(), pictures[held], labels[held], store)
+
+
+def account(compiled: tamago.CompiledModel) -> Approximation:
+    found = compiled.report.approximation
+    assert found is not None
+    return found
+
+
+def accuracy(outputs: Sequence[Any], targets: Sequence[Any]) -> float:
+    right = [torch.argmax(o, -1) == t for o, t in zip(outputs, targets, strict=True)]
+    return float(torch.cat(right).float().mean())
+
+
+def check_the_exact_program(trained: Trained, compiled: tamago.CompiledModel) -> None:
+    found = account(compiled)
+    assert found.proof is None
+    assert not found.choice
+    assert "within the budget" not in compiled.report.verdict
+    assert any("exact" in note for note in found.notes)
+    torch.testing.assert_close(trained.outputs(compiled), trained.outputs(trained.model), rtol=1e-4, atol=1e-4)
+
+
+def check_the_account(compiled: tamago.CompiledModel, allowed: float) -> None:
+    found = account(compiled)
+    assert found.proof is not None
+    assert found.on_choosing is not None
+    assert found.upper is not None
+    assert found.proof.value <= found.upper <= allowed
+    assert found.on_choosing.value <= allowed
+    assert found.choice
+    assert 1 <= found.attempts <= 3
+    assert found.proof.samples == found.verified_on == HELD - len(found.chosen_on)
+
+
+@pytest.fixture(scope="module")
+def small(trained: Trained) -> tamago.CompiledModel:
+    """The usual budget."""
+    return trained.compile(tamago.Budget(loss=cross_entropy, rise=0.02))
+
+
+def test_the_result_is_within_budget_on_other_samples(trained: Trained, small: tamago.CompiledModel) -> None:
+    check_the_account(small, 0.02)
+    assert trained.rise(small) <= 0.02
+
+
+def test_the_result_is_smaller_and_no_slower(small: tamago.CompiledModel) -> None:
+    report = small.report
+    assert report.verdict == "faster within the budget"
+    assert report.after.bytes < 0.5 * report.before.bytes
+    assert all(w.result < min(w.exact, w.original) for w in account(small).workloads)
+
+
+def test_a_function_that_is_cross_entropy_is_taken_for_it(small: tamago.CompiledModel) -> None:
+    assert account(small).loss == "cross-entropy"
+
+
+def test_the_result_is_called_like_the_model(trained: Trained, small: tamago.CompiledModel) -> None:
+    for count in (1, 7, BATCH):
+        found = small(trained.pictures[:count])
+        assert isinstance(found, Tensor)
+        assert found.shape == (count, 10)
+    assert not torch.equal(trained.outputs(small), trained.outputs(trained.model))
+
+
+def test_the_report_carries_choice_proof_and_split(small: tamago.CompiledModel) -> None:
+    found = json.loads(small.report.to_json())["approximation"]
+
+    assert found["budget"] == "loss may rise by 2.000%"
+    assert found["verified_on"] == HELD // 2
+    assert len(found["chosen_on"]) == len(set(found["chosen_on"])) == HELD // 2
+    assert set(found["chosen_on"]) <= set(range(HELD))
+    assert found["proof"].keys() >= {"value", "error", "samples"}
+    assert found["upper"] <= 0.02
+    for choice in found["choice"]:
+        assert choice.keys() >= {"place", "method", "setting", "rise", "cost", "stored"}
+        assert choice["method"] != "exact"
+        assert choice["rise"] >= 0
+    assert len(found["workloads"]) == 1
+    text = str(small.report)
+    assert "loss may rise by 2.000%" in text
+    assert all(choice["method"] in text for choice in found["choice"])
+
+
+def test_explain_shows_every_place_and_what_was_chosen(small: tamago.CompiledModel) -> None:
+    text = small.explain()
+
+    starred = [line for line in text.splitlines() if line.startswith(" * ")]
+    assert len(starred) == 3
+    for choice in account(small).choice:
+        assert any(choice.method in line and choice.setting in line for line in starred)
+
+
+def test_the_result_is_saved_and_loaded(trained: Trained, small: tamago.CompiledModel, tmp_path: Any) -> None:
+    small.save(tmp_path / "small.onnx")
+
+    (found,) = tamago.load(tmp_path / "small.onnx", threads=1)(trained.pictures[HELD:].numpy())
+
+    np.testing.assert_allclose(found, trained.outputs(small).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_budget_of_nothing_returns_the_exact_program(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.0))
+
+    check_the_exact_program(trained, compiled)
+    assert "nothing approximate was proved" in str(compiled.report)
+
+
+def test_a_budget_finer_than_the_samples_resolve_is_not_claimed(trained: Trained) -> None:
+    labels = trained.labels[:8]
+    few = [((trained.pictures[i : i + 1],), labels[i : i + 1]) for i in range(8)]
+
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=1e-6), calibration=few)
+
+    check_the_exact_program(trained, compiled)
+
+
+def test_a_wide_budget_on_a_metric(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(metric=accuracy, drop=0.05))
+
+    check_the_account(compiled, 0.05)
+    found = account(compiled)
+    assert found.loss == "kl"
+    assert found.predicted is None
+    targets = list(trained.labels[HELD:].split(1))
+    before, after = (accuracy(list(trained.outputs(p).split(1)), targets) for p in (trained.model, compiled))
+    assert before - after <= 0.05 + 2 * (0.05 / len(targets)) ** 0.5
+
+
+def test_a_narrow_budget_on_a_metric_is_kept_or_not_resolved(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(metric=accuracy, drop=0.01))
+
+    if account(compiled).proof is None:
+        check_the_exact_program(trained, compiled)
+        assert any("calibration samples would" in note for note in account(compiled).notes)
+    else:
+        check_the_account(compiled, 0.01)
+
+
+def test_without_a_loss_the_outputs_relative_error_is_bounded(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(rise=0.02), calibration=[(x, None) for (x,), _ in trained.calibration])
+
+    check_the_account(compiled, 0.02)
+    before, after = trained.outputs(trained.model), trained.outputs(compiled)
+    assert 0 < float(torch.linalg.norm(after - before) / torch.linalg.norm(before)) <= 0.022
+    assert account(compiled).loss == "distance"
+
+
+def test_a_loss_below_zero_needs_an_absolute_bound(trained: Trained) -> None:
+    def reward(outputs: Tensor, target: Tensor) -> Tensor:
+        return -torch.softmax(outputs, -1).gather(-1, target[:, None]).mean()
+
+    with pytest.raises(tamago.TamagoError) as error:
+        trained.compile(tamago.Budget(loss=reward, rise=0.02))
+    assert error.value.code == "U047"
+
+    compiled = trained.compile(tamago.Budget(loss=reward, absolute=0.05))
+
+    check_the_account(compiled, 0.05)
+    assert account(compiled).loss == "function"
+    held = trained.labels[HELD:]
+    before, after = (float(reward(trained.outputs(p), held)) for p in (trained.model, compiled))
+    assert after - before <= 0.05
+
+
+def test_a_loss_that_fails_is_the_owners(trained: Trained) -> None:
+    def broken(outputs: Tensor, target: Tensor) -> Tensor:
+        raise KeyError("mask")
+
+    with pytest.raises(tamago.TamagoError) as error:
+        trained.compile(tamago.Budget(loss=broken))
+
+    assert error.value.code == "U046"
+    assert "mask" in error.value.why
+
+
+def test_fewer_bytes_are_wanted_where_size_is_the_objective(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.1), objective="size")
+
+    check_the_account(compiled, 0.1)
+    assert compiled.report.verdict == "smaller within the budget"
+    assert compiled.report.after.bytes < 0.25 * compiled.report.before.bytes
+    assert trained.rise(compiled) <= 0.1
+
+
+def test_a_cap_on_size_is_met(trained: Trained) -> None:
+    cap = 200_000
+
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.05, size=cap))
+
+    check_the_account(compiled, 0.05)
+    assert compiled.report.after.bytes <= cap
+
+
+def test_a_cap_that_nothing_meets_is_said(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.05, size=1000))
+
+    assert account(compiled).proof is None
+    assert any("caps" in note for note in account(compiled).notes)
+
+
+def test_portable_programs_hold_no_other_operators(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.05), portable=True, objective="size")
+
+    check_the_account(compiled, 0.05)
+    assert {n.domain for n in compiled.graph.graph} == {""}
+
+
+@pytest.mark.parametrize("given", ["budget", "calibration"])
+def test_budget_and_calibration_belong_together(given: str, trained: Trained) -> None:
+    words: dict[str, Any] = {"budget": tamago.Budget(), "calibration": trained.calibration}
+
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(trained.model, (trained.pictures[:1],), **{given: words[given]})
+
+    assert error.value.code == "U048"
+
+
+def test_the_predicted_divergence_is_the_measured_one(trained: Trained) -> None:
+    compiled = trained.compile_for_few(tamago.Budget(loss="kl", absolute=0.002))
+
+    check_the_account(compiled, 0.002)
+    check_the_prediction(account(compiled))
+    exact, found = (log_softmax(trained.outputs(p), -1) for p in (trained.model, compiled))
+    assert float(kl_div(found, exact, reduction="batchmean", log_target=True)) <= 0.002
+
+
+@pytest.mark.parametrize("rise", [0.02, 0.05])
+def test_the_predicted_relative_error_is_the_measured_one(rise: float, trained: Trained) -> None:
+    compiled = trained.compile_for_few(tamago.Budget(rise=rise))
+
+    check_the_account(compiled, rise)
+    check_the_prediction(account(compiled))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the prediction is the Fisher term alone: where a model is surer than it is right, as on pictures it has "
+    "not seen, the mean gradient at the true labels times the mean error is several times as large",
+)
+def test_the_predicted_rise_of_cross_entropy_is_the_measured_one(trained: Trained) -> None:
+    compiled = trained.compile_for_few(tamago.Budget(loss=cross_entropy, rise=0.2))
+
+    check_the_account(compiled, 0.2)
+    check_the_prediction(account(compiled))
+
+
+def check_the_prediction(found: Approximation) -> None:
+    assert found.predicted is not None
+    measured = [e for e in (found.proof, found.on_choosing) if e is not None and e.value > 2 * e.error]
+    assert measured, "nothing to compare with: the budget is too narrow"
+    for evidence in measured:
+        assert 0.5 * evidence.value <= found.predicted <= 2 * evidence.value
+
+
+def test_torch_targets_are_stacked_and_others_are_not() -> None:
+    x = np.ones((1, 3), np.float32)
+
+    found = stacked([Sample({"x": x}, torch.tensor([1])), Sample({"x": x}, torch.tensor([2]))])
+
+    assert found is not None
+    assert found.target.tolist() == [1, 2]
+    assert stacked([Sample({"x": x}, 1), Sample({"x": x}, 2)]) is None
+    assert stacked([Sample({"x": x}, torch.tensor(1)), Sample({"x": x}, torch.tensor(2))]) is None
