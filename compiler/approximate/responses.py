@@ -32,11 +32,12 @@ MOST_POSITIONS = 4096  # of a place that are looked at, over all samples
 
 @dataclass(frozen=True)
 class Seen:
-    """One place on one sample."""
+    """One place on one sample; `slope` is the gradient of the sample's own loss, None where it has none."""
 
     x: Array
     g: Array
     factor: float
+    slope: Array | None = None
 
 
 class Response:
@@ -85,14 +86,22 @@ class Response:
             curvature = loss.curvature(outputs, sample.target, generator)
             if not curvature.scalar.requires_grad:
                 raise TamagoError("U046", "the loss does not depend on the model's outputs")
-            found = torch.autograd.grad(curvature.scalar, list(taps.taps.values()), allow_unused=True)
-        gradients = dict(zip(taps.taps, found, strict=True))
+            tapped = list(taps.taps.values())
+            again = curvature.loss is not None and curvature.loss.requires_grad
+            found = torch.autograd.grad(curvature.scalar, tapped, allow_unused=True, retain_graph=again)
+            own: Sequence[torch.Tensor | None] = [None] * len(tapped)
+            if curvature.loss is not None and again:
+                own = torch.autograd.grad(curvature.loss, tapped, allow_unused=True)
+        gradients, slopes = dict(zip(taps.taps, found, strict=True)), dict(zip(taps.taps, own, strict=True))
         inputs = {n: t.detach().numpy() for n, t in taps.seen.items()} | dict(sample.feeds)
         result: dict[str, Seen] = {}
         for place in self.places:
             x, g = inputs.get(place.x.name or ""), gradients.get(place.y.name or "")
             if x is not None and g is not None:
-                result[place.y.name or ""] = Seen(x, g.numpy(), curvature.factor)
+                slope = slopes.get(place.y.name or "")
+                result[place.y.name or ""] = Seen(
+                    x, g.numpy(), curvature.factor, None if slope is None else slope.numpy()
+                )
         return result
 
     def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:
@@ -160,4 +169,19 @@ def predicted_rise(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
         product = np.multiply(s.g, e, dtype=np.float64)
         axes = tuple(range(1, product.ndim)) if whole and product.ndim > 1 else (-1,)
         total += s.factor * float(np.sum(np.sum(product, axis=axes) ** 2))
-    return total / max(len(seen), 1)
+    return max(total / max(len(seen), 1) + _first_order(seen, errors), 0.0)
+
+
+def _first_order(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
+    """The mean of slope·e over the samples, shrunk towards zero by its own noise (James & Stein's positive part).
+
+    A model that is as sure as it is right has none: the mean gradient at the true labels vanishes.
+    """
+    if any(s.slope is None for s in seen) or sum(len(s.g) for s in seen) < ENOUGH_EXAMPLES:
+        return 0.0  # of few examples it is mostly noise, and the choice would pick the forms whose noise flatters them
+    slopes = [s.slope for s in seen if s.slope is not None]
+    parts = [np.multiply(slope, e, dtype=np.float64) for slope, e in zip(slopes, errors, strict=True)]
+    each = [np.sum(p.reshape(len(p), -1), axis=1) for p in parts]  # by example: positions of one are not independent
+    terms = np.concatenate(each) / len(parts)
+    noise, total = float(np.std(terms)) * np.sqrt(len(terms)), float(np.sum(terms))
+    return total * max(0.0, 1 - (noise / total) ** 2) if total else 0.0
