@@ -131,7 +131,7 @@ class Costs:
         term = form.term if form.timed is None else form.timed
         rank = len(place.x.shape) if place.x.shape is not None else 2
         try:
-            return self.target.lower(alone(term, dtype, rank))
+            return self.target.lower(alone(term, dtype, rank, place.opset))
         except TamagoError:
             return None
 

@@ -16,9 +16,11 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from typing import Literal
 
 import numpy as np
+import onnx_ir as ir
 
 from ..facts import Array, Fact
 from ..rule import Expression, Value
@@ -57,7 +59,8 @@ class Form:
     @cached_property
     def stored(self) -> int:
         """Bytes of its constants."""
-        return sum(a.nbytes for a in {id(a): a for a in _arrays(self.term)}.values())
+        arrays = {id(a): a for a in _arrays(self.term)}.values()
+        return sum(ceil(a.size * ir.DataType.from_numpy(a.dtype).bitwidth / 8) for a in arrays)
 
     @property
     def contrib(self) -> bool:

@@ -72,6 +72,13 @@ class Place:
         return array if self.bias_scale == 1.0 else np.multiply(array, np.float32(self.bias_scale), dtype=np.float32)
 
     @property
+    def opset(self) -> int:
+        """Of the model: a form that needs a newer one does not run here."""
+        graph = self.nodes[0].graph
+        imports = {} if graph is None else graph.opset_imports
+        return imports.get("", 23)
+
+    @property
     def attributes(self) -> dict[str, Any]:
         """Of the first node."""
         return attribute_values(self.nodes[0])

@@ -36,7 +36,7 @@ SOLVES = 8  # choices measured on the choosing samples
 ATTEMPTS = 3  # results put to proof on the others
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
-TIGHTEN = 0.33  # of the predicted rise of what could not be proved
+TIGHTEN = 0.2  # of the predicted rise of what could not be proved
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,9 @@ class Search:
     def _run(self, place: Place, form: Form, seen: Sequence[Seen]) -> list[Array] | None:
         rank = np.ndim(seen[0].x)
         try:
-            program = self.task.target.lower(alone(form.term, ir.DataType.from_numpy(seen[0].x.dtype), rank))
+            program = self.task.target.lower(
+                alone(form.term, ir.DataType.from_numpy(seen[0].x.dtype), rank, place.opset)
+            )
             return [np.asarray(program({"x": s.x})[0]) for s in seen]
         except TamagoError:
             return None
@@ -344,7 +346,7 @@ class Search:
                 progress(f"choice {turn + 1}: {len(changed)} places, predicted {predicted:.3g}")
                 found = seen[key] = self.measure(changed, predicted, cost)
                 self.outcome.tried.append(found)
-            good = found.on_choosing.value <= FILL * allowed
+            good = self._fits(found, allowed)
             if good:
                 low = max(low, level)
                 passed.append(found)
@@ -368,6 +370,13 @@ class Search:
             return min(step, level * 0.67)
         return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
 
+    def _fits(self, found: Found, allowed: float) -> bool:
+        """Whether the measurement leaves room; of a metric, whose few samples say little, whether it may have."""
+        value = found.on_choosing.value
+        if self.task.budget.metric is not None:
+            value -= found.on_choosing.error
+        return bool(value <= FILL * allowed)
+
     def _saturated(self, found: Found) -> bool:
         """Whether no level would give a cheaper choice."""
         free = self.choose(float("1e30"))
@@ -378,7 +387,7 @@ class Search:
     def prove(self, candidates: Sequence[Found], allowed: float) -> Found | None:
         """The cheapest candidate whose rise on the other samples is within the budget beyond doubt.
 
-        One that is not makes room for one that was predicted to rise by a third of it at most.
+        One that is not makes room for one that was predicted to rise by a fifth of it at most.
         """
         task, left = self.task, list(candidates)
         progress("proof on samples that chose nothing")
@@ -427,8 +436,8 @@ def search(task: Task) -> tuple[Outcome, str]:
     found.prepare()
     allowed = task.budget.allowed
     candidates = found.candidates(allowed)
-    tight = [f for f in candidates if f.on_choosing.value + f.on_choosing.error <= allowed]
-    found.outcome.found = found.prove(tight or candidates, allowed)
+    safe = [f for f in candidates if f.on_choosing.value + f.on_choosing.error <= allowed]
+    found.outcome.found = found.prove([*safe, *(f for f in candidates if f not in safe)], allowed)
     if found.outcome.found is None:
         found.outcome.notes.append("no approximation was proved to be within the budget: the result is exact")
     return found.outcome, found.loss.kind

@@ -20,7 +20,7 @@ from .method import Form
 from .places import Place
 from .share_codes import share_codes
 
-OPSET = 23  # what a form is written in
+OPSET = 23  # where no model says another
 
 
 @dataclass
@@ -79,13 +79,13 @@ def write(term: Expression, x: ir.Value, fresh: Callable[[str], str], origin: st
     return result
 
 
-def alone(term: Expression, dtype: ir.DataType, rank: int) -> ir.Model:
+def alone(term: Expression, dtype: ir.DataType, rank: int, opset: int = OPSET) -> ir.Model:
     """A model that computes the term of its only input `x`, whatever that input's size."""
     x = ir.Value(name="x", shape=ir.Shape([None] * rank), type=ir.TensorType(dtype))
     written = write(term, x, Names({"x"}), "form", ())
     codes = dtype == ir.DataType.UINT8  # only integer kernels on codes take these, and they return codes
     written.value.type = ir.TensorType(ir.DataType.UINT8 if codes else ir.DataType.FLOAT)
-    opsets = {"": OPSET} | {n.domain: 1 for n in written.nodes if n.domain}
+    opsets = {"": opset} | {n.domain: 1 for n in written.nodes if n.domain}
     graph = ir.Graph(
         [x], [written.value], nodes=written.nodes, initializers=written.constants, opset_imports=opsets, name="form"
     )

@@ -11,6 +11,7 @@ from .hqq import hqq
 from .per_token_int8 import per_token_int8
 from .static_int8 import static_int8
 from .static_int8_convolution import static_int8_convolution
+from .stored_weights import stored_weights
 
 METHODS = (
     dynamic_int8,
@@ -22,4 +23,5 @@ METHODS = (
     hqq,
     embedding_int8,
     embedding_int4,
+    stored_weights,
 )

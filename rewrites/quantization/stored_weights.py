@@ -1,0 +1,72 @@
+"""Weights that are small in the file and full-sized when loaded: while the model runs, nothing is different."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.approximate.costs import activated
+from ...compiler.approximate.method import Form, Inputs, X, method
+from ...compiler.approximate.places import Place
+from ...compiler.approximate.write import attributes_of
+from ...compiler.facts import Array
+from ...compiler.rule import Expression, op
+from .block_weights import round_blocks
+from .symmetric import columns_int8
+
+FLOAT = int(ir.DataType.FLOAT)
+BLOCK = 32
+
+
+@method(
+    kinds=("linear", "convolution", "embedding"),
+    paper="Han et al., Deep Compression, ICLR 2016, arXiv:1510.00149 (quantised storage)",
+)
+def stored_weights(place: Place, inputs: Inputs) -> Iterator[Form]:
+    """W ≈ float(Q(W))·s, written out of constants only: the runtime folds it when it loads the file.
+
+    The kernels, and so the latency, are those of the exact program; only the file is smaller, not what is resident.
+    """
+    rows = _rows(place)
+    codes, scale = columns_int8(np.ascontiguousarray(rows.T))
+    eight = op.Mul(op.Cast(np.ascontiguousarray(codes.T), to=FLOAT), scale[:, None])
+    yield Form("8 bit in the file", _applied(place, eight))
+    if float(np.abs(rows).max(initial=0)) < float(np.finfo(np.float16).max):
+        yield Form("half precision in the file", _applied(place, op.Cast(rows.astype(np.float16), to=FLOAT)))
+    if rows.shape[1] >= BLOCK:
+        yield Form(f"4 bit in the file, blocks of {BLOCK}", _applied(place, _four(rows)))
+
+
+def _rows(place: Place) -> Array:
+    """The weight as [outputs or rows, everything else]."""
+    if place.kind == "linear":
+        return np.ascontiguousarray(place.weight.T)
+    return place.weight.reshape(len(place.weight), -1)
+
+
+def _four(rows: Array) -> Expression:
+    """(float(q) − z)·s by blocks, the padding of the last one cut off."""
+    count, width = rows.shape
+    codes, scale, zero = round_blocks(np.ascontiguousarray(rows.T), 4, BLOCK)
+    packed = codes.astype(ml_dtypes.uint4)
+    offset = np.multiply(zero, scale, dtype=np.float32)[..., None]
+    blocks = op.Sub(op.Mul(op.Cast(packed, to=FLOAT), scale[..., None]), offset)
+    flat = op.Reshape(blocks, np.asarray([count, -1], np.int64))
+    if codes.shape[1] * BLOCK == width:
+        return flat
+    return op.Slice(flat, *(np.asarray([n], np.int64) for n in (0, width, 1)))
+
+
+def _applied(place: Place, rows: Expression) -> Expression:
+    match place.kind:
+        case "linear":
+            product = op.MatMul(X, op.Transpose(rows, perm=(1, 0)))
+            return product if place.bias is None else op.Add(product, place.bias)
+        case "convolution":
+            weight = op.Reshape(rows, np.asarray(place.shape, np.int64))
+            return activated(place, op.Conv(X, weight, place.bias, **attributes_of(place)))
+        case _:
+            return op.Gather(rows, X)
