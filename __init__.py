@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compiler.approximate.budget import Budget
-    from .compiler.compiled import CompiledModel, compile, load, optimize
+    from .compiler.compiled import CompiledModel, compile, frontier, load, optimize
     from .compiler.errors import TamagoError
 
-__all__ = ["Budget", "CompiledModel", "TamagoError", "__version__", "compile", "load", "optimize"]
+__all__ = ["Budget", "CompiledModel", "TamagoError", "__version__", "compile", "frontier", "load", "optimize"]
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,7 @@ _PLACES = {
     "CompiledModel": "compiled",
     "TamagoError": "errors",
     "compile": "compiled",
+    "frontier": "compiled",
     "load": "compiled",
     "optimize": "compiled",
 }

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from .errors import TamagoError
 from .facts import Array
 from .files import read_model, to_proto, write_model
-from .pipeline import Compiled, Options, compile_traced, run_as_it_is
+from .pipeline import Compiled, Options, compile_front, compile_traced, run_as_it_is
 from .report import Report
 from .rule import Drift
 from .trace import Traced, trace
@@ -172,6 +172,48 @@ def compile(
     if budget is not None and calibration is not None:
         request = _request(traced, budget, calibration, workloads, feeds)
     return CompiledModel(compile_traced(traced, feeds, request, **options), traced.signature)
+
+
+RISES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+def frontier(
+    model: Source,
+    args: Sequence[Any] | Mapping[str, Any] | Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    budget: Budget,
+    calibration: Iterable[Any],
+    rises: Sequence[float] = RISES,
+    workloads: Sequence[tuple[Any, float]] | None = None,
+    dynamic_shapes: Any = None,
+    **options: Any,
+) -> list[CompiledModel]:
+    """What each bound on the error buys, from one search: the exact program, then one for every bound that buys more.
+
+    Args:
+        model: as for `compile`.
+        args: as for `compile`.
+        kwargs: as for `compile`.
+        budget: what is judged; the numbers in `rises` take the place of what it allows.
+        calibration: as for `compile`.
+        rises: the bounds.
+        workloads: as for `compile`.
+        dynamic_shapes: as for `compile`.
+        options: further arguments of `compile`.
+
+    Returns:
+        Programs in the order of their bounds, each cheaper than all before it and proved to be within its own bound;
+        `report.approximation` holds the measured rise and the times.
+
+    Raises:
+        TamagoError: see `compile`.
+    """
+    Options(**options).check()
+    traced = _trace(model, args, kwargs, dynamic_shapes)
+    feeds = _feeds(traced, args, kwargs or {})
+    request = _request(traced, budget, calibration, workloads, feeds)
+    return [CompiledModel(c, traced.signature) for c in compile_front(traced, feeds, request, rises, **options)]
 
 
 def _request(

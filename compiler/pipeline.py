@@ -6,7 +6,7 @@ trace → IR → distinct blocks → e-graph → price → choose → verify →
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -113,6 +113,24 @@ def compile_traced(
     Raises:
         TamagoError: U0xx options, B0xx the target cannot run the model, V001 the check failed.
     """
+    return compile_front(traced, feeds, request, (), **options)[-1]
+
+
+def compile_front(
+    traced: Traced, feeds: Mapping[str, Array] | None, request: Request | None, rises: Sequence[float], **options: Any
+) -> list[Compiled]:
+    """The exact program and then, for each bound from the tightest on, the program within it that beats all before.
+
+    Args:
+        traced: from `trace`; its model is not changed.
+        feeds: inputs to verify and time on; made up when None.
+        request: an error budget and what it is judged on; None: exact rewrites only.
+        rises: bounds in the place of the budget's own; none: that one.
+        options: fields of `Options`.
+
+    Raises:
+        TamagoError: see `compile_traced`.
+    """
     chosen = Options(**options)
     chosen.check()
     clock = _Clock()
@@ -145,45 +163,56 @@ def compile_traced(
             options=chosen.as_dict(),
         )
         compiled = Compiled(model if decision.won else original, decision.program, report)
-        if request is not None:
-            compiled = _approximate(request, original, compiled, chosen, target, store, clock)
-    return compiled
+        if request is None:
+            return [compiled]
+        return _approximate(request, rises, original, compiled, chosen, target, store, clock)
 
 
 def _approximate(
     request: Request,
+    rises: Sequence[float],
     original: ir.Model,
-    compiled: Compiled,
+    exact: Compiled,
     options: Options,
     target: OnnxRuntime,
     store: Store,
     clock: _Clock,
-) -> Compiled:
-    """The cheapest program within the budget; the exact one where nothing is proved to be within it and faster."""
+) -> list[Compiled]:
+    """The exact program, then those within each budget that are cheaper than all before them."""
     from ..rewrites import all_methods
     from .within_budget import approximate
 
     until = float("inf") if options.time_limit is None else time.perf_counter() + options.time_limit - clock.seconds
-    result = approximate(
+    size = options.objective == "size"
+    results = approximate(
         request,
         original,
-        compiled.model,
+        exact.model,
         target,
         all_methods(),
         store,
-        size=options.objective == "size",
+        size=size,
         portable=options.portable,
         until=until,
+        rises=sorted(rises),
     )
     clock.stage("approximate")
-    report = compiled.report
-    report.approximation, report.explanation = result.account, result.explanation
-    report.seconds = clock.seconds
-    if result.model is None:
-        return compiled
-    report.after = reports.Figures.of(result.model)
-    report.verdict = "smaller within the budget" if options.objective == "size" else "faster within the budget"
-    return Compiled(result.model, result.program, report)
+    exact.report.seconds = clock.seconds
+    exact.report.approximation, exact.report.explanation = results[-1].account, results[-1].explanation
+    front, least = [exact], float("inf")
+    for result in results:
+        if result.model is None or result.cost(size=size) >= least:
+            continue
+        least = result.cost(size=size)
+        report = replace(
+            exact.report,
+            after=reports.Figures.of(result.model),
+            verdict="smaller within the budget" if size else "faster within the budget",
+            approximation=result.account,
+            explanation=result.explanation,
+        )
+        front.append(Compiled(result.model, result.program, report))
+    return front
 
 
 def _attempt(

@@ -12,7 +12,7 @@ from .approximate.account import Approximation, WorkloadTime, explain, tries
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.method import Method
-from .approximate.search import Outcome, Task, search
+from .approximate.search import Outcome, Search, Task
 from .approximate.stack import examples, takes_batches
 from .facts import Array
 from .report import Figures
@@ -46,6 +46,23 @@ class Result:
     account: Approximation
     explanation: list[str]
 
+    def cost(self, *, size: bool) -> float:
+        """Bytes of the weights, or milliseconds over the workloads."""
+        if self.model is not None and size:
+            return float(Figures.of(self.model).bytes)
+        return sum(w.weight * w.result for w in self.account.workloads)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What every result is paired with: the original and the exact program, as they run; and what is minimised."""
+
+    reference: Any
+    exact: ir.Model
+    plain: Any
+    target: Any
+    size: bool
+
 
 def approximate(
     request: Request,
@@ -58,8 +75,9 @@ def approximate(
     size: bool,
     portable: bool,
     until: float,
-) -> Result:
-    """Search, prove, time.
+    rises: Sequence[float] = (),
+) -> list[Result]:
+    """Search, prove, time: one result, or one for each of the rises, from the same tables.
 
     Args:
         request: budget and samples.
@@ -71,8 +89,10 @@ def approximate(
         size: minimise bytes instead of milliseconds.
         portable: no operators outside ONNX.
         until: `time.perf_counter` after which the search finishes what it has.
+        rises: bounds that take the place of the budget's own.
     """
-    parts = split(read_samples(request.calibration, request.flatten), metric=request.budget.metric is not None)
+    samples = read_samples(request.calibration, request.flatten)
+    parts = split(samples, metric=request.budget.metric is not None)
     workloads = list(request.workloads) or [Workload(dict(parts.choose[0].feeds))]
     reference = target.lower(original)
     task = Task(
@@ -90,12 +110,19 @@ def approximate(
         portable,
         until,
     )
-    outcome, loss = search(task)
+    search = Search(task)
+    search.prepare()
+    sides = Sides(reference, exact, target.lower(exact), target, size)
+    return [_result(search.at(budget), sides) for budget in request.budget.bounds(rises)]
+
+
+def _result(search: Search, sides: Sides) -> Result:
+    task, outcome = search.task, search.solve()
     account = Approximation(
-        request.budget.describe(),
-        loss,
-        parts.chosen,
-        len(parts.verify),
+        task.budget.describe(),
+        search.loss.kind,
+        task.split.chosen,
+        len(task.split.verify),
         refused=outcome.refused,
         attempts=outcome.attempts,
         tried=tries(outcome),
@@ -104,13 +131,13 @@ def approximate(
     found = outcome.found
     if found is None or found.proof is None:
         return Result(None, None, account, explain(outcome))
-    program, plain = target.lower(found.model), target.lower(exact)
-    account.workloads = [_time(target, reference, plain, program, w) for w in workloads]
-    latency = request.budget.latency
+    program = sides.target.lower(found.model)
+    account.workloads = [_time(sides.target, sides.reference, sides.plain, program, w) for w in task.workloads]
+    latency = task.budget.latency
     if latency is not None and sum(w.weight * w.result for w in account.workloads) > latency:
         account.notes.append(f"the program within the budget takes more than {latency:g} ms")
         return Result(None, None, account, explain(outcome))
-    if not _gained(found.model, exact, account.workloads, size):
+    if not _gained(found.model, sides.exact, account.workloads, sides.size):
         account.notes.append(
             "the program within the budget is not faster (or smaller, and no slower) than the exact one"
         )

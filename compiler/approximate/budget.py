@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import TamagoError
@@ -62,6 +62,13 @@ class Budget:
         if self.drop is not None:
             return self.drop
         return self.rise if self.absolute is None else self.absolute
+
+    def bounds(self, rises: Sequence[float]) -> list[Budget]:
+        """This budget, or one for each of these numbers in the place of what it allows."""
+        if not rises:
+            return [self]
+        name = "drop" if self.drop is not None else "rise" if self.absolute is None else "absolute"
+        return [replace(self, **{name: value}) for value in rises]
 
     @property
     def is_absolute(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,7 +37,8 @@ SOLVES = 8  # choices measured on the choosing samples
 ATTEMPTS = 3  # results put to proof on the others
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
-TIGHTEN = 0.2  # of the predicted rise of what could not be proved
+CLEAR = 2.0  # standard errors that a measurement on the choosing samples stays below the budget
+TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,23 @@ class Search:
         except TamagoError:
             return None
 
+    def at(self, budget: Budget) -> Search:
+        """The same tables asked for another bound on the same quantity."""
+        other = copy(self)
+        other.task = replace(self.task, budget=budget)
+        other.judge = replace(self.judge, budget=budget)
+        other.outcome = Outcome(alternatives=self.outcome.alternatives, refused=self.outcome.refused)
+        return other
+
+    def solve(self) -> Outcome:
+        """The cheapest program within the budget, proved on samples that did not choose it."""
+        allowed = self.task.budget.allowed
+        candidates = self.candidates(allowed)
+        self.outcome.found = self.prove(candidates, allowed)
+        if self.outcome.found is None:
+            self.outcome.notes.append("no approximation was proved to be within the budget: the result is exact")
+        return self.outcome
+
     # --- choosing ---------------------------------------------------------------------------------------------
 
     def choose(self, level: float) -> tuple[list[Alternative], float, float] | None:
@@ -361,7 +380,7 @@ class Search:
     def _next(self, level: float, low: float, high: float, found: Found, allowed: float) -> float:
         """Secant step on the measured response, kept inside what is known to be too little and too much."""
         measured = self.in_units(max(found.on_choosing.value, 0.0))
-        wanted = 0.8 * FILL * self.in_units(allowed)
+        wanted = self.in_units(max(0.95 * self._room(found, allowed), 0.3 * allowed))
         factor = float(np.clip(wanted / max(measured, 1e-30), 0.2, 8.0))
         step = level * factor
         if not np.isfinite(high):
@@ -370,12 +389,18 @@ class Search:
             return min(step, level * 0.67)
         return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
 
-    def _fits(self, found: Found, allowed: float) -> bool:
-        """Whether the measurement leaves room; of a metric, whose few samples say little, whether it may have."""
-        value = found.on_choosing.value
+    def _room(self, found: Found, allowed: float) -> float:
+        """How much may be measured where forms are chosen, so that the proof, which has noise of its own, succeeds.
+
+        A metric's few samples say too little: there the prediction decides, and the proof.
+        """
         if self.task.budget.metric is not None:
-            value -= found.on_choosing.error
-        return bool(value <= FILL * allowed)
+            return FILL * allowed + found.on_choosing.error
+        error = found.on_choosing.error if np.isfinite(found.on_choosing.error) else allowed
+        return min(FILL * allowed, allowed - CLEAR * error)
+
+    def _fits(self, found: Found, allowed: float) -> bool:
+        return bool(found.on_choosing.value <= max(self._room(found, allowed), 0.0))
 
     def _saturated(self, found: Found) -> bool:
         """Whether no level would give a cheaper choice."""
@@ -387,7 +412,7 @@ class Search:
     def prove(self, candidates: Sequence[Found], allowed: float) -> Found | None:
         """The cheapest candidate whose rise on the other samples is within the budget beyond doubt.
 
-        One that is not makes room for one that was predicted to rise by a fifth of it at most.
+        One that is not makes room for one that was predicted to rise by less.
         """
         task, left = self.task, list(candidates)
         progress("proof on samples that chose nothing")
@@ -406,7 +431,8 @@ class Search:
             count = found.proof.samples_needed(allowed, attempt)
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
-            left = [f for f in left if f.level <= TIGHTEN * found.level] or self._tighter(found)
+            level = found.level * self._tighten(found.proof.upper(attempt), allowed)
+            left = [f for f in left if f.level <= level] or self._within(level)
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "
@@ -414,8 +440,14 @@ class Search:
             )
         return None
 
-    def _tighter(self, failed: Found) -> list[Found]:
-        picked = self.choose(TIGHTEN * failed.level)
+    def _tighten(self, upper: float, allowed: float) -> float:
+        """What part of the predicted rise of a choice that was not proved the next one may have."""
+        if self.task.budget.metric is not None or not np.isfinite(upper):
+            return TIGHTEN
+        return float(np.clip(0.8 * self.in_units(allowed) / self.in_units(upper), TIGHTEN, 0.8))
+
+    def _within(self, level: float) -> list[Found]:
+        picked = self.choose(level)
         if picked is None or not picked[0]:
             return []
         found = self.measure(*picked)
@@ -428,16 +460,3 @@ def _halves(seen: Sequence[Seen]) -> tuple[Sequence[Seen], Sequence[Seen]]:
     if len(seen) < 2:
         return seen, seen
     return seen[::2], seen[1::2]
-
-
-def search(task: Task) -> tuple[Outcome, str]:
-    """The best program within the budget, proved on samples that did not choose it; and what the loss was taken for."""
-    found = Search(task)
-    found.prepare()
-    allowed = task.budget.allowed
-    candidates = found.candidates(allowed)
-    safe = [f for f in candidates if f.on_choosing.value + f.on_choosing.error <= allowed]
-    found.outcome.found = found.prove([*safe, *(f for f in candidates if f not in safe)], allowed)
-    if found.outcome.found is None:
-        found.outcome.notes.append("no approximation was proved to be within the budget: the result is exact")
-    return found.outcome, found.loss.kind

@@ -34,6 +34,11 @@ def stored_weights(place: Place, inputs: Inputs) -> Iterator[Form]:
     codes, scale = columns_int8(np.ascontiguousarray(rows.T))
     eight = op.Mul(op.Cast(np.ascontiguousarray(codes.T), to=FLOAT), scale[:, None])
     yield Form("8 bit in the file", _applied(place, eight))
+    if place.kind == "embedding":  # short rows: a scale for each would be a good part of the file
+        columns, widths = columns_int8(place.weight)
+        yield Form(
+            "8 bit in the file, a scale for each column", op.Gather(op.Mul(op.Cast(columns, to=FLOAT), widths), X)
+        )
     if float(np.abs(rows).max(initial=0)) < float(np.finfo(np.float16).max):
         yield Form("half precision in the file", _applied(place, op.Cast(rows.astype(np.float16), to=FLOAT)))
     if rows.shape[1] >= BLOCK:
