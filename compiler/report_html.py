@@ -30,6 +30,12 @@ code { font-family: ui-monospace, monospace; }
 <table><tr><th></th><th class="n">original</th><th class="n">tamago</th></tr>
 {% for what, before, after in report.rows() %}
 <tr><td>{{ what }}</td><td class="n">{{ before }}</td><td class="n">{{ after }}</td></tr>{% endfor %}</table>
+{% if report.approximation %}<h2>Under the budget</h2>
+{% for line in report.approximation.lines() + report.approximation.notes %}<p>{{ line|short }}</p>{% endfor %}
+<table><tr><th>place</th><th>form</th><th class="n">predicted rise</th><th class="n">ms</th></tr>
+{% for a in report.approximation.choice %}<tr><td><code>{{ a.place|short }}</code></td>
+<td>{{ a.method }}, {{ a.setting }}</td><td class="n">{{ "%.2e"|format(a.rise) }}</td>
+<td class="n">{{ "%.4f"|format(a.cost) }}</td></tr>{% else %}<tr><td>none</td></tr>{% endfor %}</table>{% endif %}
 <h2>Rules in the result</h2>
 <table><tr><th>rule</th><th class="n">nodes</th><th class="n">predicted saving, ms</th></tr>
 {% for name, rule in found.rules.items() %}<tr><td><code>{{ name }}</code></td><td class="n">{{ rule.nodes }}</td>

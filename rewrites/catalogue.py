@@ -1,12 +1,13 @@
-"""The table of all rules in `rewrites/README.md`, written by `python -m tamago.rewrites.catalogue`."""
+"""The table of all rules and methods in `rewrites/README.md`, written by `python -m tamago.rewrites.catalogue`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from ..compiler.approximate.method import Method
 from ..compiler.rule import Rule
-from . import all_rules
+from . import all_methods, all_rules
 
 HEAD = """# Exact rewrites
 
@@ -22,8 +23,22 @@ This page is written by `python -m tamago.rewrites.catalogue`; a test compares i
 """
 
 
+METHODS_HEAD = """# Approximate methods
+
+Used only under an error budget (`tamago.Budget`). A method offers forms of a *place*, a node that reads a weight; each
+form's rise of the loss is predicted, its time measured, and one choice is made over all places together
+(`compiler/approximate/`). No form is ever an equal term of the e-graph.
+
+Not offered on this target, and why: 2:4 sparsity (ONNX Runtime has no kernel for it, and GPU serving stacks dropped
+theirs), unstructured pruning (the file shrinks, the products stay), L-Mul and ternary weights (5-6 % error a product
+against 1 % of int8, and no kernel).
+
+| method | what it does | places | source | file |
+|---|---|---|---|---|"""
+
+
 def catalogue() -> str:
-    """The page: one table for each family."""
+    """The page: one table for each family, and one of the methods."""
     parts = [HEAD]
     for family in dict.fromkeys(rule.family for rule in all_rules()):
         rules = [rule for rule in all_rules() if rule.family == family]
@@ -31,7 +46,17 @@ def catalogue() -> str:
         parts.append("| rule | identity | drift | known to | file |\n|---|---|---|---|---|")
         parts += [_row(rule) for rule in rules]
         parts.append("")
+    parts.append(METHODS_HEAD)
+    parts += [_method_row(method) for method in all_methods()]
+    parts.append("")
     return "\n".join(parts)
+
+
+def _method_row(method: Method) -> str:
+    place = Path(sys.modules[method.function.__module__].__file__ or "")
+    statement = method.statement.replace("|", "\\|")
+    kinds = ", ".join(method.kinds)
+    return f"| `{method.name}` | {statement} | {kinds} | {method.paper} | `{place.parent.name}/{place.name}` |"
 
 
 def _row(rule: Rule) -> str:

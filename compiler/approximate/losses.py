@@ -31,12 +31,14 @@ CLOSE = 1e-4  # relative: a function within this of cross-entropy is cross-entro
 class Curvature:
     """A scalar to differentiate, and what the square of gradient times error is to be multiplied by.
 
-    `loss` is the sample's own loss, where it has one: the model may be surer than it is right, and then the gradient at
-    the true labels has a mean.
+    `terms` is how many parts of the outputs the loss judges one by one: class numbers, examples. `loss` is the sample's
+    own loss, where it has one: the model may be surer than it is right, and then the gradient at the true labels has a
+    mean.
     """
 
     scalar: torch.Tensor
     factor: float
+    terms: int
     loss: torch.Tensor | None = None
 
 
@@ -98,15 +100,15 @@ class LossModel:
             rows = logits.reshape(-1, logits.shape[-1])
             drawn = torch.multinomial(torch.softmax(rows.detach().double(), -1), 1, generator=generator)[:, 0]
             loss = self._call(outputs, target) if self.kind == "cross-entropy" and target is not None else None
-            return Curvature(cross_entropy(rows, drawn, reduction="sum"), 0.5 / len(rows), loss)
+            return Curvature(cross_entropy(rows, drawn, reduction="sum"), 0.5 / len(rows), len(rows), loss)
         if self.kind == "distance":
             directions = [torch.randn(o.shape, generator=generator) for o in floats]
             scalar = torch.stack([(o * d).sum() for o, d in zip(floats, directions, strict=True)]).sum()
             norm = sum(float((o.detach() ** 2).sum()) for o in floats)
-            return Curvature(scalar, 1.0 / max(norm, 1e-30))
+            return Curvature(scalar, 1.0 / max(norm, 1e-30), 0)
         terms = _terms(target, floats)
         loss = self._call(outputs, target)
-        return Curvature(loss * terms, 0.5 / terms, loss)
+        return Curvature(loss * terms, 0.5 / terms, terms, loss)
 
 
 def _terms(target: Any, outputs: Sequence[torch.Tensor]) -> int:

@@ -1,8 +1,8 @@
 """How the loss responds to an error at each place, from one backward pass for each sample.
 
 `Seen.x` is what enters a place, `Seen.g` the gradient at its output. A form whose output is off by e raises the loss by
-factor · Σ (g·e)², summed over what the loss treats as independent: positions, or whole examples where there are enough
-of them to average over (errors at the positions of one picture add up before they reach the loss).
+factor · Σ (g·e)², summed over what the loss judges one by one: positions, where it has a term for each (a language
+model's tokens), else whole examples (errors at the positions of one picture add up before they reach the loss).
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ MOST_POSITIONS = 4096  # of a place that are looked at, over all samples
 
 @dataclass(frozen=True)
 class Seen:
-    """One place on one sample; `slope` is the gradient of the sample's own loss, None where it has none."""
+    """One place on one sample; `slope` is the gradient of the sample's own loss, None where it has none.
+
+    `by_position`: whether the loss has a term for each position of the place's output.
+    """
 
     x: Array
     g: Array
     factor: float
+    by_position: bool
     slope: Array | None = None
 
 
@@ -99,8 +103,15 @@ class Response:
             x, g = inputs.get(place.x.name or ""), gradients.get(place.y.name or "")
             if x is not None and g is not None:
                 slope = slopes.get(place.y.name or "")
+                positions = (
+                    int(np.prod(g.shape[:-1])) if place.kind != "convolution" else int(np.prod(g.shape[2:])) * len(g)
+                )
                 result[place.y.name or ""] = Seen(
-                    x, g.numpy(), curvature.factor, None if slope is None else slope.numpy()
+                    x,
+                    g.numpy(),
+                    curvature.factor,
+                    2 * curvature.terms >= positions,
+                    None if slope is None else slope.numpy(),
                 )
         return result
 
@@ -162,13 +173,11 @@ def _outputs(place: Place, shape: tuple[int, ...]) -> int:
 
 def predicted_rise(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
     """The mean predicted rise of the loss over the samples, from each sample's error at the place's output."""
-    examples = sum(s.g.shape[0] if s.g.ndim > 1 else 1 for s in seen)
-    whole = examples >= ENOUGH_EXAMPLES or any(s.g.ndim == 4 for s in seen)
     total = 0.0
     for s, e in zip(seen, errors, strict=True):
         product = np.multiply(s.g, e, dtype=np.float64)
-        axes = tuple(range(1, product.ndim)) if whole and product.ndim > 1 else (-1,)
-        total += s.factor * float(np.sum(np.sum(product, axis=axes) ** 2))
+        each = np.sum(product, axis=-1 if product.ndim < 4 else 1) if s.by_position else _by_example(product)
+        total += s.factor * float(np.sum(np.square(each, dtype=np.float64)))
     return max(total / max(len(seen), 1) + _first_order(seen, errors), 0.0)
 
 
@@ -181,7 +190,12 @@ def _first_order(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
         return 0.0  # of few examples it is mostly noise, and the choice would pick the forms whose noise flatters them
     slopes = [s.slope for s in seen if s.slope is not None]
     parts = [np.multiply(slope, e, dtype=np.float64) for slope, e in zip(slopes, errors, strict=True)]
-    each = [np.sum(p.reshape(len(p), -1), axis=1) for p in parts]  # by example: positions of one are not independent
-    terms = np.concatenate(each) / len(parts)
+    terms = np.divide(
+        np.concatenate([_by_example(p) for p in parts]), len(parts)
+    )  # positions of one are not independent
     noise, total = float(np.std(terms)) * np.sqrt(len(terms)), float(np.sum(terms))
     return total * max(0.0, 1 - (noise / total) ** 2) if total else 0.0
+
+
+def _by_example(product: Array) -> Array:
+    return np.sum(product.reshape(len(product), -1), axis=1)
