@@ -103,7 +103,8 @@ def test_the_json_says_what_the_text_says(source: Path, data: Path, capsys: pyte
 
     found = json.loads(capsys.readouterr().out)["approximation"]
     assert found["budget"] == "loss may rise by 5.000%"
-    assert found["upper"] <= 0.05
+    # What is proved may still lose the timing on a busy machine: then the exact program is returned, and it is said.
+    assert found["upper"] <= 0.05 if found["proof"] is not None else found["notes"]
     assert len(found["chosen_on"]) + found["verified_on"] == COUNT
 
 

@@ -166,6 +166,8 @@ def distance(found: Array, wanted: Array) -> float:
 
 
 def tolerance(form: Form) -> float:
+    if "column" in form.setting:  # rows of very different sizes share it
+        return 0.1
     return next(value for bits, value in CLOSE.items() if bits in form.setting)
 
 
@@ -347,7 +349,12 @@ REFUSED = {
     "whitened_svd": (thin, "too few"),
     "welore": (flat, "no heavy tail"),
 }
-ALWAYS = {"dynamic_int8", "per_token_int8", "embedding_int8"}  # nothing in a place of their kinds can stop them
+ALWAYS = {
+    "dynamic_int8",
+    "per_token_int8",
+    "embedding_int8",
+    "stored_weights",
+}  # nothing in a place of their kinds can stop them
 
 
 def test_every_method_has_a_place_it_refuses_or_needs_none() -> None:

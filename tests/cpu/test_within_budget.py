@@ -320,11 +320,6 @@ def test_the_predicted_relative_error_is_the_measured_one(rise: float, trained: 
     check_the_prediction(account(compiled))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the prediction is the Fisher term alone: where a model is surer than it is right, as on pictures it has "
-    "not seen, the mean gradient at the true labels times the mean error is several times as large",
-)
 def test_the_predicted_rise_of_cross_entropy_is_the_measured_one(trained: Trained) -> None:
     compiled = trained.compile_for_few(tamago.Budget(loss=cross_entropy, rise=0.2))
 
