@@ -111,7 +111,12 @@ def approximate(
         until,
     )
     search = Search(task)
-    search.prepare()
+    try:
+        search.prepare()
+    except KeyboardInterrupt:
+        account = Approximation(request.budget.describe(), search.loss.kind, parts.chosen, len(parts.verify))
+        account.notes.append("interrupted before anything was chosen: the result is exact")
+        return [Result(None, None, account, [])]
     sides = Sides(reference, exact, target.lower(exact), target, size)
     return [_result(search.at(budget), sides) for budget in request.budget.bounds(rises)]
 

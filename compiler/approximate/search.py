@@ -363,7 +363,11 @@ class Search:
             found = seen.get(key)
             if found is None:
                 progress(f"choice {turn + 1}: {len(changed)} places, predicted {predicted:.3g}")
-                found = seen[key] = self.measure(changed, predicted, cost)
+                try:
+                    found = seen[key] = self.measure(changed, predicted, cost)
+                except KeyboardInterrupt:
+                    self.outcome.notes.append("interrupted: the best choice until then was put to proof")
+                    break
                 self.outcome.tried.append(found)
             good = self._fits(found, allowed)
             if good:

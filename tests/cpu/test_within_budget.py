@@ -18,6 +18,7 @@ import tamago
 from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample
+from tamago.compiler.approximate.search import Found, Search
 from tamago.compiler.approximate.stack import stacked
 from tamago.compiler.store import Store
 
@@ -49,6 +50,20 @@ class Trained:
             "store": self.store,
         }
         return tamago.compile(self.model, (self.pictures[:BATCH],), budget=budget, **(words | options))
+
+    def frontier(self, budget: tamago.Budget, rises: Sequence[float]) -> list[tamago.CompiledModel]:
+        """By size."""
+        return tamago.frontier(
+            self.model,
+            (self.pictures[:BATCH],),
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            budget=budget,
+            rises=rises,
+            calibration=self.calibration,
+            threads=1,
+            store=self.store,
+            objective="size",
+        )
 
     def compile_for_few(self, budget: tamago.Budget) -> tamago.CompiledModel:
         """The smallest, judged two pictures at a time, so that predictions average over many batches."""
@@ -344,3 +359,45 @@ def test_torch_targets_are_stacked_and_others_are_not() -> None:
     assert found.target.tolist() == [1, 2]
     assert stacked([Sample({"x": x}, 1), Sample({"x": x}, 2)]) is None
     assert stacked([Sample({"x": x}, torch.tensor(1)), Sample({"x": x}, torch.tensor(2))]) is None
+
+
+def test_an_interrupted_search_returns_the_exact_program(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(search: Search) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "prepare", interrupt)
+
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.1))
+
+    assert any("interrupted" in note for note in account(compiled).notes)
+    assert account(compiled).proof is None
+
+
+def test_an_interrupted_measurement_leaves_what_was_chosen_before(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Search.measure
+    calls: list[Any] = []
+
+    def second_time_interrupted(search: Search, *args: Any) -> Found:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(search, *args)
+
+    monkeypatch.setattr(Search, "measure", second_time_interrupted)
+
+    compiled = trained.compile(tamago.Budget(loss="kl", rise=0.05), objective="size")
+
+    assert calls
+    assert account(compiled).tried
+
+
+def test_the_front_gets_cheaper_from_bound_to_bound(trained: Trained) -> None:
+    front = trained.frontier(tamago.Budget(loss="kl"), rises=(0.001, 0.02))
+
+    sizes = [c.report.after.bytes for c in front]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == len(sizes)
+    for compiled in front[1:]:
+        assert account(compiled).upper is not None
