@@ -98,7 +98,10 @@ def knapsack(
     upper = np.ones(count)
     upper[: len(options)][~np.isfinite(rise[: len(options)])] = 0
     bounds = Bounds(0.0, upper)  # pyright: ignore[reportArgumentType]  # scipy's stubs know numbers only
-    found = milp(objective, constraints=constraints, integrality=np.ones(count), bounds=bounds)
+    # Without presolve: what HiGHS re-solves after it, it announces on the standard output, past every option.
+    found = milp(
+        objective, constraints=constraints, integrality=np.ones(count), bounds=bounds, options={"presolve": False}
+    )
     if found.x is None:
         return None
     chosen: list[int] = []
