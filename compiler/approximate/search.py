@@ -374,7 +374,7 @@ class Search:
                 low = max(low, level)
                 passed.append(found)
             else:
-                high = min(high, level)
+                high = min(high, level, max(found.level, 1e-30))
             level = self._next(level, low, high, found, allowed)
             if high / max(low, 1e-30) < 1.15 or (good and not np.isfinite(high) and self._saturated(found)):
                 break
@@ -389,8 +389,9 @@ class Search:
         step = level * factor
         if not np.isfinite(high):
             return max(step, level * 1.5)
-        if low == 0.0:
-            return min(step, level * 0.67)
+        if low == 0.0:  # from what the choice really used of the level, or the same is chosen again
+            used = min(level, max(found.level, 1e-30))
+            return min(used * factor, used * 0.67)
         return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
 
     def _room(self, found: Found, allowed: float) -> float:
