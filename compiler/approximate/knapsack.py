@@ -14,6 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_matrix
 
 PREFER_SMALL = 1e-10  # milliseconds a byte: of equally fast forms the smaller
+PREFER_FAST = 0.02  # of the least bytes: what the least milliseconds count for where size is minimised
 WORTH = 0.05  # of the least cost: what using up the whole budget must buy. Error that buys nothing is not spent.
 
 
@@ -71,9 +72,9 @@ def knapsack(
         cost[i], stored[i], rise[i] = o.cost, o.stored, o.rise
     for name, i in column.items():
         stored[i] = weights[name]
-    objective = stored + 1e-3 * cost if size else cost + PREFER_SMALL * stored
     bytes_of = {id(o): o.stored if o.keeps is None else weights[o.keeps] for o in options}
     least = sum(min(bytes_of[id(o)] if size else o.cost for o in place) for place in places)
+    objective = stored + cost * _bytes_a_millisecond(places, least) if size else cost + PREFER_SMALL * stored
     objective = objective + np.where(np.isfinite(rise), rise, 0) * (WORTH * least / limits.worth)
     one = lil_matrix((len(places), count))
     start = 0
@@ -110,3 +111,9 @@ def knapsack(
         chosen.append(int(np.argmax(found.x[start : start + len(place)])))
         start += len(place)
     return chosen
+
+
+def _bytes_a_millisecond(places: Sequence[Sequence[Option]], least: float) -> float:
+    """Of programs of nearly the same size the faster one."""
+    fastest = sum(min(o.cost for o in place) for place in places)
+    return PREFER_FAST * least / fastest if fastest > 0 else 0.0
