@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .optimise import Outcome, Target
 
 ROUNDS = 4
+LONGEST = 2.5  # seconds for one comparison of a block's programs
 GAIN = 0.99  # a variant must run in less than this fraction of the best one's time to replace it
 
 
@@ -102,7 +103,7 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
                 candidates.append(variant)
         models = [block_model(trial.block, trial.encoded, v.choice) for v in candidates]
         with trial.allowance.spending():
-            times = trial.target.time_blocks(models, min(left, 6.0), feeds)
+            times = trial.target.time_blocks(models, min(left, LONGEST), feeds)
         if times is None:
             return first, False
         trial.outcome.trials += len(candidates)
