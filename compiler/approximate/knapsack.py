@@ -15,6 +15,7 @@ from scipy.sparse import lil_matrix
 
 PREFER_SMALL = 1e-10  # milliseconds a byte: of equally fast forms the smaller
 PREFER_FAST = 0.02  # of the least bytes: what the least milliseconds count for where size is minimised
+WORTH_OF_BYTES = 0.01  # the same where size is minimised: bytes are exact, and the last ones are dear
 WORTH = 0.05  # of the least cost: what using up the whole budget must buy. Error that buys nothing is not spent.
 
 
@@ -75,7 +76,9 @@ def knapsack(
     bytes_of = {id(o): o.stored if o.keeps is None else weights[o.keeps] for o in options}
     least = sum(min(bytes_of[id(o)] if size else o.cost for o in place) for place in places)
     objective = stored + cost * _bytes_a_millisecond(places, least) if size else cost + PREFER_SMALL * stored
-    objective = objective + np.where(np.isfinite(rise), rise, 0) * (WORTH * least / limits.worth)
+    objective = objective + np.where(np.isfinite(rise), rise, 0) * (
+        (WORTH_OF_BYTES if size else WORTH) * least / limits.worth
+    )
     one = lil_matrix((len(places), count))
     start = 0
     for row, place in enumerate(places):

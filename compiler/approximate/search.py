@@ -437,7 +437,7 @@ class Search:
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
             level = found.level * self._tighten(found.proof.upper(attempt), allowed)
-            left = [f for f in left if f.level <= level] or self._within(level)
+            left = self._within(level) or [f for f in left if f.level <= level]
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamago.compiler.approximate.knapsack import PREFER_SMALL, WORTH, Limits, Option, knapsack
+from tamago.compiler.approximate.knapsack import (
+    PREFER_FAST,
+    PREFER_SMALL,
+    WORTH,
+    WORTH_OF_BYTES,
+    Limits,
+    Option,
+    knapsack,
+)
 
 CLOSE = 1e-6  # the solver's feasibility, relative to each limit
 GAP = 2e-4  # the solver stops when it is this near to the best
@@ -51,9 +59,16 @@ class Instance:
     def objective(self, picked: Sequence[int]) -> float:
         """What is minimised."""
         cost, stored, rise = self.sums(picked)
-        least = sum(min(o.stored if self.size else o.cost for o in place) for place in self.places)
-        spent = rise * WORTH * least / self.limits.worth
-        return (stored + 1e-3 * cost if self.size else cost + PREFER_SMALL * stored) + spent
+        fastest = sum(min(o.cost for o in place) for place in self.places)
+        if not self.size:
+            return cost + PREFER_SMALL * stored + rise * WORTH * fastest / self.limits.worth
+        smallest = float(sum(min(self.bytes_of(o) for o in place) for place in self.places))
+        dear = cost * PREFER_FAST * smallest / fastest
+        return stored + dear + rise * WORTH_OF_BYTES * smallest / self.limits.worth
+
+    def bytes_of(self, option: Option) -> int:
+        """What an option holds, or keeps."""
+        return option.stored if option.keeps is None else self.weights[option.keeps]
 
     def best(self, slack: float) -> float | None:
         """The least objective of all choices that fit."""
@@ -185,12 +200,12 @@ def test_error_that_buys_too_few_bytes_is_not_spent() -> None:
         place = [Option(1.0, 10_000 + saved, 0.0), Option(1.0, 10_000, 0.9)]
         return knapsack([place], {}, Limits(0.9, worth=0.9), size=True)
 
-    assert picked(int(0.9 * WORTH * 10_000)) == [0]
-    assert picked(int(1.1 * WORTH * 10_000)) == [1]
+    assert picked(int(0.9 * WORTH_OF_BYTES * 10_000)) == [0]
+    assert picked(int(1.1 * WORTH_OF_BYTES * 10_000)) == [1]
 
 
 def test_error_that_buys_too_few_bytes_of_a_kept_weight_is_not_spent() -> None:
-    place = [Option(1.0, 0, 0.0, "w"), Option(1.0, 9_900, 0.9)]
+    place = [Option(1.0, 0, 0.0, "w"), Option(1.0, 9_950, 0.9)]
 
     assert knapsack([place], {"w": 10_000}, Limits(0.9, worth=0.9), size=True) == [0]
 
