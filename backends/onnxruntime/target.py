@@ -17,7 +17,7 @@ from ...compiler.rule import Rule
 from .alternatives import PREFERENCES, RULES
 from .measure import measure, sample
 from .run import Program, environment
-from .timing import Timing, clearly_fastest, decided, interleave, paired_ratio
+from .timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
 
 MOST_ROUNDS = 25  # of blocks: where the fastest is plain after six, no more are made
 AGREE = 1e-2  # relative: a block program that differs more is no candidate, whatever its time
@@ -65,9 +65,7 @@ class OnnxRuntime:
         """Milliseconds of calls that do the same, compared round by round."""
         if not runs:
             return []
-        timings = interleave(runs, rounds=9, seconds=seconds, slot=0.002)
-        first = timings[0]
-        return [first.median * float(np.median(np.divide(t.samples, first.samples))) for t in timings]
+        return beside_first(interleave(runs, rounds=9, seconds=seconds, slot=0.002))
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
@@ -103,8 +101,8 @@ class OnnxRuntime:
         runs = [lambda p=programs[i]: p.session.run(None, given) for i in alive]  # type: ignore[union-attr]
         times = interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
         result = [float("inf")] * len(models)
-        for i, timing in zip(alive, times, strict=True):
-            result[i] = times[0].median * float(np.median(np.divide(timing.samples, times[0].samples)))
+        for i, milliseconds in zip(alive, beside_first(times), strict=True):
+            result[i] = milliseconds
         return result
 
 

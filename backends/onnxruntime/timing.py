@@ -67,6 +67,12 @@ def interleave(
     return [Timing(tuple(s)) for s in samples]
 
 
+def beside_first(timings: Sequence[Timing]) -> list[float]:
+    """Milliseconds of each: the first one's median, times the median of each one's ratio to it, round by round."""
+    first = timings[0]
+    return [first.median * float(np.median(np.divide(t.samples, first.samples))) for t in timings]
+
+
 def decided(timings: Sequence[Timing]) -> bool:
     """Whether the second program is faster or slower than the first beyond doubt, by 2 % at least."""
     _, low, high = paired_ratio(timings[0], timings[1])

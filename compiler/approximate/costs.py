@@ -14,10 +14,9 @@ import onnx_ir as ir
 from ..errors import TamagoError
 from ..facts import Array
 from ..price import Stored
-from ..rule import Expression, op
-from .method import Form, X
+from .method import Form
 from .places import Place
-from .write import alone, attributes_of
+from .write import alone
 
 KEY_VERSION = 1
 FAILED = float("inf")
@@ -38,27 +37,6 @@ class Target(Protocol):
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of each, interleaved."""
         ...
-
-
-def exact_form(place: Place) -> Form:
-    """The place as it is."""
-    match place.kind:
-        case "linear":
-            product = op.MatMul(X, place.weight)
-            return Form("as it is", product if place.bias is None else op.Add(product, place.bias))
-        case "convolution":
-            return Form("as it is", activated(place, op.Conv(X, place.weight, place.bias, **attributes_of(place))))
-        case _:
-            return Form("as it is", op.Gather(place.weight, X))
-
-
-def activated(place: Place, term: Expression) -> Expression:
-    """With the Relu or Clip that the place ends in."""
-    if place.activation is None:
-        return term
-    if place.activation[0] == "Relu":
-        return op.Relu(term)
-    return op.Clip(term, *(np.asarray(b, np.float32) for b in place.activation[1:]))
 
 
 @dataclass

@@ -23,7 +23,8 @@ from ..verify import compare
 from .acceptance import Evidence
 from .budget import Budget, Workload
 from .calibration import Split
-from .costs import FAILED, Costs, Target, exact_form
+from .costs import FAILED, Costs, Target
+from .forms import exact_form
 from .judge import Judge, Scores
 from .knapsack import Limits, Option, knapsack
 from .losses import LossModel, Structure, loss_model
@@ -78,7 +79,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Alternative:
-    """One form of one place, as the choice and the report see it; the form itself is made again when it is chosen."""
+    """One form of one place, as the choice and the report see it; the form itself is kept by the search."""
 
     place: str
     method: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...compiler.approximate.forms import biased
 from ...compiler.approximate.method import X
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array
@@ -26,8 +27,7 @@ def whole(rank: float) -> int:
 
 def two_products(place: Place, left: Array, right: Array) -> Expression:
     """(x·A)·B + b."""
-    product = op.MatMul(op.MatMul(X, _float32(left)), _float32(right))
-    return product if place.bias is None else op.Add(product, place.bias)
+    return biased(place, op.MatMul(op.MatMul(X, _float32(left)), _float32(right)))
 
 
 def two_int8_products(place: Place, left: Array, right: Array) -> Expression:

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...compiler.approximate.costs import activated
+from ...compiler.approximate.forms import activated
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.approximate.write import attributes_of
 from ...compiler.facts import Array
 from ...compiler.rule import Skip, op
 from .activation_range import least_squares_range
+from .symmetric import rows_int8
 
 
 @method(
@@ -29,7 +30,8 @@ def static_int8_convolution(place: Place, inputs: Inputs) -> Iterator[Form]:
     if any(found is None for found in ranges):
         raise Skip("calibration saw nothing but zeros here")
     (x_scale, x_zero), (y_scale, y_zero) = (found for found in ranges if found is not None)
-    codes, scale = channels_int8(place.weight)
+    rows, scales = rows_int8(place.weight.reshape(len(place.weight), -1))
+    codes, scale = rows.reshape(place.shape), scales[:, 0]
     bias = _corrected_bias(place, inputs, codes, scale)
     bias_scale = np.multiply(scale, x_scale, dtype=np.float32)
     bias_codes = np.clip(np.round(bias / bias_scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)
@@ -56,14 +58,6 @@ def static_int8_convolution(place: Place, inputs: Inputs) -> Iterator[Form]:
             **attributes_of(place),
         ),
     )
-
-
-def channels_int8(weight: Array) -> tuple[Array, Array]:
-    """Q int8 of the weight's shape and s float32 [out]: s = max|channel| / 127."""
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    codes = np.round(np.divide(weight, scale.reshape(-1, *[1] * (weight.ndim - 1))))
-    return np.clip(codes, -127, 127).astype(np.int8), scale
 
 
 def _corrected_bias(place: Place, inputs: Inputs, codes: Array, scale: Array) -> Array:

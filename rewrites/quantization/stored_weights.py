@@ -8,14 +8,13 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.approximate.costs import activated
-from ...compiler.approximate.method import Form, Inputs, X, method
+from ...compiler.approximate.forms import applied
+from ...compiler.approximate.method import Form, Inputs, method
 from ...compiler.approximate.places import Place
-from ...compiler.approximate.write import attributes_of
 from ...compiler.facts import Array
 from ...compiler.rule import Expression, op
 from .block_weights import round_blocks
-from .symmetric import columns_int8
+from .symmetric import columns_int8, rows_int8
 
 FLOAT = int(ir.DataType.FLOAT)
 BLOCK = 32
@@ -31,18 +30,19 @@ def stored_weights(place: Place, inputs: Inputs) -> Iterator[Form]:
     The kernels, and so the latency, are those of the exact program; only the file is smaller, not what is resident.
     """
     rows = _rows(place)
-    codes, scale = columns_int8(np.ascontiguousarray(rows.T))
-    eight = op.Mul(op.Cast(np.ascontiguousarray(codes.T), to=FLOAT), scale[:, None])
-    yield Form("8 bit in the file", _applied(place, eight))
+    codes, scale = rows_int8(rows)
+    yield Form("8 bit in the file", applied(place, _laid_out(place, op.Mul(op.Cast(codes, to=FLOAT), scale))))
     if place.kind == "embedding":  # short rows: a scale for each would be a good part of the file
         columns, widths = columns_int8(place.weight)
         yield Form(
-            "8 bit in the file, a scale for each column", op.Gather(op.Mul(op.Cast(columns, to=FLOAT), widths), X)
+            "8 bit in the file, a scale for each column", applied(place, op.Mul(op.Cast(columns, to=FLOAT), widths))
         )
     if float(np.abs(rows).max(initial=0)) < float(np.finfo(np.float16).max):
-        yield Form("half precision in the file", _applied(place, op.Cast(rows.astype(np.float16), to=FLOAT)))
+        yield Form(
+            "half precision in the file", applied(place, _laid_out(place, op.Cast(rows.astype(np.float16), to=FLOAT)))
+        )
     if rows.shape[1] >= BLOCK:
-        yield Form(f"4 bit in the file, blocks of {BLOCK}", _applied(place, _four(rows)))
+        yield Form(f"4 bit in the file, blocks of {BLOCK}", applied(place, _laid_out(place, _four(rows))))
 
 
 def _rows(place: Place) -> Array:
@@ -50,6 +50,17 @@ def _rows(place: Place) -> Array:
     if place.kind == "linear":
         return np.ascontiguousarray(place.weight.T)
     return place.weight.reshape(len(place.weight), -1)
+
+
+def _laid_out(place: Place, rows: Expression) -> Expression:
+    """Rows as `Place.weight` has them."""
+    match place.kind:
+        case "linear":
+            return op.Transpose(rows, perm=(1, 0))
+        case "convolution":
+            return op.Reshape(rows, np.asarray(place.shape, np.int64))
+        case _:
+            return rows
 
 
 def _four(rows: Array) -> Expression:
@@ -63,15 +74,3 @@ def _four(rows: Array) -> Expression:
     if codes.shape[1] * BLOCK == width:
         return flat
     return op.Slice(flat, *(np.asarray([n], np.int64) for n in (0, width, 1)))
-
-
-def _applied(place: Place, rows: Expression) -> Expression:
-    match place.kind:
-        case "linear":
-            product = op.MatMul(X, op.Transpose(rows, perm=(1, 0)))
-            return product if place.bias is None else op.Add(product, place.bias)
-        case "convolution":
-            weight = op.Reshape(rows, np.asarray(place.shape, np.int64))
-            return activated(place, op.Conv(X, weight, place.bias, **attributes_of(place)))
-        case _:
-            return op.Gather(rows, X)

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from tamago.backends.onnxruntime.target import OnnxRuntime
-from tamago.compiler.approximate.costs import exact_form
+from tamago.compiler.approximate.forms import exact_form
 from tamago.compiler.approximate.method import Form, Inputs, Kind, Method, method
 from tamago.compiler.approximate.places import Place, find_places
 from tamago.compiler.approximate.write import Chosen, alone, put
