@@ -28,7 +28,9 @@ class Request:
     Args:
         budget: what is allowed.
         calibration: yields (inputs, target).
-        workloads: what latency is judged on; empty: the example inputs.
+        workloads: what latency is judged on; empty: the first sample that chooses.
+        flatten: inputs as the model takes them → arrays by graph input.
+        structure: the graph's outputs as the owner's functions take them.
     """
 
     budget: Budget
@@ -138,15 +140,17 @@ def _result(search: Search, sides: Sides) -> Result:
     if found is None or found.proof is None:
         return Result(None, None, account, explain(outcome))
     program = sides.target.lower(found.model)
+    gained = False
     for _ in range(TIMINGS):
         account.workloads = [_time(sides.target, sides.reference, sides.plain, program, w) for w in task.workloads]
-        if _gained(found.model, sides.exact, account.workloads, sides.size):
+        gained = _gained(found.model, sides.exact, account.workloads, sides.size)
+        if gained:
             break
     latency = task.budget.latency
     if latency is not None and sum(w.weight * w.result for w in account.workloads) > latency:
         account.notes.append(f"the program within the budget takes more than {latency:g} ms")
         return Result(None, None, account, explain(outcome))
-    if not _gained(found.model, sides.exact, account.workloads, sides.size):
+    if not gained:
         account.notes.append(
             "the program within the budget is not faster (or smaller, and no slower) than the exact one"
         )
