@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from ..compiler.approximate.method import Method
+from ..compiler.approximate.structure import Structure
 from ..compiler.rule import Rule
 
 
@@ -22,3 +23,11 @@ def all_methods() -> tuple[Method, ...]:
     from . import low_rank, quantization
 
     return (*quantization.METHODS, *low_rank.METHODS)
+
+
+@cache
+def all_structures() -> tuple[Structure, ...]:
+    """Every approximate method that changes a whole program."""
+    from . import pruning, slicing
+
+    return (*slicing.STRUCTURES, *pruning.STRUCTURES)

@@ -21,6 +21,7 @@ from ..torch_tensors import to_torch
 from .calibration import Sample
 from .losses import LossModel
 from .places import Place
+from .taps import taps
 
 if TYPE_CHECKING:
     import torch
@@ -74,9 +75,9 @@ class Response:
         wanted = {p.x.name or "" for p in self.places}
         shapes: dict[str, tuple[int, ...]] = {n: np.shape(a) for n, a in feeds.items() if n in wanted}
         with torch.no_grad():
-            taps = _taps(self._program, wanted, set())
-            taps.run(*self._arguments(feeds))
-        shapes.update({name: tuple(v.shape) for name, v in taps.seen.items()})
+            tapped = taps(self._program, wanted, set())
+            tapped.run(*self._arguments(feeds))
+        shapes.update({name: tuple(v.shape) for name, v in tapped.seen.items()})
         return {p.y.name or "": shapes[p.x.name or ""] for p in self.places if p.x.name in shapes}
 
     def see(self, sample: Sample, loss: LossModel, generator: torch.Generator) -> dict[str, Seen]:
@@ -84,20 +85,20 @@ class Response:
         import torch
 
         wanted = {p.x.name or "" for p in self.places}
-        taps = _taps(self._program, wanted, {p.y.name or "" for p in self.places})
+        tapped = taps(self._program, wanted, {p.y.name or "" for p in self.places})
         with torch.enable_grad():
-            outputs = list(taps.run(*self._arguments(sample.feeds)))
+            outputs = list(tapped.run(*self._arguments(sample.feeds)))
             curvature = loss.curvature(outputs, sample.target, generator)
             if not curvature.scalar.requires_grad:
                 raise TamagoError("U046", "the loss does not depend on the model's outputs")
-            tapped = list(taps.taps.values())
+            points = list(tapped.taps.values())
             again = curvature.loss is not None and curvature.loss.requires_grad
-            found = torch.autograd.grad(curvature.scalar, tapped, allow_unused=True, retain_graph=again)
-            own: Sequence[torch.Tensor | None] = [None] * len(tapped)
+            found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, retain_graph=again)
+            own: Sequence[torch.Tensor | None] = [None] * len(points)
             if curvature.loss is not None and again:
-                own = torch.autograd.grad(curvature.loss, tapped, allow_unused=True)
-        gradients, slopes = dict(zip(taps.taps, found, strict=True)), dict(zip(taps.taps, own, strict=True))
-        inputs = {n: t.detach().numpy() for n, t in taps.seen.items()} | dict(sample.feeds)
+                own = torch.autograd.grad(curvature.loss, points, allow_unused=True)
+        gradients, slopes = dict(zip(tapped.taps, found, strict=True)), dict(zip(tapped.taps, own, strict=True))
+        inputs = {n: t.detach().numpy() for n, t in tapped.seen.items()} | dict(sample.feeds)
         result: dict[str, Seen] = {}
         for place in self.places:
             x, g = inputs.get(place.x.name or ""), gradients.get(place.y.name or "")
@@ -117,33 +118,6 @@ class Response:
 
     def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:
         return [to_torch(np.asarray(feeds[name])) for name in self._inputs]
-
-
-def _taps(program: Any, inputs: set[str], outputs: set[str]) -> Any:
-    """An interpreter that keeps named values and adds a zero, whose gradient can be asked for, to others."""
-    import torch
-    from torch import fx
-
-    class Taps(fx.Interpreter):
-        def __init__(self) -> None:
-            super().__init__(program)
-            self.seen: dict[str, torch.Tensor] = {}
-            self.taps: dict[str, torch.Tensor] = {}
-
-        def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
-            name = n.meta.get("onnx_value")
-            if name is None or not isinstance(value, torch.Tensor):
-                return value
-            if name in outputs and value.is_floating_point() and name not in self.taps:
-                tap = torch.zeros_like(value, requires_grad=True)
-                self.taps[name] = tap
-                value = value.detach() + tap if not value.requires_grad else value + tap
-            if name in inputs:
-                self.seen[name] = value
-            return value
-
-    return Taps()
 
 
 def samples_to_see(samples: Sequence[Sample], response: Response) -> list[Sample]:

@@ -1,0 +1,128 @@
+"""How a method that changes a whole program is written down: slicing, pruning, whatever couples many weights.
+
+    @structure(paper="Ashkboos et al., SliceGPT, ICLR 2024, arXiv:2401.15024")
+    def slicegpt(observed):
+        "y = x·W, W ← QᵀW, … the residual stream keeps the directions that …"
+        yield Variant("10 %", narrower)
+
+The function is called once, with the program that exact rewriting left and what calibration shows of it. It yields
+whole programs, from the least changed to the most: a variant's rise is measured, and what comes after the first one
+that is over the budget is not asked for. Forms of places (`method.py`) are then chosen on the variant as on any
+program: what the variant has already used of the budget is missing from theirs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ..facts import Array
+from ..torch_program import torch_program
+from ..torch_tensors import to_torch
+from .calibration import Sample
+from .losses import LossModel
+from .taps import taps
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A program that stands for the model, approximately.
+
+    Args:
+        setting: what of the method's choices this is, in a few words.
+        model: computes the model's outputs under their names, from the same inputs.
+    """
+
+    setting: str
+    model: ir.Model
+
+
+class Observed:
+    """A program, and what it computes on samples.
+
+    Args:
+        model: the program; a method changes copies of it.
+        samples: those that choose.
+        loss: whose gradients `gradients` gives.
+    """
+
+    def __init__(self, model: ir.Model, samples: Sequence[Sample], loss: LossModel) -> None:
+        self.model = model
+        self.samples = samples
+        self._loss = loss
+
+    def values(self, names: Sequence[str], model: ir.Model | None = None) -> Iterator[dict[str, Array]]:
+        """The named values on one sample after the other; of another model where one is given.
+
+        Raises:
+            TamagoError: B010, torch cannot express the model.
+        """
+        import torch
+
+        program = torch_program(self.model if model is None else model)
+        inputs: list[str] = list(program.meta["inputs"])
+        for sample in self.samples:
+            tapped = taps(program, set(names), set())
+            with torch.no_grad():
+                tapped.run(*_arguments(inputs, sample))
+            found = {n: a for n, a in sample.feeds.items() if n in names}
+            yield found | {name: v.numpy() for name, v in tapped.seen.items()}
+
+    def gradients(self, names: Sequence[str]) -> Iterator[dict[str, tuple[Array, Array]]]:
+        """The named values and the loss's gradient at each, on one sample after the other.
+
+        Scaled so that an error e of the value raises the sample's loss by Σ (g·e)², summed over what the loss judges
+        one by one (`responses.py`): the labels of a likelihood are drawn from the model.
+
+        Raises:
+            TamagoError: B010, torch cannot express the model.
+        """
+        import torch
+
+        program = torch_program(self.model)
+        inputs: list[str] = list(program.meta["inputs"])
+        generator = torch.Generator().manual_seed(0)
+        for sample in self.samples:
+            tapped = taps(program, set(names), set(names))
+            with torch.enable_grad():
+                outputs = list(tapped.run(*_arguments(inputs, sample)))
+                curvature = self._loss.curvature(outputs, sample.target, generator)
+                points = list(tapped.taps.values())
+                found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, materialize_grads=True)
+            scale = float(np.sqrt(curvature.factor))
+            yield {
+                name: (tapped.seen[name].detach().numpy(), g.numpy() * scale)
+                for name, g in zip(tapped.taps, found, strict=True)
+            }
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One published way to make a whole program narrower."""
+
+    name: str
+    family: str
+    paper: str
+    statement: str
+    function: Callable[[Observed], Iterator[Variant]]
+
+
+def structure(*, paper: str) -> Callable[[Callable[[Observed], Iterator[Variant]]], Structure]:
+    """Declare a structural method; its docstring's first paragraph is its statement."""
+
+    def declare(function: Callable[[Observed], Iterator[Variant]]) -> Structure:
+        statement = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
+        if not statement:
+            raise TypeError(f"method {function.__name__} states nothing: give it a docstring")
+        return Structure(function.__name__, function.__module__.split(".")[-2], paper, statement, function)
+
+    return declare
+
+
+def _arguments(inputs: Sequence[str], sample: Sample) -> list[Any]:
+    return [to_torch(np.asarray(sample.feeds[name])) for name in inputs]

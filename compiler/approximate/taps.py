@@ -1,0 +1,38 @@
+"""Values inside a program while torch runs it, and zeros added to them whose gradients can be asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def taps(program: Any, inputs: set[str], outputs: set[str]) -> Any:
+    """An interpreter that keeps named values (`seen`), and adds a zero to others, whose gradient can be asked for.
+
+    Args:
+        program: from `torch_program`.
+        inputs: names of values to keep.
+        outputs: names of values to tap.
+    """
+    import torch
+    from torch import fx
+
+    class Taps(fx.Interpreter):
+        def __init__(self) -> None:
+            super().__init__(program)
+            self.seen: dict[str, torch.Tensor] = {}
+            self.taps: dict[str, torch.Tensor] = {}
+
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            name = n.meta.get("onnx_value")
+            if name is None or not isinstance(value, torch.Tensor):
+                return value
+            if name in outputs and value.is_floating_point() and name not in self.taps:
+                tap = torch.zeros_like(value, requires_grad=True)
+                self.taps[name] = tap
+                value = value.detach() + tap if not value.requires_grad else value + tap
+            if name in inputs:
+                self.seen[name] = value
+            return value
+
+    return Taps()

@@ -1,0 +1,7 @@
+"""A narrower residual stream: rotations that lose nothing, and slices of what they sort; a method a file."""
+
+from __future__ import annotations
+
+from ...compiler.approximate.structure import Structure
+
+STRUCTURES: tuple[Structure, ...] = ()
