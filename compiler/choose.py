@@ -146,12 +146,13 @@ def _exact(problem: Problem, greedy: Mapping[int, Row]) -> dict[int, Row] | None
         data, where, at = zip(*((v, i, j) for i, (line, _) in enumerate(lines) for j, v in line.items()), strict=True)
         least: Any = [bound for _, bound in lines]  # Any: scipy has no types, and its default makes `lb` look a float
         matrix = csr_array((data, (where, at)), shape=(len(lines), len(rows)))
+        # Without presolve: what HiGHS re-solves after it, it announces on the standard output, past every option.
         result = milp(
             prices,
             integrality=np.ones(len(rows)),
             bounds=Bounds(0, 1),
             constraints=LinearConstraint(matrix, lb=least),
-            options={"time_limit": left, "node_limit": EXACT_NODES, "mip_rel_gap": 1e-4},
+            options={"time_limit": left, "node_limit": EXACT_NODES, "mip_rel_gap": 1e-4, "presolve": False},
         )
         if result.x is None:
             return None
