@@ -88,7 +88,7 @@ def _fold_nodes(graph: ir.Graph, version: int, fresh: Fresh) -> None:
     known: dict[ir.Value, tuple[Dim, ...]] = {}
     same: dict[tuple[object, ...], ir.Node] = {}
     for node in list(graph):
-        if op_name(node) == "If" and _take_branch(graph, node, fresh):
+        if op_name(node) == "If" and take_branch(graph, node, fresh):
             continue
         if is_opaque(node):
             continue
@@ -178,8 +178,8 @@ def _replace(graph: ir.Graph, node: ir.Node, values: list[ir.Value]) -> None:
     graph.remove(node, safe=True)
 
 
-def _take_branch(graph: ir.Graph, node: ir.Node, fresh: Fresh) -> bool:
-    """If(constant, a, b) = a or b, inlined."""
+def take_branch(graph: ir.Graph, node: ir.Node, fresh: Fresh) -> bool:
+    """If(constant, a, b) = a or b, inlined; False where it stays."""
     condition = node.inputs[0]
     tensor = constant_tensor(condition) if condition is not None else None
     if tensor is None or tensor.size != 1:

@@ -177,3 +177,19 @@ def _type(value: ir.Value) -> str:
 def metadata(rule: str, sources: Iterable[str]) -> Mapping[str, str]:
     """Where a new node comes from, as Netron shows it: the rule, and the model's nodes it stands for."""
     return {"tamago.rule": rule, "tamago.sources": " ".join(sources)[:1000]}
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all weights, those of bodies included."""
+    return sum(t.nbytes for g in graphs(model.graph) for t in _weights(g))
+
+
+def _weights(graph: ir.Graph) -> Iterator[ir.TensorProtocol]:
+    yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
+
+
+def import_domains(model: ir.Model) -> None:
+    """Import every domain that a node is of: new nodes may be of one that the model did not have."""
+    for node in model.graph.all_nodes():
+        if node.domain and node.domain not in model.opset_imports:
+            model.opset_imports[node.domain] = 1

@@ -21,7 +21,7 @@ from .egraph import EGraph, Row
 from .encode import Encoded, encode
 from .facts import Array
 from .fold import fold
-from .ir import bodies, graphs, unique_names
+from .ir import bodies, graphs, import_domains, unique_names
 from .observe import Observer
 from .price import Prices, Site, site_of
 from .progress import progress
@@ -153,6 +153,7 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         if not changed:
             break
     outcome.folded += _fold_until_stable(model, version, names, infer)
+    import_domains(model)
     return outcome
 
 

@@ -165,13 +165,16 @@ def compile_front(
         compiled = Compiled(model if decision.won else original, decision.program, report)
         if request is None:
             return [compiled]
-        return _approximate(request, rises, original, compiled, chosen, target, store, clock)
+        # Forms find more places in what rewriting made of the model, also where it is no faster by itself.
+        start = model if decision.verified else compiled.model
+        return _approximate(request, rises, original, start, compiled, chosen, target, store, clock)
 
 
 def _approximate(
     request: Request,
     rises: Sequence[float],
     original: ir.Model,
+    start: ir.Model,
     exact: Compiled,
     options: Options,
     target: OnnxRuntime,
@@ -179,7 +182,7 @@ def _approximate(
     clock: _Clock,
 ) -> list[Compiled]:
     """The exact program, then those within each budget that are cheaper than all before them."""
-    from ..rewrites import all_methods
+    from ..rewrites import all_methods, all_structures
     from .within_budget import approximate
 
     until = float("inf") if options.time_limit is None else time.perf_counter() + options.time_limit - clock.seconds
@@ -187,9 +190,10 @@ def _approximate(
     results = approximate(
         request,
         original,
-        exact.model,
+        start,
         target,
         all_methods(),
+        all_structures(),
         store,
         size=size,
         portable=options.portable,
@@ -319,7 +323,7 @@ def _optimise(
 
 @dataclass
 class _Decision:
-    """Which program is returned and why."""
+    """Which program is returned and why; whether the new one was found equal, returned or not."""
 
     won: bool
     program: Program
@@ -327,6 +331,7 @@ class _Decision:
     errors: dict[str, float] = field(default_factory=dict[str, float])
     timing: reports.Comparison | None = None
     notes: list[str] = field(default_factory=list[str])
+    verified: bool = False
 
 
 def _decide(
@@ -360,7 +365,9 @@ def _decide(
         return _Decision(after <= before, program if after <= before else reference, verdict, errors)
     timing = _compare_times(target, reference, program, trial, options, clock)
     won = timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
-    return _Decision(won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing)
+    return _Decision(
+        won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing, verified=True
+    )
 
 
 def _verify(

@@ -12,8 +12,10 @@ from .approximate.account import Approximation, WorkloadTime, explain, tries
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.method import Method
-from .approximate.search import Outcome, Search, Task
+from .approximate.search import Search
 from .approximate.stack import examples, takes_batches
+from .approximate.structure import Structure
+from .approximate.task import Outcome, Task
 from .facts import Array
 from .report import Figures
 
@@ -73,6 +75,7 @@ def approximate(
     exact: ir.Model,
     target: Any,
     methods: Sequence[Method],
+    structures: Sequence[Structure],
     store: Any,
     *,
     size: bool,
@@ -87,7 +90,8 @@ def approximate(
         original: as it was given; every measurement is paired with it.
         exact: what exact rewriting made of it.
         target: where it runs.
-        methods: all that may be used.
+        methods: all that may be used at places.
+        structures: all that may be done to the whole program first.
         store: keeps costs.
         size: minimise bytes instead of milliseconds.
         portable: no operators outside ONNX.
@@ -112,6 +116,7 @@ def approximate(
         max(examples(Sample(w.feeds, None)) for w in workloads) if takes_batches(exact.graph) else 1,
         portable,
         until,
+        structures,
     )
     search = Search(task)
     try:
@@ -135,15 +140,17 @@ def _result(search: Search, sides: Sides) -> Result:
         attempts=outcome.attempts,
         tried=tries(outcome),
         notes=outcome.notes,
+        variants=outcome.variants,
     )
     found = outcome.found
     if found is None or found.proof is None:
         return Result(None, None, account, explain(outcome))
-    program = sides.target.lower(found.model)
+    model = found.build()
+    program = sides.target.lower(model)
     gained = False
     for _ in range(TIMINGS):
         account.workloads = [_time(sides.target, sides.reference, sides.plain, program, w) for w in task.workloads]
-        gained = _gained(found.model, sides.exact, account.workloads, sides.size)
+        gained = _gained(model, sides.exact, account.workloads, sides.size)
         if gained:
             break
     latency = task.budget.latency
@@ -156,7 +163,7 @@ def _result(search: Search, sides: Sides) -> Result:
         )
         return Result(None, None, account, explain(outcome))
     _tell(account, outcome)
-    return Result(found.model, program, account, explain(outcome))
+    return Result(model, program, account, explain(outcome))
 
 
 def _tell(account: Approximation, outcome: Outcome) -> None:
@@ -165,7 +172,7 @@ def _tell(account: Approximation, outcome: Outcome) -> None:
     assert found.proof is not None
     account.predicted, account.on_choosing, account.proof = found.predicted, found.on_choosing, found.proof
     account.upper = found.proof.upper(outcome.attempts)
-    account.choice = found.choice
+    account.choice, account.structure = found.choice, found.tables.structure
 
 
 def _time(target: Any, reference: Any, exact: Any, result: Any, workload: Workload) -> WorkloadTime:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from ..compiler.approximate.method import Method
+from ..compiler.approximate.structure import Structure
 from ..compiler.rule import Rule
-from . import all_methods, all_rules
+from . import all_methods, all_rules, all_structures
 
 HEAD = """# Exact rewrites
 
@@ -36,6 +37,15 @@ against 1 % of int8, and no kernel).
 | method | what it does | places | source | file |
 |---|---|---|---|---|"""
 
+STRUCTURES_HEAD = """
+## Whole programs
+
+A structure makes the whole program narrower, more and more; each variant's rise and time are measured, and forms of
+places are then chosen on those that promise something (`compiler/approximate/variants.py`).
+
+| structure | what it does | source | file |
+|---|---|---|---|"""
+
 
 def catalogue() -> str:
     """The page: one table for each family, and one of the methods."""
@@ -48,6 +58,8 @@ def catalogue() -> str:
         parts.append("")
     parts.append(METHODS_HEAD)
     parts += [_method_row(method) for method in all_methods()]
+    parts.append(STRUCTURES_HEAD)
+    parts += [_structure_row(structure) for structure in all_structures()]
     parts.append("")
     return "\n".join(parts)
 
@@ -57,6 +69,12 @@ def _method_row(method: Method) -> str:
     statement = method.statement.replace("|", "\\|")
     kinds = ", ".join(method.kinds)
     return f"| `{method.name}` | {statement} | {kinds} | {method.paper} | `{place.parent.name}/{place.name}` |"
+
+
+def _structure_row(structure: Structure) -> str:
+    place = Path(sys.modules[structure.function.__module__].__file__ or "")
+    statement = structure.statement.replace("|", "\\|")
+    return f"| `{structure.name}` | {statement} | {structure.paper} | `{place.parent.name}/{place.name}` |"
 
 
 def _row(rule: Rule) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .acceptance import Evidence
-from .search import Alternative, Outcome
+from .task import Alternative, Outcome
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class Approximation:
         predicted: the rise that the predictions of the chosen forms add up to.
         on_choosing: measured on the choosing samples.
         proof: measured on the others; None: nothing was proved.
+        structure: what was done to the whole program first, empty for nothing.
         choice: form of every place that changed.
         refused: methods that did not apply: place, method, reason.
         workloads: times of the result.
         attempts: results that were put to proof.
         tried: every choice that was measured.
+        variants: structure, setting and measured rise of every whole program that was tried.
     """
 
     budget: str
@@ -60,12 +62,14 @@ class Approximation:
     on_choosing: Evidence | None = None
     proof: Evidence | None = None
     upper: float | None = None
+    structure: str = ""
     choice: list[Alternative] = field(default_factory=list[Alternative])
     refused: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     workloads: list[WorkloadTime] = field(default_factory=list[WorkloadTime])
     attempts: int = 0
     tried: list[Try] = field(default_factory=list[Try])
     notes: list[str] = field(default_factory=list[str])
+    variants: list[tuple[str, str, float]] = field(default_factory=list[tuple[str, str, float]])
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
@@ -80,6 +84,8 @@ class Approximation:
             f"measured: {self.proof.value:+.4g} ± {self.proof.error:.2g}, at most {self.upper:.4g} (95 %), on "
             f"{self.verified_on} samples that chose nothing; where it was chosen {self._chosen()}"
         )
+        if self.structure:
+            found.append(f"the whole program: {self.structure}")
         methods: dict[str, int] = {}
         for a in self.choice:
             methods[f"{a.method} ({a.setting})"] = methods.get(f"{a.method} ({a.setting})", 0) + 1
@@ -111,10 +117,11 @@ def explain(outcome: Outcome) -> list[str]:
     """Every place with its forms: chosen or not, what each would cost and raise."""
     chosen = {(a.place, a.method, a.setting) for a in (outcome.found.choice if outcome.found else ())}
     lines = ["places, their forms, milliseconds and predicted rise (* chosen):"]
-    for table in outcome.alternatives:
+    for table in outcome.found.tables.alternatives if outcome.found else outcome.alternatives:
         changed = any((a.place, a.method, a.setting) in chosen for a in table)
         for a in table:
             star = (a.place, a.method, a.setting) in chosen or (a.method == "exact" and not changed)
             lines.append(f" {'*' if star else ' '} {a.place}: {a.method}, {a.setting}: {a.cost:.4f} ms, {a.rise:+.3g}")
+    lines += [f"   whole program: {name} {setting}: measured {rise:+.3g}" for name, setting, rise in outcome.variants]
     lines += [f"   {place}: {method}: {reason}" for place, method, reason in outcome.refused]
     return lines

@@ -58,7 +58,7 @@ class Costs:
     _known: dict[str, float] = field(default_factory=dict[str, float])
 
     def of(
-        self, place: Place, names: Sequence[str], forms: Sequence[Form], shapes: Sequence[tuple[int, ...]]
+        self, place: Place, names: Sequence[str], forms: Sequence[Form], shapes: Sequence[tuple[int, ...] | None]
     ) -> list[float]:
         """The cost of each of a place's forms; infinite where one does not run.
 
@@ -66,11 +66,13 @@ class Costs:
             place: whose forms they are.
             names: what the forms are called in the store: method and setting.
             forms: the forms.
-            shapes: of the place's input at each workload.
+            shapes: of the place's input at each workload; None: it is not reached there.
         """
         totals = [0.0] * len(forms)
         programs: list[Any] = []
         for weight, shape in zip(self.weights, shapes, strict=True):
+            if shape is None:
+                continue
             keys = [self._key(place, name, shape) for name in names]
             if any(self._lookup(key) is None for key in keys):
                 programs = programs or [self._program(place, form) for form in forms]

@@ -23,8 +23,10 @@ def applied(place: Place, weight: Expression | Array) -> Expression:
             return biased(place, op.MatMul(X, weight))
         case "convolution":
             return activated(place, op.Conv(X, weight, place.bias, **attributes_of(place)))
-        case _:
+        case "embedding":
             return op.Gather(weight, X)
+        case "weight":
+            return weight if isinstance(weight, Expression) else op.Identity(weight)
 
 
 def biased(place: Place, product: Expression) -> Expression:

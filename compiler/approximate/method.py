@@ -26,7 +26,7 @@ from ..facts import Array, Fact
 from ..rule import Expression, Value
 from .places import Place
 
-Kind = Literal["linear", "convolution", "embedding"]
+Kind = Literal["linear", "convolution", "embedding", "weight"]
 
 
 class _Open:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ..facts import Array
-from ..ir import attribute_values, constant_tensor, op_name
+from ..ir import attribute_values, bodies, constant_tensor, graphs, op_name
 
 if TYPE_CHECKING:
     from .method import Kind
 
 SMALLEST = 256  # elements: an approximation of less buys nothing that could be measured
+SMALLEST_WEIGHT = 1024  # the same of a weight that only the file is smaller for
 FLOAT = ir.DataType.FLOAT
 
 
@@ -25,15 +26,17 @@ class Place:
     """A node that reads a constant weight, with the Add of its bias if it has one.
 
     Args:
-        kind: "linear" (y = x·W + b over the last axis), "convolution", "embedding" (rows of a table).
-        nodes: what a form replaces, in order; the last one's output is the place's.
-        x: the input: activations, or indices for an embedding.
+        kind: "linear" (y = x·W + b over the last axis), "convolution", "embedding" (rows of a table); "weight": the
+            initializer itself, read by operators that are no places.
+        nodes: what a form replaces, in order; the last one's output is the place's. None for a weight.
+        x: the input: activations, indices for an embedding, the weight itself.
         weight_value: the initializer.
         transposed: the weight is stored [out, in].
         scale: a factor on the product.
         bias_value: added to the product, one element for each output; None: nothing is.
         bias_scale: a factor on the bias.
         activation: what a convolution ends in: ("Relu",) or ("Clip", low, high).
+        opset: of the model: a form that needs a newer one does not run here.
     """
 
     kind: Kind
@@ -45,20 +48,21 @@ class Place:
     bias_value: ir.Value | None = None
     bias_scale: float = 1.0
     activation: tuple[Any, ...] | None = None
+    opset: int = 23
 
     @property
     def name(self) -> str:
-        """The first node's name."""
-        return self.nodes[0].name or self.nodes[0].op_type
+        """The first node's name, or the weight's."""
+        return (self.nodes[0].name or self.nodes[0].op_type) if self.nodes else self.weight_value.name or ""
 
     @property
     def y(self) -> ir.Value:
         """What the place computes."""
-        return self.nodes[-1].outputs[0]
+        return self.nodes[-1].outputs[0] if self.nodes else self.weight_value
 
     @cached_property
     def weight(self) -> Array:
-        """[in, out] of a linear place, [out, in/group, …] of a convolution, [rows, width] of an embedding."""
+        """[in, out] of a linear place, [out, in/group, …] of a convolution, [rows, width] of an embedding; as it is."""
         array = _array(self.weight_value)
         array = np.ascontiguousarray(array.T) if self.transposed else array
         return array if self.scale == 1.0 else np.multiply(array, np.float32(self.scale), dtype=np.float32)
@@ -72,16 +76,14 @@ class Place:
         return array if self.bias_scale == 1.0 else np.multiply(array, np.float32(self.bias_scale), dtype=np.float32)
 
     @property
-    def opset(self) -> int:
-        """Of the model: a form that needs a newer one does not run here."""
-        graph = self.nodes[0].graph
-        imports = {} if graph is None else graph.opset_imports
-        return imports.get("", 23)
-
-    @property
     def attributes(self) -> dict[str, Any]:
         """Of the first node."""
-        return attribute_values(self.nodes[0])
+        return attribute_values(self.nodes[0]) if self.nodes else {}
+
+    @property
+    def readers(self) -> int:
+        """How many uses of the weight the place stands for."""
+        return 1 if self.nodes else len(self.weight_value.uses())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,11 +93,28 @@ class Place:
 
 
 def find_places(graph: ir.Graph) -> list[Place]:
-    """Every place of the graph (not of the bodies in it), in order."""
-    found: list[Place] = []
+    """Every place of the graph and of the branches in it, in order; a body that is repeated has none."""
+    return list(_places(graph, graph.opset_imports.get("", 23)))
+
+
+def _places(graph: ir.Graph, opset: int) -> Iterator[Place]:
     for node in graph:
-        found += _place(node)
-    return found
+        yield from (replace(place, opset=opset) for place in _place(node))
+        for branch in bodies(node) if node.op_type == "If" else ():
+            yield from _places(branch, opset)
+
+
+def find_weights(graph: ir.Graph, places: Sequence[Place]) -> list[Place]:
+    """The weights that none of these places reads, large enough to be worth a smaller file."""
+    taken = {place.weight_value for place in places}
+    version = graph.opset_imports.get("", 23)
+    return [
+        Place("weight", (), value, value, opset=version)
+        for inner in graphs(graph)
+        for value in inner.initializers.values()
+        if value not in taken and value.uses() and _is_weight(value, None) and not value.is_graph_output()
+        if _tensor(value).size >= SMALLEST_WEIGHT
+    ]
 
 
 def _place(node: ir.Node) -> Iterator[Place]:

@@ -7,7 +7,7 @@ model's tokens), else whole examples (errors at the positions of one picture add
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ENOUGH_EXAMPLES = 128
 MOST_BYTES = 1 << 30  # of activations and gradients kept at once
+_NOTHING = np.zeros(0, np.float32)
 MOST_POSITIONS = 4096  # of a place that are looked at, over all samples
 
 
@@ -49,17 +50,23 @@ class Response:
     """A model as torch runs it, with its places tapped.
 
     Args:
-        model: the program that exact rewriting left.
+        model: the program.
         places: where to look.
+        name: what a value of theirs is called in this program.
+        ends: names of the program's outputs that are looked at as well.
 
     Raises:
         TamagoError: B010, torch cannot express the model.
     """
 
-    def __init__(self, model: ir.Model, places: Sequence[Place]) -> None:
+    def __init__(
+        self, model: ir.Model, places: Sequence[Place], name: Callable[[str], str] = str, ends: Sequence[str] = ()
+    ) -> None:
         self._program = torch_program(model)
         self._inputs: list[str] = list(self._program.meta["inputs"])
         self.places = places
+        self._ends = ends
+        self._named = [(p, name(p.x.name or ""), name(p.y.name or "")) for p in places]
 
     def outputs(self, feeds: Mapping[str, Array]) -> list[torch.Tensor]:
         """The model's outputs, no gradients."""
@@ -72,20 +79,22 @@ class Response:
         """The shape of what enters each place, by the name of the place's output."""
         import torch
 
-        wanted = {p.x.name or "" for p in self.places}
+        wanted = {x for _, x, _ in self._named}
         shapes: dict[str, tuple[int, ...]] = {n: np.shape(a) for n, a in feeds.items() if n in wanted}
         with torch.no_grad():
             tapped = taps(self._program, wanted, set())
             tapped.run(*self._arguments(feeds))
         shapes.update({name: tuple(v.shape) for name, v in tapped.seen.items()})
-        return {p.y.name or "": shapes[p.x.name or ""] for p in self.places if p.x.name in shapes}
+        return {p.y.name or "": shapes[x] for p, x, _ in self._named if x in shapes}
 
-    def see(self, sample: Sample, loss: LossModel, generator: torch.Generator) -> dict[str, Seen]:
-        """Input and gradient of each place on one sample, by the name of the place's output."""
+    def see(
+        self, sample: Sample, loss: LossModel, generator: torch.Generator
+    ) -> tuple[dict[str, Seen], dict[str, Seen]]:
+        """Input and gradient of each place on one sample, by the name of the place's output; and of the ends."""
         import torch
 
-        wanted = {p.x.name or "" for p in self.places}
-        tapped = taps(self._program, wanted, {p.y.name or "" for p in self.places})
+        wanted = {y for _, _, y in self._named} | set(self._ends)
+        tapped = taps(self._program, {x for _, x, _ in self._named}, wanted)
         with torch.enable_grad():
             outputs = list(tapped.run(*self._arguments(sample.feeds)))
             curvature = loss.curvature(outputs, sample.target, generator)
@@ -99,22 +108,19 @@ class Response:
                 own = torch.autograd.grad(curvature.loss, points, allow_unused=True)
         gradients, slopes = dict(zip(tapped.taps, found, strict=True)), dict(zip(tapped.taps, own, strict=True))
         inputs = {n: t.detach().numpy() for n, t in tapped.seen.items()} | dict(sample.feeds)
-        result: dict[str, Seen] = {}
-        for place in self.places:
-            x, g = inputs.get(place.x.name or ""), gradients.get(place.y.name or "")
-            if x is not None and g is not None:
-                slope = slopes.get(place.y.name or "")
-                positions = (
-                    int(np.prod(g.shape[:-1])) if place.kind != "convolution" else int(np.prod(g.shape[2:])) * len(g)
-                )
-                result[place.y.name or ""] = Seen(
-                    x,
-                    g.numpy(),
-                    curvature.factor,
-                    2 * curvature.terms >= positions,
-                    None if slope is None else slope.numpy(),
-                )
-        return result
+
+        def seen(x: Array | None, y: str, channels_second: bool = False) -> Iterator[Seen]:
+            g, slope = gradients.get(y), slopes.get(y)
+            if x is None or g is None:
+                return
+            positions = int(np.prod(g.shape[2:])) * len(g) if channels_second else int(np.prod(g.shape[:-1]))
+            own_slope = None if slope is None else slope.numpy()
+            yield Seen(x, g.numpy(), curvature.factor, 2 * curvature.terms >= positions, own_slope)
+
+        of_places = {
+            p.y.name or "": s for p, x, y in self._named for s in seen(inputs.get(x), y, p.kind == "convolution")
+        }
+        return of_places, {name: s for name in self._ends for s in seen(_NOTHING, name)}
 
     def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:
         return [to_torch(np.asarray(feeds[name])) for name in self._inputs]

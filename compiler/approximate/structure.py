@@ -22,8 +22,6 @@ import numpy as np
 import onnx_ir as ir
 
 from ..facts import Array
-from ..torch_program import torch_program
-from ..torch_tensors import to_torch
 from .calibration import Sample
 from .losses import LossModel
 from .taps import taps
@@ -64,6 +62,8 @@ class Observed:
         """
         import torch
 
+        from ..torch_program import torch_program
+
         program = torch_program(self.model if model is None else model)
         inputs: list[str] = list(program.meta["inputs"])
         for sample in self.samples:
@@ -83,6 +83,8 @@ class Observed:
             TamagoError: B010, torch cannot express the model.
         """
         import torch
+
+        from ..torch_program import torch_program
 
         program = torch_program(self.model)
         inputs: list[str] = list(program.meta["inputs"])
@@ -125,4 +127,6 @@ def structure(*, paper: str) -> Callable[[Callable[[Observed], Iterator[Variant]
 
 
 def _arguments(inputs: Sequence[str], sample: Sample) -> list[Any]:
+    from ..torch_tensors import to_torch
+
     return [to_torch(np.asarray(sample.feeds[name])) for name in inputs]

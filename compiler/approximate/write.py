@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ..decode import new_attribute
 from ..facts import Array
 from ..fold import remove_unused
-from ..ir import metadata, new_constant, unique_names
+from ..ir import graphs, import_domains, metadata, new_constant, unique_names
 from ..optimise import Names
 from ..rule import Expression, Value
 from ..schema import split_name
@@ -111,10 +111,14 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
     result = model.clone()
     graph = result.graph
     fresh = Names(unique_names(graph))
-    by_output = {v.name: (node, v) for node in graph for v in node.outputs}
+    by_output = {v.name: (node, v) for inner in graphs(graph) for node in inner for v in node.outputs}
+    homes = {v.name: (inner, v) for inner in graphs(graph) for v in inner.initializers.values()}
     for place in places:
         chosen = choice.get(place.y.name or "")
         if chosen is None:
+            continue
+        if not place.nodes:
+            _write_weight(*homes[place.y.name], chosen, fresh)
             continue
         last, old = by_output[place.y.name]
         first, _ = by_output[place.nodes[0].outputs[0].name]
@@ -122,16 +126,28 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
         assert x is not None
         sources = [n.name or n.op_type for n in place.nodes]
         written = write(chosen.form.term, x, fresh, chosen.method, sources)
+        inner = last.graph
+        assert isinstance(inner, ir.Graph)
         for constant in written.constants:
-            graph.register_initializer(constant)
-        graph.insert_after(last, written.nodes)
-        for n in written.nodes:
-            if n.domain:
-                graph.opset_imports.setdefault(n.domain, 1)
-        _take_over(graph, old, written.value)
-    share_codes(graph, fresh)
-    remove_unused(graph)
+            inner.register_initializer(constant)
+        inner.insert_after(last, written.nodes)
+        _take_over(inner, old, written.value)
+    for inner in graphs(graph):
+        share_codes(inner, fresh)
+        remove_unused(inner)
+    import_domains(result)
     return result
+
+
+def _write_weight(graph: ir.Graph, weight: ir.Value, chosen: Chosen, fresh: Callable[[str], str]) -> None:
+    """The form of a weight before everything that may read it."""
+    first = next(iter(graph))
+    written = write(chosen.form.term, weight, fresh, chosen.method, ())
+    for constant in written.constants:
+        graph.register_initializer(constant)
+    written.value.type, written.value.shape = weight.type, weight.shape
+    weight.replace_all_uses_with(written.value)
+    graph.insert_before(first, written.nodes)
 
 
 def _take_over(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:

@@ -92,7 +92,8 @@ def infer_call(
     if known is not None:
         return known
     call = Call(op, attributes, operands, outputs, version)
-    rule = _RULES.get(op, ask_onnx) if version >= OLDEST else ask_onnx
+    standard = "::" not in op  # the versions of other domains are their own
+    rule = ask_onnx if standard and version < OLDEST else _RULES.get(op, ask_onnx)
     try:
         known = rule(call)[:outputs]
     except (KeyError, ValueError, TypeError, IndexError, ArithmeticError, AttributeError) as error:

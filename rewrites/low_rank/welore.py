@@ -31,7 +31,7 @@ def welore(place: Place, inputs: Inputs) -> Iterator[Form]:
         raise Skip(f"its singular values have no heavy tail: ranks {found}, two factors save below {most:.0f}")
     for rank in ranks:
         scale = np.sqrt(values[:rank])
-        yield Form(f"rank {rank}", two_products(place, u[:, :rank] * scale, scale[:, None] * v[:rank]))
+        yield Form(f"rank {rank}", two_products(u[:, :rank] * scale, scale[:, None] * v[:rank], place.bias))
 
 
 def heavy_rank(values: Array, threshold: float) -> int:

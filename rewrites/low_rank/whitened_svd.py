@@ -9,11 +9,10 @@ import numpy as np
 from ...compiler.approximate.method import Form, Inputs, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array
-from ...compiler.rule import Skip
-from .factors import break_even, two_int8_products, two_products, whole
+from .factors import Floats, break_even, ranks_below, two_int8_products, two_products
+from .moments import moments_of, output_directions
 
-FRACTIONS = (0.75, 0.5, 0.25)  # of the break-even rank
-DAMP = 1e-4  # of the mean of E[xxᵀ]'s diagonal, added to it: directions that calibration did not see count a little
+NOTHING = 1e-7  # of the largest singular value: below is rounding, as they are roots
 
 
 @method(
@@ -25,36 +24,17 @@ def whitened_svd(place: Place, inputs: Inputs) -> Iterator[Form]:
 
     V are also the eigenvectors of the outputs' covariance WᵀE[xxᵀ]W, which is how LoRD states it.
     """
-    most = break_even(place.shape)
-    ranks = [rank for rank in dict.fromkeys(whole(f * most) for f in FRACTIONS) if rank]
-    if not ranks:
-        raise Skip(f"two factors hold no less than the weight from rank {most:.0f} on, too few for any")
-    values, directions = output_directions(place.weight, inputs.second_moment)
+    ranks = ranks_below(break_even(place.shape))
+    seen = moments_of(inputs.arrays)
+    ridge = seen.ridge(place.weight, ranks[len(ranks) // 2])
+    values, directions = output_directions(place.weight, seen.second, ridge)
     for rank in ranks:
         left, right = balanced(place.weight, values[:rank], directions[:rank])
-        yield Form(f"rank {rank}", two_products(place, left, right))
-        yield Form(f"rank {rank}, int8", two_int8_products(place, left, right))
+        yield Form(f"rank {rank}", two_products(left, right, place.bias))
+        yield Form(f"rank {rank}, int8", two_int8_products(left, right, place.bias))
 
 
-def output_directions(weight: Array, moment: Array) -> tuple[Array, Array]:
-    """Σ descending and Vᵀ, rows in the same order, of the whitened weight; float64.
-
-    Raises:
-        Skip: calibration saw nothing to weigh errors by.
-    """
-    second = np.asarray(moment, np.float64)
-    if not np.all(np.isfinite(second)):
-        raise Skip("calibration saw values that are not finite")
-    mean = float(np.mean(np.diagonal(second)))
-    if not mean > 0:
-        raise Skip("calibration saw nothing but zeros here")
-    root = np.linalg.cholesky(second + DAMP * mean * np.eye(len(second)))
-    _, values, directions = np.linalg.svd(root.T @ weight.astype(np.float64), full_matrices=False)
-    return values, directions
-
-
-def balanced(weight: Array, values: Array, directions: Array) -> tuple[Array, Array]:
+def balanced(weight: Array, values: Floats, directions: Floats) -> tuple[Floats, Floats]:
     """W·V/√Σ and √Σ·Vᵀ: in fp32 any split will do, in int8 this one shares the error between the factors."""
-    found, rows = np.asarray(values, np.float64), np.asarray(directions, np.float64)
-    scale = np.sqrt(np.where(found > found[0] * 1e-12, found, 1.0))
-    return (weight.astype(np.float64) @ rows.T) / scale, scale[:, None] * rows
+    scale = np.sqrt(np.where(values > values[0] * NOTHING, values, 1.0))
+    return (weight.astype(np.float64) @ directions.T) / scale, scale[:, None] * directions

@@ -21,7 +21,7 @@ BLOCK = 32
 
 
 @method(
-    kinds=("linear", "convolution", "embedding"),
+    kinds=("linear", "convolution", "embedding", "weight"),
     paper="Han et al., Deep Compression, ICLR 2016, arXiv:1510.00149 (quantised storage)",
 )
 def stored_weights(place: Place, inputs: Inputs) -> Iterator[Form]:
@@ -49,6 +49,8 @@ def _rows(place: Place) -> Array:
     """The weight as [outputs or rows, everything else]."""
     if place.kind == "linear":
         return np.ascontiguousarray(place.weight.T)
+    if place.kind == "weight" and place.weight.ndim < 4:  # gates, positions: what is added up lies in the last axis
+        return place.weight.reshape(-1, place.weight.shape[-1])
     return place.weight.reshape(len(place.weight), -1)
 
 
@@ -57,7 +59,7 @@ def _laid_out(place: Place, rows: Expression) -> Expression:
     match place.kind:
         case "linear":
             return op.Transpose(rows, perm=(1, 0))
-        case "convolution":
+        case "convolution" | "weight":
             return op.Reshape(rows, np.asarray(place.shape, np.int64))
         case _:
             return rows

@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.approximate.structure import Structure
+from .shared_rotation import shared_rotation
+from .slicegpt import slicegpt
 
-STRUCTURES: tuple[Structure, ...] = ()
+STRUCTURES: tuple[Structure, ...] = (shared_rotation, slicegpt)

@@ -18,8 +18,9 @@ import tamago
 from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample
-from tamago.compiler.approximate.search import Found, Search
+from tamago.compiler.approximate.search import Search
 from tamago.compiler.approximate.stack import stacked
+from tamago.compiler.approximate.task import Found
 from tamago.compiler.store import Store
 
 HELD = 700  # for calibration; what is left of the held-out digits judges

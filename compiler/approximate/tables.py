@@ -1,0 +1,254 @@
+"""Every form of every place of one program: what it costs, what it raises, and the best choice among all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import TamagoError
+from ..facts import Array
+from ..ir import graphs
+from ..progress import progress
+from ..rule import Skip
+from .budget import Budget
+from .calibration import Sample
+from .costs import FAILED, Costs
+from .forms import exact_form
+from .knapsack import Limits, Option, knapsack
+from .losses import LossModel
+from .method import Form, Inputs
+from .places import Place, find_places, find_weights
+from .responses import Response, Seen, predicted_rise, samples_to_see
+from .stack import examples, stacked, together
+from .taken_branches import taken_branches
+from .task import Alternative, Choice, Task
+from .write import Chosen, alone, put
+
+
+class Tables:
+    """The places of a program and their alternatives.
+
+    Args:
+        task: what is asked; its budget does not matter here, so one set of tables serves every budget.
+        program: the exact program, or a variant of it.
+        structure: what made the variant, empty for the exact program.
+        base: the rise that the program itself was measured to have, in the units in which predictions add.
+    """
+
+    def __init__(self, task: Task, program: ir.Model, structure: str = "", base: float = 0.0) -> None:
+        self.task = task
+        self.program = program
+        self.structure = structure
+        self.base = base
+        self.places = find_places(program.graph)
+        if task.size:
+            self.places += find_weights(program.graph, self.places)
+        self._responses: dict[tuple[tuple[str, bool], ...], Response] = {}
+        self.alternatives: list[list[Alternative]] = []
+        self.refused: list[tuple[str, str, str]] = []
+        self.exact_cost = 0.0
+        self._forms: dict[tuple[str, str, str], Form] = {}
+        self._at_ends: dict[str, list[Seen]] = {}
+        self._looked_at: list[Mapping[str, Array]] = []
+        self._rest = 0.0  # milliseconds outside the places
+
+    def fill(self, loss: LossModel, batch: int) -> None:
+        """Find every place's forms, their predicted rise and their measured cost.
+
+        Args:
+            loss: whose rise is predicted.
+            batch: how many examples are run together.
+        """
+        task, seen = self.task, self._see(loss, batch)
+        shapes = [self._response(w.feeds).shapes(w.feeds) for w in task.workloads]
+        costs = Costs(task.target, task.store, [w.weight for w in task.workloads])
+        for number, place in enumerate(self.places):
+            progress(f"place {number + 1} of {len(self.places)}: {place.name}")
+            name = place.y.name or ""
+            if place.kind == "weight":
+                self.alternatives.append(self._weight_table(place))
+                continue
+            if name not in seen:
+                self.refused.append((place.name, "all", "its values do not reach the loss"))
+                continue
+            # A place in a branch that a workload does not take costs it nothing.
+            self.alternatives.append(self._table(place, seen[name], [s.get(name) for s in shapes], costs))
+
+    def price(self, milliseconds: float) -> None:
+        """Say what the whole program takes over the workloads, no place changed."""
+        placed = sum(table[0].cost for table in self.alternatives)
+        self._rest = max(milliseconds - placed, 0.0)
+        self.exact_cost = self._rest + placed
+
+    def _see(self, loss: LossModel, batch: int) -> dict[str, list[Seen]]:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        seen: dict[str, list[Seen]] = {}
+        choose = self.task.split.choose
+        half = max(sum(map(examples, choose)) // 2, 1)  # two groups at least: one to fit to, one to predict on
+        groups = [stacked(g) or g[0] for g in together(choose, min(batch, half))]
+        by_branches: dict[int, list[Sample]] = {}
+        for sample in groups:
+            by_branches.setdefault(id(self._response(sample.feeds)), []).append(sample)
+        for samples in by_branches.values():
+            response = self._response(samples[0].feeds)
+            for sample in samples_to_see(samples, response):
+                progress("gradients of the loss")
+                self._looked_at.append(sample.feeds)
+                of_places, of_ends = response.see(sample, loss, generator)
+                for name, found in of_places.items():
+                    seen.setdefault(name, []).append(found)
+                for name, found in of_ends.items():
+                    self._at_ends.setdefault(name, []).append(found)
+        return seen
+
+    def _response(self, feeds: Mapping[str, Array]) -> Response:
+        """The program as torch runs it, with the branches that these inputs take."""
+        taken = taken_branches(self.program, feeds, self.task.target)
+        if taken.decisions not in self._responses:
+            places = [place for place in self.places if place.kind != "weight"]
+            self._responses[taken.decisions] = Response(taken.program, places, taken.name, self._ends())
+        return self._responses[taken.decisions]
+
+    def _table(
+        self, place: Place, seen: Sequence[Seen], shapes: Sequence[tuple[int, ...] | None], costs: Costs
+    ) -> list[Alternative]:
+        """The place's alternatives, the exact one first."""
+        exact = exact_form(place)
+        fitted, seen = _halves(seen)
+        produced = self._run(place, exact, fitted) or []
+        offered = [("exact", exact), *self._offered(place, Inputs(tuple(s.x for s in fitted), tuple(produced)))]
+        names = [f"{method} {form.setting}" for method, form in offered]
+        milliseconds = costs.of(place, names, [form for _, form in offered], shapes)
+        wanted = self._run(place, exact, seen)
+        assert wanted is not None
+        found: list[Alternative] = []
+        for (method, form), cost in zip(offered, milliseconds, strict=True):
+            outputs = wanted if form is exact else self._run(place, form, seen)
+            if outputs is None or cost == FAILED:
+                self.refused.append((place.name, method, f"{form.setting}: the target does not run it"))
+                continue
+            errors = [np.subtract(o, w) for o, w in zip(outputs, wanted, strict=True)]
+            rise = 0.0 if form is exact else predicted_rise(seen, errors)
+            name = place.y.name or ""
+            self._forms[name, method, form.setting] = form
+            found.append(Alternative(name, method, form.setting, rise, cost, 0 if form is exact else form.stored))
+        return found
+
+    def _ends(self) -> list[str]:
+        """Outputs that are looked at: where weights are judged by what they do to the whole program."""
+        return [v.name or "" for v in self.program.graph.outputs] if self.task.size else []
+
+    def _weight_table(self, place: Place) -> list[Alternative]:
+        """A weight's alternatives, predicted from what they do to the outputs."""
+        exact, name = exact_form(place), place.name
+        self._forms[name, "exact", exact.setting] = exact
+        found = [Alternative(name, "exact", exact.setting, 0.0, 0.0, 0)]
+        wanted = self._outputs(self.program)
+        for method, form in self._offered(place, Inputs(())):
+            outputs = self._outputs(put(self.program, [place], {name: Chosen(method, form)}))
+            rises = [
+                predicted_rise(self._at_ends[end], [np.subtract(p, q) for p, q in zip(a, b, strict=True)])
+                for end, a, b in zip(self._ends(), outputs, wanted, strict=True)
+                if end in self._at_ends
+            ]
+            self._forms[name, method, form.setting] = form
+            found.append(Alternative(name, method, form.setting, sum(rises), 0.0, form.stored))
+        return found
+
+    def _outputs(self, model: ir.Model) -> list[list[Array]]:
+        """Each output on every group of samples that was looked at."""
+        program = self.task.target.lower(model)
+        runs = [program(feeds) for feeds in self._looked_at]
+        return [[np.asarray(run[i]) for run in runs] for i in range(len(model.graph.outputs))]
+
+    def _offered(self, place: Place, inputs: Inputs) -> list[tuple[str, Form]]:
+        found: list[tuple[str, Form]] = []
+        for method in self.task.methods:
+            if place.kind not in method.kinds:
+                continue
+            try:
+                forms = method.forms(place, inputs)
+            except Skip as reason:
+                self.refused.append((place.name, method.name, str(reason)))
+                continue
+            if self.task.portable and any(form.contrib for form in forms):
+                self.refused.append((place.name, method.name, "it needs operators outside ONNX"))
+                continue
+            found += [(method.name, form) for form in forms]
+        return found
+
+    def _run(self, place: Place, form: Form, seen: Sequence[Seen]) -> list[Array] | None:
+        rank = np.ndim(seen[0].x)
+        try:
+            program = self.task.target.lower(
+                alone(form.term, ir.DataType.from_numpy(seen[0].x.dtype), rank, place.opset)
+            )
+            return [np.asarray(program({"x": s.x})[0]) for s in seen]
+        except TamagoError:
+            return None
+
+    def choose(self, level: float, budget: Budget, worth: float, slower: float = float("inf")) -> Choice | None:
+        """The cheapest choice within a level of predicted rise; None where no choice meets the caps.
+
+        Args:
+            level: of the whole: what the program itself rises by is part of it.
+            budget: its caps on size and latency.
+            worth: the rise that is as dear as a fixed part of the cost (see `Limits`).
+            slower: milliseconds over the workloads that the choice may not exceed where size is minimised.
+        """
+        size = self.task.size
+        tabled = {table[0].place for table in self.alternatives}
+        weights = {p.y.name or "": p.weight_value.name or "" for p in self.places if p.y.name in tabled}
+        readers: Counter[ir.Value] = Counter()
+        for place in self.places:
+            readers[place.weight_value] += place.readers if place.y.name in tabled else 0
+        sizes = {
+            v.name or "": v.const_value.nbytes if len(v.uses()) == count else 0
+            for v, count in readers.items()
+            if v.const_value is not None
+        }
+        options = [
+            [Option(a.cost, a.stored, a.rise, weights[a.place] if a.method == "exact" else None) for a in table]
+            for table in self.alternatives
+        ]
+        fixed = self._fixed_bytes({name for name, size in sizes.items() if size})
+        limits = Limits(max(level - self.base, 0.0), worth=worth)
+        if budget.size is not None:
+            limits = replace(limits, stored=budget.size - fixed)
+        if size:  # smaller, but never slower
+            limits = replace(limits, cost=slower - self._rest)
+        if budget.latency is not None:
+            limits = replace(limits, cost=min(limits.cost, budget.latency - self._rest))
+        picked = knapsack(options, sizes, limits, size=size)
+        if picked is None:
+            return None
+        every = [table[i] for table, i in zip(self.alternatives, picked, strict=True)]
+        taken = [o[i] for o, i in zip(options, picked, strict=True)]
+        kept = {o.keeps for o in taken if o.keeps is not None}
+        stored = float(sum(o.stored for o in taken) + sum(sizes[name] for name in kept)) + fixed
+        cost = stored if size else sum(o.cost for o in taken) + self._rest
+        changed = [a for a in every if a.method != "exact"]
+        return Choice(changed, self.base + sum(a.rise for a in changed), cost)
+
+    def _fixed_bytes(self, placed: set[str]) -> int:
+        """Bytes of the weights that no choice can do away with."""
+        every = [(n, v.const_value) for g in graphs(self.program.graph) for n, v in g.initializers.items()]
+        return sum(t.nbytes for n, t in every if t is not None and n not in placed)
+
+    def build(self, choice: Sequence[Alternative]) -> ir.Model:
+        """The program with these alternatives in place."""
+        chosen = {a.place: Chosen(a.method, self._forms[a.place, a.method, a.setting]) for a in choice}
+        return put(self.program, self.places, chosen)
+
+
+def _halves(seen: Sequence[Seen]) -> tuple[Sequence[Seen], Sequence[Seen]]:
+    """What forms are fitted to, and what their error is predicted on: a range fits the samples that gave it."""
+    if len(seen) < 2:
+        return seen, seen
+    return seen[::2], seen[1::2]

@@ -1,0 +1,139 @@
+"""What a search is asked and what it found: records, no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from ..facts import Array
+from .acceptance import Evidence
+from .budget import Budget, Workload
+from .calibration import Split
+from .costs import Target
+from .losses import Structure as OutputStructure
+from .method import Method
+from .structure import Structure
+
+if TYPE_CHECKING:
+    from .tables import Tables
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked.
+
+    Args:
+        original: the model as it was given, as a program.
+        exact: what exact rewriting made of it.
+        split: samples to choose and to prove on.
+        budget: what is allowed.
+        size: minimise bytes instead of milliseconds.
+        workloads: what latency is judged on.
+        methods: what may be used at places.
+        target: where the program runs.
+        store: where costs are kept.
+        outputs: the graph's outputs as the owner's functions take them.
+        batch: how many examples are run together where they are judged.
+        portable: no operators outside ONNX.
+        until: `time.perf_counter` after which the search only finishes what it has.
+        structures: what may be done to the whole program first.
+    """
+
+    original: Callable[[Mapping[str, Array]], Sequence[Any]]
+    exact: ir.Model
+    split: Split
+    budget: Budget
+    size: bool
+    workloads: Sequence[Workload]
+    methods: Sequence[Method]
+    target: Target
+    store: Any
+    outputs: OutputStructure
+    batch: int = 1
+    portable: bool = False
+    until: float = float("inf")
+    structures: Sequence[Structure] = ()
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One form of one place, as the choice and the report see it; the form itself is kept by the tables."""
+
+    place: str
+    method: str
+    setting: str
+    rise: float
+    cost: float
+    stored: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What changes, the rise its predictions add up to with that of the program itself, and the program's cost."""
+
+    changed: list[Alternative]
+    rise: float
+    cost: float
+
+    @property
+    def key(self) -> tuple[tuple[str, str, str], ...]:
+        """The same for equal choices on one program."""
+        return tuple((a.place, a.method, a.setting) for a in self.changed)
+
+
+@dataclass
+class Found:
+    """A choice, measured.
+
+    Args:
+        tables: of the program that it is a choice on.
+        choice: what was chosen for each place that changed.
+        level: the rise the predictions add up to, in their own units.
+        predicted: the same in the judge's units; None where nothing predicts them.
+        cost: milliseconds over the workloads, or bytes.
+        on_choosing: measured where it was chosen.
+        proof: measured on the other samples; None: not yet.
+    """
+
+    tables: Tables
+    choice: list[Alternative]
+    level: float
+    predicted: float | None
+    cost: float
+    on_choosing: Evidence
+    proof: Evidence | None = None
+
+    def build(self) -> ir.Model:
+        """The program: written anew each time, for a search keeps many."""
+        return self.tables.build(self.choice)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is anything but the exact program."""
+        return bool(self.choice or self.tables.structure)
+
+
+@dataclass
+class Outcome:
+    """What the search did.
+
+    Args:
+        found: the best result proved to be within the budget; None: nothing was.
+        tried: every choice that was measured.
+        alternatives: those of the exact program's places.
+        refused: (place, method, reason).
+        notes: what the report should say.
+        attempts: results put to proof.
+        variants: (structure, setting, measured rise) of each whole program tried.
+    """
+
+    found: Found | None = None
+    tried: list[Found] = field(default_factory=list[Found])
+    alternatives: list[list[Alternative]] = field(default_factory=list[list[Alternative]])
+    refused: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    notes: list[str] = field(default_factory=list[str])
+    attempts: int = 0
+    variants: list[tuple[str, str, float]] = field(default_factory=list[tuple[str, str, float]])

@@ -1,0 +1,151 @@
+"""Whole programs that structures made: measured where choices are made, given tables where they promise something."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from ..errors import TamagoError
+from ..ir import weight_bytes
+from ..progress import progress
+from ..rule import Skip
+from .acceptance import Evidence
+from .losses import LossModel
+from .structure import Observed, Structure, Variant
+from .tables import Tables
+from .task import Task
+
+SAME = 1.02  # ratios this close are equal
+MOST_SECONDS = 60.0  # for all variants of a search
+SECONDS = 0.5  # of timing a program beside the exact one, for each workload
+Judged = Callable[[ir.Model], Evidence]
+
+
+@dataclass
+class Measured:
+    """A variant: how much worse than the original where choices are made, how much cheaper than the exact program."""
+
+    structure: str
+    setting: str
+    model: ir.Model
+    evidence: Evidence
+    time_ratio: float
+    bytes_ratio: float
+    milliseconds: float
+    _tables: Tables | None = None
+
+    def beats(self, other: Measured) -> bool:
+        """Whether the other is no better in anything that counts."""
+        return (
+            self.structure != other.structure
+            and self.evidence.value <= other.evidence.value
+            and self.time_ratio <= other.time_ratio * SAME
+            and self.bytes_ratio <= other.bytes_ratio * SAME
+        )
+
+    def tables(self, task: Task, loss: LossModel, batch: int, base: float) -> Tables:
+        """Its places and their forms; filled when first asked for.
+
+        Args:
+            task: what is asked.
+            loss: whose rise is predicted.
+            batch: how many examples are run together.
+            base: its own measured rise, in the units in which predictions add.
+        """
+        if self._tables is None:
+            self._tables = Tables(task, self.model, f"{self.structure} {self.setting}", base)
+            self._tables.fill(loss, batch)
+            self._tables.price(self.milliseconds)
+        return self._tables
+
+
+class Variants:
+    """What the structures make of the exact program, asked for no further than a budget reaches.
+
+    Args:
+        task: what is asked.
+        loss: what structures weigh errors by.
+    """
+
+    def __init__(self, task: Task, loss: LossModel) -> None:
+        self._task = task
+        self._observed = Observed(task.exact, task.split.choose, loss)
+        self._running: dict[str, Iterator[Variant]] = {}
+        self._known: dict[str, list[Measured]] = {}
+        self._seconds = 0.0
+        self.refused: list[tuple[str, str]] = []
+
+    def within(self, judged: Judged, limit: float) -> Iterator[Measured]:
+        """Variants whose measured rise is within the limit, round by round.
+
+        A structure is left when its next variant is over the limit, or no better in rise, time and bytes than what
+        another one offers.
+
+        Args:
+            judged: the evidence of a program on the samples that choose.
+            limit: in the judge's units.
+        """
+        offered: list[Measured] = []
+        active = [self._of(structure, judged) for structure in self._task.structures]
+        while active:
+            following: list[Iterator[Measured]] = []
+            for variants in active:
+                measured = next(variants, None)
+                if measured is None or not measured.evidence.value <= limit:
+                    continue
+                if any(other.beats(measured) for other in offered):
+                    continue
+                offered.append(measured)
+                following.append(variants)
+                yield measured
+            active = following
+
+    def _of(self, structure: Structure, judged: Judged) -> Iterator[Measured]:
+        known = self._known.setdefault(structure.name, [])
+        yield from list(known)
+        running = self._running.setdefault(structure.name, structure.function(self._observed))
+        while self._seconds < MOST_SECONDS and time.perf_counter() <= self._task.until:
+            start = time.perf_counter()
+            variant = self._next(structure, running)
+            measured = None if variant is None else self._measured(structure, variant, judged)
+            self._seconds += time.perf_counter() - start
+            if variant is None:
+                return
+            if measured is not None:
+                known.append(measured)
+                yield measured
+
+    def _next(self, structure: Structure, running: Iterator[Variant]) -> Variant | None:
+        progress(f"whole programs: {structure.name}")
+        try:
+            return next(running, None)
+        except (Skip, TamagoError) as reason:
+            self.refused.append((structure.name, str(reason)))
+            return None
+
+    def _measured(self, structure: Structure, variant: Variant, judged: Judged) -> Measured | None:
+        try:
+            evidence = judged(variant.model)
+            before, after = self._milliseconds([self._task.exact, variant.model])
+        except TamagoError as reason:
+            self.refused.append((f"{structure.name} {variant.setting}", str(reason)))
+            return None
+        smaller = weight_bytes(variant.model) / max(weight_bytes(self._task.exact), 1)
+        return Measured(structure.name, variant.setting, variant.model, evidence, after / before, smaller, after)
+
+    def milliseconds_of_exact(self) -> float:
+        """What the exact program takes over the workloads."""
+        return self._milliseconds([self._task.exact])[0]
+
+    def _milliseconds(self, models: Sequence[ir.Model]) -> list[float]:
+        target = self._task.target
+        programs = [target.lower(model) for model in models]
+        totals = [0.0] * len(models)
+        for workload in self._task.workloads:
+            runs = [lambda p=p, w=workload: p(w.feeds) for p in programs]
+            for i, milliseconds in enumerate(target.time_side_by_side(runs, SECONDS)):
+                totals[i] += workload.weight * milliseconds
+        return totals

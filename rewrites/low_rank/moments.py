@@ -1,0 +1,149 @@
+"""Second moments of what enters a layer, and how far to trust those of few samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ...compiler.facts import Array
+from ...compiler.rule import Skip
+from .factors import Floats
+
+DAMP = 1e-4  # of the mean of the diagonal, added to it: directions that calibration did not see count a little
+ROUNDING = 1e-12  # of E‖x‖²: a variance below is what subtracting the mean leaves of nothing
+RIDGES = (0.0, 1.0, 4.0)  # the same in units of features / rows, about what noise does to eigenvalues
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of the rows: E[xxᵀ] about some point, E[x], and how many they are."""
+
+    second: Floats
+    mean: Floats
+    count: int
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Both halves: what the one suggests, the other can refute."""
+
+    halves: tuple[Half, Half]
+
+    @property
+    def count(self) -> int:
+        """Rows of both."""
+        return sum(h.count for h in self.halves)
+
+    @cached_property
+    def mean(self) -> Floats:
+        """E[x] over all rows: [features]."""
+        return np.sum([h.mean * h.count for h in self.halves], axis=0) / max(self.count, 1)
+
+    @cached_property
+    def second(self) -> Floats:
+        """E[xxᵀ] over all rows, or the covariance: [features, features]."""
+        return np.sum([h.second * h.count for h in self.halves], axis=0) / max(self.count, 1)
+
+    def centred(self) -> Moments:
+        """About the mean of all rows.
+
+        Raises:
+            Skip: they are all the same, up to rounding.
+        """
+        middle = self.mean
+        first, other = (
+            replace(h, second=h.second - np.outer(h.mean, middle) - np.outer(middle, h.mean - middle))
+            for h in self.halves
+        )
+        result = Moments((first, other))
+        power = float(np.trace(self.second))
+        if power > 0 and float(np.trace(result.second)) <= ROUNDING * power:
+            raise Skip("calibration saw nothing that varies here")
+        return result
+
+    def ridge(self, weight: Array, rank: int) -> float:
+        """The ridge with which one half of the rows finds the directions that keep most of the other half's outputs.
+
+        Tokens and pixels are not independent, so how many rows there are says little by itself.
+
+        Args:
+            weight: [features, outputs] of the layer.
+            rank: of the approximation that is judged.
+
+        Returns:
+            In units of the diagonal's mean, for `damped` and all rows.
+        """
+        first, other = self.halves
+        if not np.any(first.second) or not np.any(other.second):
+            return RIDGES[-1] * len(self.mean) / max(self.count, 1)
+        outputs = weight.astype(np.float64)
+        judged = outputs.T @ other.second @ outputs
+        kept: list[float] = []
+        for ridge in RIDGES:
+            _, directions = output_directions(weight, first.second, ridge * len(self.mean) / first.count)
+            kept.append(float(np.sum((directions[:rank] @ judged) * directions[:rank])))
+        return RIDGES[int(np.argmax(kept))] * len(self.mean) / self.count
+
+
+def moments_of(rows: Iterable[Array]) -> Moments:
+    """Of samples, every other one in either half; a single one is cut in two.
+
+    Args:
+        rows: [..., features] of each sample.
+
+    Raises:
+        Skip: they hold values that are not finite.
+    """
+    found = [array.reshape(-1, array.shape[-1]) for array in rows]
+    if len(found) == 1:
+        found = [found[0][: len(found[0]) // 2], found[0][len(found[0]) // 2 :]]
+    return Moments((_half(found[::2]), _half(found[1::2])))
+
+
+def _half(arrays: list[Array]) -> Half:
+    width = arrays[0].shape[1]
+    second, total, count = np.zeros((width, width)), np.zeros(width), 0
+    for array in arrays:
+        rows = array.astype(np.float64)
+        if not np.all(np.isfinite(rows)):
+            raise Skip("calibration saw values that are not finite")
+        second += rows.T @ rows
+        total += rows.sum(axis=0)
+        count += len(rows)
+    return Half(second / max(count, 1), total / max(count, 1), count)
+
+
+def damped(moment: Array, ridge: float = 0.0) -> Floats:
+    """A second moment, or a covariance, that no direction is missing from.
+
+    Args:
+        moment: [features, features].
+        ridge: of the mean of the diagonal, added to it.
+
+    Raises:
+        Skip: calibration saw nothing to weigh errors by.
+    """
+    second = np.asarray(moment, np.float64)
+    mean = float(np.mean(np.diagonal(second)))
+    if not mean > 0:
+        raise Skip("calibration saw nothing but zeros here")
+    return second + (DAMP + ridge) * mean * np.eye(len(second))
+
+
+def output_directions(weight: Array, moment: Array, ridge: float = 0.0) -> tuple[Floats, Floats]:
+    """Σ descending and Vᵀ, rows in the same order, of SᵀW, with SSᵀ the damped moment.
+
+    Args:
+        weight: [features, outputs].
+        moment: [features, features].
+        ridge: of the mean of the diagonal, added to it.
+    """
+    second, outputs = damped(moment, ridge), weight.astype(np.float64)
+    if weight.shape[0] >= weight.shape[1]:  # then the outputs' own second moment is the smaller one
+        squares, vectors = np.linalg.eigh(outputs.T @ second @ outputs)
+        return np.sqrt(np.maximum(squares[::-1], 0)), np.ascontiguousarray(vectors.T[::-1])
+    _, values, directions = np.linalg.svd(np.linalg.cholesky(second).T @ outputs, full_matrices=False)
+    return np.asarray(values, np.float64), np.asarray(directions, np.float64)
