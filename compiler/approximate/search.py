@@ -34,6 +34,7 @@ ATTEMPTS = 3  # results put to proof on the others
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
 CLEAR = 2.0  # standard errors that a measurement on the choosing samples stays below the budget
+LARGEST_INTERACTION = 4.0  # of forms, as a factor on the sum of their predictions
 TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
 MOST_VARIANTS = 2  # programs that get tables beside the exact one's
 CHEAPER = 0.97  # of the best choice's cost: what a variant must promise
@@ -117,8 +118,20 @@ class Search:
     def measure(self, tables: Tables, choice: Choice) -> Found:
         """The choice built and judged on the choosing samples."""
         evidence = self._judged(tables.build(choice.changed))
-        predicted = self.in_judged_units(choice.rise)
+        level = tables.base + self._interaction(tables) * (choice.rise - tables.base)
+        predicted = self.in_judged_units(level)
         return Found(tables, choice.changed, choice.rise, predicted, choice.cost, evidence)
+
+    def _interaction(self, tables: Tables) -> float:
+        """How much more than the sum of predictions earlier choices on the program were measured to rise."""
+        ratios = [
+            (self.in_units(f.on_choosing.value) - tables.base) / (f.level - tables.base)
+            for f in self.outcome.tried
+            if f.tables is tables and f.level > tables.base and f.on_choosing.value > CLEAR * f.on_choosing.error
+        ]
+        if not ratios or self.task.budget.metric is not None:
+            return 1.0
+        return float(np.clip(np.median(ratios), 1 / LARGEST_INTERACTION, LARGEST_INTERACTION))
 
     def in_judged_units(self, predicted: float) -> float | None:
         """A sum of predictions as the judge measures; None for a metric, which nothing predicts."""
