@@ -297,7 +297,7 @@ class Search:
             count = found.proof.samples_needed(allowed, attempt)
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
-            level = found.level * self._tighten(found.proof.upper(attempt), allowed)
+            level = found.level * self._tighten(found.proof.upper(min(attempt + 1, ATTEMPTS)), allowed)
             left = self._within(found.tables, level) or [f for f in left if f.level <= level]
         if needed:
             self.outcome.notes.append(
@@ -310,7 +310,7 @@ class Search:
         """What part of the predicted rise of a choice that was not proved the next one may have."""
         if self.task.budget.metric is not None or not np.isfinite(upper):
             return TIGHTEN
-        return float(np.clip(0.8 * self.in_units(allowed) / self.in_units(upper), TIGHTEN, 0.8))
+        return float(np.clip(0.95 * self.in_units(allowed) / self.in_units(upper), TIGHTEN, 0.9))
 
     def _within(self, tables: Tables, level: float) -> list[Found]:
         tables = tables if tables.base < level else self.exact

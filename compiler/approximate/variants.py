@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from ..errors import TamagoError
@@ -13,6 +14,7 @@ from ..ir import weight_bytes
 from ..progress import progress
 from ..rule import Skip
 from .acceptance import Evidence
+from .calibration import Sample
 from .losses import LossModel
 from .structure import Observed, Structure, Variant
 from .tables import Tables
@@ -20,6 +22,9 @@ from .task import Task
 
 SAME = 1.02  # ratios this close are equal
 MOST_SECONDS = 60.0  # for all variants of a search
+MOST_ELEMENTS = 1 << 18  # of inputs that structures look at
+FEWEST = 16  # samples that they look at, however large
+TOKEN = 32  # elements that an index stands for
 SECONDS = 0.5  # of timing a program beside the exact one, for each workload
 Judged = Callable[[ir.Model], Evidence]
 
@@ -62,6 +67,16 @@ class Measured:
         return self._tables
 
 
+def _enough(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """As many samples as tell which directions and channels matter; a token says as much as a picture's corner."""
+    seen = 0
+    for count, sample in enumerate(samples, 1):
+        seen += sum(np.size(a) * (1 if np.asarray(a).dtype.kind == "f" else TOKEN) for a in sample.feeds.values())
+        if seen >= MOST_ELEMENTS and count >= FEWEST:
+            return samples[:count]
+    return samples
+
+
 class Variants:
     """What the structures make of the exact program, asked for no further than a budget reaches.
 
@@ -72,7 +87,7 @@ class Variants:
 
     def __init__(self, task: Task, loss: LossModel) -> None:
         self._task = task
-        self._observed = Observed(task.exact, task.split.choose, loss)
+        self._observed = Observed(task.exact, _enough(task.split.choose), loss)
         self._running: dict[str, Iterator[Variant]] = {}
         self._known: dict[str, list[Measured]] = {}
         self._seconds = 0.0

@@ -10,6 +10,7 @@ from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array
 from ...compiler.rule import Expression, Skip, op
+from .double_quantization import scales_in_8_bits
 
 INT8_INSIDE = 4  # accuracy_level: without it 8 bit weights are unpacked on every call, up to 200 times slower
 TINY = 1e-12
@@ -60,7 +61,7 @@ def n_bits(place: Place, codes: Array, scale: Array, zero: Array, bits: int, blo
     return op("com.microsoft::MatMulNBits")(
         X,
         np.ascontiguousarray(packed),
-        np.ascontiguousarray(scale.reshape(-1)),
+        scales_in_8_bits(scale),
         None if bits == 8 else packed_rows(zero),
         None,
         place.bias,

@@ -10,6 +10,7 @@ from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.rule import Skip, op
 from .block_weights import pack_pairs, packed_rows, round_blocks
+from .double_quantization import scales_in_8_bits
 
 BLOCK = 32
 
@@ -26,7 +27,7 @@ def embedding_int4(place: Place, inputs: Inputs) -> Iterator[Form]:
         op("com.microsoft::GatherBlockQuantized")(
             np.ascontiguousarray(pack_pairs(codes.reshape(rows, width))),
             X,
-            scale,
+            scales_in_8_bits(scale),
             packed_rows(zero).reshape(rows, -1),
             gather_axis=0,
             quantize_axis=1,

@@ -14,6 +14,7 @@ from ...compiler.approximate.places import Place
 from ...compiler.facts import Array
 from ...compiler.rule import Expression, op
 from .block_weights import round_blocks
+from .double_quantization import scales_in_8_bits
 from .symmetric import columns_int8, rows_int8
 
 FLOAT = int(ir.DataType.FLOAT)
@@ -70,8 +71,8 @@ def _four(rows: Array) -> Expression:
     count, width = rows.shape
     codes, scale, zero = round_blocks(np.ascontiguousarray(rows.T), 4, BLOCK)
     packed = codes.astype(ml_dtypes.uint4)
-    offset = np.multiply(zero, scale, dtype=np.float32)[..., None]
-    blocks = op.Sub(op.Mul(op.Cast(packed, to=FLOAT), scale[..., None]), offset)
+    levels = op.Sub(op.Cast(packed, to=FLOAT), op.Cast(zero[..., None], to=FLOAT))
+    blocks = op.Mul(levels, op.Unsqueeze(scales_in_8_bits(scale), np.asarray([2], np.int64)))
     flat = op.Reshape(blocks, np.asarray([count, -1], np.int64))
     if codes.shape[1] * BLOCK == width:
         return flat

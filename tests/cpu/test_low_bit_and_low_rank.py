@@ -20,6 +20,7 @@ from tamago.rewrites.low_rank.factors import break_even
 from tamago.rewrites.low_rank.welore import heavy_rank, welore
 from tamago.rewrites.low_rank.whitened_svd import output_directions, whitened_svd
 from tamago.rewrites.quantization.block_weights import round_blocks
+from tamago.rewrites.quantization.double_quantization import scales_in_8_bits
 from tamago.rewrites.quantization.gptq import error_feedback, gptq, round_in_order
 from tamago.rewrites.quantization.hqq import half_quadratic, hqq
 
@@ -84,13 +85,25 @@ def nibbles(array: Array) -> Array:
 
 def unpacked(term: Expression) -> Array:
     """The weight inside a 4-bit MatMulNBits, [in, out]."""
-    _, packed, scale, zero, *_ = term.inputs
+    _, packed, _, zero, *_ = term.inputs
+    scale = scales(term)
     assert isinstance(packed, np.ndarray)
-    assert isinstance(scale, np.ndarray)
     assert isinstance(zero, np.ndarray)
     outputs, blocks, _ = packed.shape
     zeros = nibbles(zero.reshape(outputs, -1))[:, :blocks]
     return decoded(nibbles(packed), scale.reshape(outputs, blocks), zeros, term.attributes["K"])
+
+
+def scales(term: Expression) -> Array:
+    """The scales of a MatMulNBits: in 8 bits, times one number for each row."""
+    found = term.inputs[2]
+    if isinstance(found, np.ndarray):
+        return found
+    assert isinstance(found, Expression)
+    codes, unit = found.inputs
+    assert isinstance(codes, Expression)
+    assert isinstance(unit, np.ndarray)
+    return np.multiply(constants(codes)[0], unit, dtype=np.float32)
 
 
 def codes_by_block(x: Array, block: int) -> Array:
@@ -328,3 +341,18 @@ def test_heavy_rank_counts_normalised_values() -> None:
     assert heavy_rank(values, 0.2) == 3
     assert heavy_rank(values, 0.1) == 4
     assert heavy_rank(np.ones(4), 0.2) == 4
+
+
+def test_scales_in_8_bits_are_nearly_the_scales() -> None:
+    scale = np.abs(np.random.default_rng(0).standard_normal((16, 12))).astype(np.float32) + 0.1
+
+    written = scales_in_8_bits(scale)
+    assert isinstance(written, Expression)
+    codes, unit = written.inputs
+    assert isinstance(codes, Expression)
+    assert isinstance(unit, np.ndarray)
+    found = np.multiply(constants(codes)[0], unit)
+
+    assert constants(codes)[0].dtype == np.uint8
+    assert np.abs(found - scale).max() <= scale.max() / 509
+    assert isinstance(scales_in_8_bits(scale[:, :1]), np.ndarray)
