@@ -21,7 +21,7 @@ from .tables import Tables
 from .task import Task
 
 SAME = 1.02  # ratios this close are equal
-MOST_SECONDS = 60.0  # for all variants of a search
+MOST_SECONDS = 30.0  # for all variants of a search
 MOST_ELEMENTS = 1 << 18  # of inputs that structures look at
 FEWEST = 16  # samples that they look at, however large
 TOKEN = 32  # elements that an index stands for
