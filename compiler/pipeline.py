@@ -356,13 +356,15 @@ def _decide(
         note = "the original could not be run on made-up inputs: nothing was verified, so it is kept; pass args"
         return _Decision(False, reference, "not verified", notes=[note])
     if not changed:
-        return _Decision(False, reference, "no gain", {}, notes=["no rule found anything to improve"])
+        note = "no rule found anything to improve"
+        return _Decision(False, reference, "no gain", notes=[note], verified=True)
     if not options.measure:
-        return _Decision(True, program, "not timed", errors)
+        return _Decision(True, program, "not timed", errors, verified=True)
     if options.objective == "size":
         after, before = reports.Figures.of(model).bytes, reports.Figures.of(original).bytes
         verdict = "smaller" if after < before else "no larger" if after == before else "no gain"
-        return _Decision(after <= before, program if after <= before else reference, verdict, errors)
+        kept = program if after <= before else reference
+        return _Decision(after <= before, kept, verdict, errors, verified=True)
     timing = _compare_times(target, reference, program, trial, options, clock)
     won = timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
     return _Decision(

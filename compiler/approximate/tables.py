@@ -151,7 +151,11 @@ class Tables:
         found = [Alternative(name, "exact", exact.setting, 0.0, 0.0, 0)]
         wanted = self._outputs(self.program)
         for method, form in self._offered(place, Inputs(())):
-            outputs = self._outputs(put(self.program, [place], {name: Chosen(method, form)}))
+            try:
+                outputs = self._outputs(put(self.program, [place], {name: Chosen(method, form)}))
+            except TamagoError:
+                self.refused.append((name, method, f"{form.setting}: the target does not run it"))
+                continue
             rises = [
                 predicted_rise(self._at_ends[end], [np.subtract(p, q) for p, q in zip(a, b, strict=True)])
                 for end, a, b in zip(self._ends(), outputs, wanted, strict=True)

@@ -19,6 +19,7 @@ from .symmetric import columns_int8, rows_int8
 
 FLOAT = int(ir.DataType.FLOAT)
 BLOCK = 32
+FOUR_BITS = 21  # the opset that has them
 
 
 @method(
@@ -42,7 +43,7 @@ def stored_weights(place: Place, inputs: Inputs) -> Iterator[Form]:
         yield Form(
             "half precision in the file", applied(place, _laid_out(place, op.Cast(rows.astype(np.float16), to=FLOAT)))
         )
-    if rows.shape[1] >= BLOCK:
+    if rows.shape[1] >= BLOCK and place.opset >= FOUR_BITS:
         yield Form(f"4 bit in the file, blocks of {BLOCK}", applied(place, _laid_out(place, _four(rows))))
 
 

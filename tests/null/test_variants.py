@@ -1,0 +1,141 @@
+"""Whole programs are asked for round by round, and no further than they pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import onnx_ir as ir
+
+from tamago.compiler.approximate.acceptance import Evidence
+from tamago.compiler.approximate.calibration import Sample, Split
+from tamago.compiler.approximate.losses import LossModel
+from tamago.compiler.approximate.structure import Observed, Structure, Variant
+from tamago.compiler.approximate.task import Task
+from tamago.compiler.approximate.variants import FEWEST, Measured, Variants
+from tamago.compiler.rule import Skip
+
+SAMPLES = [Sample({"x": np.zeros((1, 4), np.float32)}, None)] * 4
+LOSS = LossModel("kl", None, lambda outputs: outputs)
+
+
+def program(size: int) -> ir.Model:
+    """Of so many bytes of weights."""
+    value = ir.Value(name="w", const_value=ir.tensor(np.zeros(size // 4, np.float32), name="w"))
+    return ir.Model(ir.Graph([], [], nodes=[], initializers=[value], opset_imports={"": 23}), ir_version=10)
+
+
+class FakeTarget:
+    """Programs take as long as they have bytes."""
+
+    def lower(self, model: ir.Model) -> Any:
+        size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+        return lambda feeds: size  # pyright: ignore[reportUnknownLambdaType]
+
+    def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+        return [float(cast(int, run())) for run in runs]
+
+
+def variants(*structures: Structure, samples: Sequence[Sample] = SAMPLES) -> Variants:
+    workload = SimpleNamespace(feeds={}, weight=1.0)
+    task = Task(
+        original=lambda feeds: [],
+        exact=program(4000),
+        split=Split(samples, SAMPLES, ()),
+        budget=cast(Any, None),
+        size=True,
+        workloads=[cast(Any, workload)],
+        methods=(),
+        target=cast(Any, FakeTarget()),
+        store=None,
+        outputs=lambda outputs: outputs,
+        structures=structures,
+    )
+    return Variants(task, LOSS)
+
+
+def structure(name: str, sizes: Sequence[int], asked: list[str]) -> Structure:
+    def function(observed: Observed) -> Iterator[Variant]:
+        for size in sizes:
+            asked.append(f"{name} {size}")
+            yield Variant(str(size), program(size))
+
+    return Structure(name, "pruning", "nobody", "narrower", function)
+
+
+def rise_by_size(model: ir.Model) -> Evidence:
+    """Half the bytes cost a rise of a half."""
+    size = next(iter(model.graph.initializers.values())).const_value
+    assert size is not None
+    return Evidence(1 - size.nbytes / 4000, 0.01, 16)
+
+
+def test_a_structure_is_asked_no_further_than_the_limit() -> None:
+    asked: list[str] = []
+    found = list(variants(structure("s", (3600, 3200, 2000, 400), asked)).within(rise_by_size, 0.25))
+
+    assert [m.setting for m in found] == ["3600", "3200"]
+    assert asked == ["s 3600", "s 3200", "s 2000"]
+    assert [m.bytes_ratio for m in found] == [0.9, 0.8]
+    assert [m.time_ratio for m in found] == [0.9, 0.8]
+
+
+def test_what_was_measured_once_is_known_for_a_wider_limit() -> None:
+    asked: list[str] = []
+    made = variants(structure("s", (3600, 3200, 2000), asked))
+    assert len(list(made.within(rise_by_size, 0.15))) == 1
+
+    assert len(list(made.within(rise_by_size, 0.9))) == 3
+    assert asked == ["s 3600", "s 3200", "s 2000"]
+
+
+def test_a_structure_that_another_beats_is_left() -> None:
+    asked: list[str] = []
+
+    def worse(model: ir.Model) -> Evidence:
+        size = next(iter(model.graph.initializers.values())).const_value
+        assert size is not None
+        return Evidence(0.5 if size.nbytes == 3600 else 0.1, 0.01, 16)
+
+    found = list(variants(structure("a", (3500, 3000), asked), structure("b", (3600, 100), asked)).within(worse, 1.0))
+
+    assert [(m.structure, m.setting) for m in found] == [("a", "3500"), ("a", "3000")]
+    assert "b 100" not in asked
+
+
+def test_a_reason_not_to_apply_is_kept() -> None:
+    def refuses(observed: Observed) -> Iterator[Variant]:
+        raise Skip("nothing is normalised")
+        yield Variant("", observed.model)
+
+    made = variants(Structure("s", "slicing", "nobody", "narrower", refuses))
+
+    assert not list(made.within(rise_by_size, 1.0))
+    assert made.refused == [("s", "nothing is normalised")]
+
+
+def test_a_variant_of_another_structure_beats_only_where_it_is_no_worse_in_anything() -> None:
+    def measured(structure: str, rise: float, time: float, size: float) -> Measured:
+        return Measured(structure, "", program(4), Evidence(rise, 0.0, 4), time, size, 1.0)
+
+    best = measured("a", 0.1, 0.5, 0.5)
+    assert best.beats(measured("b", 0.2, 0.6, 0.5))
+    assert not best.beats(measured("b", 0.05, 0.6, 0.5))
+    assert not best.beats(measured("b", 0.2, 0.4, 0.5))
+    assert not best.beats(measured("a", 0.2, 0.6, 0.6))
+
+
+def test_structures_look_at_enough_samples_and_no_more() -> None:
+    seen: list[int] = []
+
+    def looks(observed: Observed) -> Iterator[Variant]:
+        seen.append(len(observed.samples))
+        yield from ()
+
+    large = [Sample({"x": np.zeros((1, 1 << 16), np.float32)}, None)] * 64
+    list(variants(Structure("s", "slicing", "nobody", "n", looks), samples=large).within(rise_by_size, 1.0))
+    list(variants(Structure("s", "slicing", "nobody", "n", looks)).within(rise_by_size, 1.0))
+
+    assert seen == [FEWEST, len(SAMPLES)]
