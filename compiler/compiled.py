@@ -124,6 +124,7 @@ def compile(
     budget: Budget | None = None,
     calibration: Iterable[Any] | None = None,
     workloads: Sequence[tuple[Any, float]] | None = None,
+    methods: Sequence[str] | None = None,
     **testing: Any,
 ) -> CompiledModel:
     """The cheapest program that computes what `model` computes: exactly, or within a budget.
@@ -147,6 +148,7 @@ def compile(
         calibration: yields `(inputs, target)` pairs: inputs a tuple or mapping as the model takes them (one tensor need
             not be wrapped), target whatever the loss needs. Half of them choose, half prove.
         workloads: `(args, weight)` pairs that latency is judged on (default: `args`).
+        methods: names of the approximate methods that may be used (`rewrites/README.md`); None: all.
         testing: further fields of `Options`.
 
     Raises:
@@ -161,6 +163,7 @@ def compile(
         "portable": portable,
         "time_limit": time_limit,
         "store": store,
+        "methods": None if methods is None else tuple(methods),
         **testing,
     }
     Options(**options).check()

@@ -58,6 +58,7 @@ class Options:
     time_limit: float | None = None
     store: Any = None
     measure: bool = True
+    methods: tuple[str, ...] | None = None
     strict: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -82,6 +83,10 @@ class Options:
             raise TamagoError("U004", f"threads is {self.threads}", todo="use a number from 1")
         if self.time_limit is not None and self.time_limit <= 0:
             raise TamagoError("U005", f"time_limit is {self.time_limit}", todo="use a number of seconds above 0")
+        if self.methods is not None:
+            from ..rewrites import chosen_by_name
+
+            chosen_by_name(self.methods)
 
 
 @dataclass
@@ -182,7 +187,7 @@ def _approximate(
     clock: _Clock,
 ) -> list[Compiled]:
     """The exact program, then those within each budget that are cheaper than all before them."""
-    from ..rewrites import all_methods, all_structures
+    from ..rewrites import chosen_by_name
     from .within_budget import approximate
 
     until = float("inf") if options.time_limit is None else time.perf_counter() + options.time_limit - clock.seconds
@@ -192,8 +197,7 @@ def _approximate(
         original,
         start,
         target,
-        all_methods(),
-        all_structures(),
+        *chosen_by_name(options.methods),
         store,
         size=size,
         portable=options.portable,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 from ..compiler.approximate.method import Method
 from ..compiler.approximate.structure import Structure
+from ..compiler.errors import TamagoError
 from ..compiler.rule import Rule
+from .declined import DECLINED
 
 
 @cache
@@ -31,3 +34,24 @@ def all_structures() -> tuple[Structure, ...]:
     from . import pruning, slicing
 
     return (*slicing.STRUCTURES, *pruning.STRUCTURES)
+
+
+def chosen_by_name(names: Sequence[str] | None) -> tuple[tuple[Method, ...], tuple[Structure, ...]]:
+    """The methods and structures of these names; all of them for None.
+
+    Raises:
+        TamagoError: U050, a name that is unknown, or declined with a reason.
+    """
+    if names is None:
+        return all_methods(), all_structures()
+    known = {m.name for m in (*all_methods(), *all_structures())}
+    for name in names:
+        if name in DECLINED:
+            raise TamagoError("U050", f"method {name!r} is not offered", why=DECLINED[name])
+        if name not in known:
+            raise TamagoError("U050", f"method {name!r} is unknown", todo=f"use some of: {', '.join(sorted(known))}")
+    wanted = frozenset(names)
+    return (
+        tuple(m for m in all_methods() if m.name in wanted),
+        tuple(s for s in all_structures() if s.name in wanted),
+    )

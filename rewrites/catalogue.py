@@ -9,6 +9,7 @@ from ..compiler.approximate.method import Method
 from ..compiler.approximate.structure import Structure
 from ..compiler.rule import Rule
 from . import all_methods, all_rules, all_structures
+from .declined import DECLINED
 
 HEAD = """# Exact rewrites
 
@@ -30,10 +31,6 @@ Used only under an error budget (`tamago.Budget`). A method offers forms of a *p
 form's rise of the loss is predicted, its time measured, and one choice is made over all places together
 (`compiler/approximate/`). No form is ever an equal term of the e-graph.
 
-Not offered on this target, and why: 2:4 sparsity (ONNX Runtime has no kernel for it, and GPU serving stacks dropped
-theirs), unstructured pruning (the file shrinks, the products stay), L-Mul and ternary weights (5-6 % error a product
-against 1 % of int8, and no kernel).
-
 | method | what it does | places | source | file |
 |---|---|---|---|---|"""
 
@@ -45,6 +42,14 @@ places are then chosen on those that promise something (`compiler/approximate/va
 
 | structure | what it does | source | file |
 |---|---|---|---|"""
+
+DECLINED_HEAD = """
+## Declined
+
+Asking for one of these (`methods=[…]`) answers with the reason.
+
+| method | why not |
+|---|---|"""
 
 
 def catalogue() -> str:
@@ -60,6 +65,8 @@ def catalogue() -> str:
     parts += [_method_row(method) for method in all_methods()]
     parts.append(STRUCTURES_HEAD)
     parts += [_structure_row(structure) for structure in all_structures()]
+    parts.append(DECLINED_HEAD)
+    parts += [f"| {name} | {reason} |" for name, reason in DECLINED.items()]
     parts.append("")
     return "\n".join(parts)
 

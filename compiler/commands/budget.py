@@ -29,10 +29,13 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
         help="mse or kl (against the original's outputs), cross-entropy:LABELS (an array of the calibration); "
         "default: the relative error of the outputs",
     )
+    parser.add_argument(
+        "--methods", metavar="NAME,…", help="approximate methods that may be used (default: all that are known)"
+    )
 
 
 def budget_options(options: argparse.Namespace) -> dict[str, Any]:
-    """`budget` and `calibration` for `tamago.compile`, nothing where no budget is asked for.
+    """`budget`, `calibration` and `methods` for `tamago.compile`, as far as they are asked for.
 
     Raises:
         TamagoError: U049, a budget without calibration or the other way round; M040, an unreadable file.
@@ -42,15 +45,16 @@ def budget_options(options: argparse.Namespace) -> dict[str, Any]:
         raise TamagoError("U049", "--rise (or --absolute) and --calibration belong together", todo="give both")
     if not asked and options.loss is not None:
         raise TamagoError("U049", "--loss needs --rise (or --absolute) and --calibration", todo="give them too")
+    methods = {} if options.methods is None else {"methods": options.methods.split(",")}
     if not asked:
-        return {}
+        return methods
     name, _, labels = (options.loss or "").partition(":")
     if name and name not in NAMES:
         raise TamagoError("U042", f"loss {name!r} is unknown", todo=f"one of {', '.join(NAMES)}")
     if (name == "cross-entropy") != bool(labels):
         raise TamagoError("U042", "cross-entropy needs labels, and only it does", todo="--loss cross-entropy:LABELS")
     budget = Budget(loss=name or None, rise=0.01 if options.rise is None else options.rise, absolute=options.absolute)
-    return {"budget": budget, "calibration": list(_samples(options.calibration, labels))}
+    return {"budget": budget, "calibration": list(_samples(options.calibration, labels)), **methods}
 
 
 def _samples(path: Path, labels: str) -> Iterator[tuple[dict[str, Array], Array | None]]:

@@ -3,7 +3,8 @@
 `data.npz` holds the model's inputs by name, samples along the first axis, and the labels. A part of them calibrates;
 the rest, which the compiler never sees, is what the rise in the table is measured on. Every row is a program of
 `tamago.frontier`: its bound, the rise measured on the unseen samples with its standard error, the size of its weights,
-and for each workload how many times faster it is than ONNX Runtime on the original, interleaved.
+and for each workload how many times faster it is than ONNX Runtime on the original, interleaved. With `--alone` each
+method is then searched with by itself, and the best of them stands beside the joint choice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import torch
 
 import tamago
 from tamago.compiler.approximate.acceptance import Evidence, metric_drop, paired_rise
+from tamago.rewrites import all_methods, all_structures
 
+Compiled = tamago.CompiledModel
 Sample = tuple[dict[str, Any], Any]
 
 
@@ -34,23 +37,63 @@ def main() -> None:
     parser.add_argument("--workload", action="append", default=[], help="sizes of the first axes, as in 8,128")
     parser.add_argument("--objective", default="latency", choices=["latency", "size"])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--alone", action="store_true", help="compare with every method by itself")
     options = parser.parse_args()
     samples = _samples(options)
-    seen, unseen = samples[: options.calibrate], samples[options.calibrate :][: options.unseen]
+    unseen = samples[options.calibrate :][: options.unseen]
+    original = tamago.load(options.model, threads=options.threads)
+    joint = _front(options, samples, None)
+    for compiled in joint.values():
+        print(_row(compiled, _rise(original, compiled, unseen, accuracy=options.accuracy)), flush=True)
+    if options.alone:
+        singles = {m.name: _front(options, samples, [m.name]) for m in (*all_methods(), *all_structures())}
+        for bound, compiled in joint.items():
+            _beside(bound, compiled, singles, size=options.objective == "size")
+
+
+def _front(options: argparse.Namespace, samples: list[Sample], methods: list[str] | None) -> dict[str, Compiled]:
+    """The best program within each bound, by the bound: one of a narrower bound where nothing better was found."""
+    seen = samples[: options.calibrate]
     budget = tamago.Budget(metric=_accuracy, drop=0.0) if options.accuracy else tamago.Budget(loss="cross-entropy")
+    rises = sorted(float(r) for r in options.rises.split(","))
     front = tamago.frontier(
         options.model,
         seen[0][0],
         budget=budget,
         calibration=seen,
-        rises=[float(r) for r in options.rises.split(",")],
+        rises=rises,
         workloads=[(_sized(samples, w), 1.0) for w in options.workload] or None,
         objective=options.objective,
         threads=options.threads,
+        methods=methods,
     )
-    original = tamago.load(options.model, threads=options.threads)
-    for compiled in front:
-        print(_row(compiled, _rise(original, compiled, unseen, accuracy=options.accuracy)))
+    found = {"exact": front[0]}
+    bounds = {b.describe(): b for b in budget.bounds(rises)}
+    by_bound = {c.report.approximation.budget: c for c in front[1:] if c.report.approximation is not None}
+    for bound in bounds:
+        found[bound] = by_bound.get(bound, list(found.values())[-1])
+    return found
+
+
+def _beside(bound: str, joint: Compiled, singles: dict[str, dict[str, Compiled]], *, size: bool) -> None:
+    """The joint choice and the best method by itself within one bound."""
+    costs = {name: _cost(front[bound], size=size) for name, front in singles.items()}
+    best = min(costs, key=lambda name: costs[name])
+    ours = _cost(joint, size=size)
+    print(
+        f"{bound:32} joint {ours:.3f}  best alone {costs[best]:.3f} ({best})  ratio {costs[best] / ours:.3f}",
+        flush=True,
+    )
+
+
+def _cost(compiled: Compiled, *, size: bool) -> float:
+    """Bytes, or time over the workloads, of what the original takes."""
+    report, found = compiled.report, compiled.report.approximation
+    if size:
+        return report.after.bytes / max(report.before.bytes, 1)
+    if found is None or "budget" not in report.verdict:
+        return 1.0 if report.timing is None or report.verdict != "faster" else 1 / report.timing.ratio
+    return sum(w.weight * w.result for w in found.workloads) / sum(w.weight * w.original for w in found.workloads)
 
 
 def _samples(options: argparse.Namespace) -> list[Sample]:
@@ -92,7 +135,7 @@ def _cross_entropy(logits: torch.Tensor, labels: Any) -> float:
     return float(torch.nn.functional.cross_entropy(rows, torch.from_numpy(np.asarray(labels)).reshape(-1).long()))
 
 
-def _row(compiled: tamago.CompiledModel, rise: Evidence) -> str:
+def _row(compiled: Compiled, rise: Evidence) -> str:
     report, found = compiled.report, compiled.report.approximation
     times = [] if found is None or compiled.report.verdict.find("budget") < 0 else found.workloads
     speed = "  ".join(f"{w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})" for w in times)

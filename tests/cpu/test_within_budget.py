@@ -402,3 +402,17 @@ def test_the_front_gets_cheaper_from_bound_to_bound(trained: Trained) -> None:
     assert len(set(sizes)) == len(sizes)
     for compiled in front[1:]:
         assert account(compiled).upper is not None
+
+
+@pytest.mark.parametrize(("name", "reason"), [("2:4", "no kernel"), ("nothing_known", "gptq")])
+def test_a_method_that_is_not_offered_is_answered_with_a_reason(trained: Trained, name: str, reason: str) -> None:
+    with pytest.raises(tamago.TamagoError, match="U050") as caught:
+        trained.compile(tamago.Budget(loss="kl"), methods=[name])
+
+    assert reason in str(caught.value)
+
+
+def test_only_the_methods_that_may_be_used_are(trained: Trained) -> None:
+    compiled = trained.compile(tamago.Budget(loss="kl", rise=0.05), objective="size", methods=["stored_weights"])
+
+    assert {a.method for a in account(compiled).choice} == {"stored_weights"}
