@@ -15,6 +15,7 @@ from ...compiler.ir import fact_of
 from ...compiler.price import Site
 from ...compiler.rule import Rule
 from .alternatives import PREFERENCES, RULES
+from .channels_last import channels_last
 from .measure import measure, sample
 from .run import Program, environment
 from .timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
@@ -56,6 +57,11 @@ class OnnxRuntime:
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
         """The model as a session; without the runtime's own optimisation when asked."""
         return Program(model, self.threads, optimise=optimise)
+
+    def layouts(self, model: ir.Model) -> list[ir.Model]:
+        """The same program laid out otherwise: integer convolutions in NHWC."""
+        found = None if self.portable else channels_last(model)
+        return [] if found is None else [found]
 
     def time(self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0) -> list[Timing]:
         """Interleaved timings of two ready calls, until it is plain which is faster."""

@@ -34,6 +34,10 @@ class Target(Protocol):
         """The model as something that can be called with feeds."""
         ...
 
+    def layouts(self, model: ir.Model) -> list[ir.Model]:
+        """The same program laid out otherwise; it may round differently, and may be faster."""
+        ...
+
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of each, interleaved."""
         ...

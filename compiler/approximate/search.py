@@ -203,7 +203,7 @@ class Search:
             return max(step, level * 1.5)
         if low == 0.0:  # from what the choice really used of the level, or the same is chosen again
             used = min(level, max(found.level, 1e-30))
-            return min(used * factor, used * 0.67)
+            return min(used * factor, used * 0.67, used * self._part(found.on_choosing, CLEAR, allowed))
         return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
 
     def _room(self, found: Found, allowed: float) -> float:
@@ -287,6 +287,7 @@ class Search:
         while left and self.outcome.attempts < ATTEMPTS:
             found = left[0]
             self.outcome.attempts += 1
+            found.layout = self._fastest_layout(found)
             program = task.target.lower(found.build())
             runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, self.batch})]
             proofs = [self.judge.evidence(before, after, task.split.verify) for after in runs]
@@ -297,7 +298,7 @@ class Search:
             count = found.proof.samples_needed(allowed, attempt)
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
-            level = found.level * self._tighten(found.proof.upper(min(attempt + 1, ATTEMPTS)), allowed)
+            level = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS), allowed)
             left = self._within(found.tables, level) or [f for f in left if f.level <= level]
         if needed:
             self.outcome.notes.append(
@@ -306,11 +307,36 @@ class Search:
             )
         return None
 
-    def _tighten(self, upper: float, allowed: float) -> float:
+    def _fastest_layout(self, found: Found) -> int | None:
+        """The layout that the proof, and every run after it, is made in."""
+        model = found.build()
+        others = self.task.target.layouts(model)
+        if not others:
+            return None
+        milliseconds = self.variants.milliseconds([model, *others])
+        best = int(np.argmin(milliseconds))
+        return best - 1 if best else None
+
+    def _tighten(self, proof: Evidence, attempt: int, allowed: float) -> float:
         """What part of the predicted rise of a choice that was not proved the next one may have."""
-        if self.task.budget.metric is not None or not np.isfinite(upper):
+        if self.task.budget.metric is not None or not np.isfinite(proof.upper(attempt)):
             return TIGHTEN
-        return float(np.clip(0.95 * self.in_units(allowed) / self.in_units(upper), TIGHTEN, 0.9))
+        return min(self._part(proof, (proof.upper(attempt) - proof.value) / max(proof.error, 1e-30), allowed), 0.9)
+
+    def _part(self, evidence: Evidence, deviations: float, allowed: float) -> float:
+        """What part of a choice's level would have left so many standard errors between its rise and the bound.
+
+        An error r times as large in the outputs raises a loss by r² but scatters it by r: v·r² + s·r = allowed. The
+        relative error of the outputs itself is r times as large.
+        """
+        if self.task.budget.metric is not None:
+            return 1.0
+        rise, spread, bound = max(evidence.value, 0.0), deviations * evidence.error, 0.95 * allowed
+        if not np.isfinite(spread) or rise + spread <= bound:
+            return 1.0
+        if self.task.budget.loss is None:
+            return float((bound / (rise + spread)) ** 2)
+        return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)
 
     def _within(self, tables: Tables, level: float) -> list[Found]:
         tables = tables if tables.base < level else self.exact

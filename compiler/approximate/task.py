@@ -96,6 +96,7 @@ class Found:
         cost: milliseconds over the workloads, or bytes.
         on_choosing: measured where it was chosen.
         proof: measured on the other samples; None: not yet.
+        layout: which of the target's layouts it is in; None: as it is written.
     """
 
     tables: Tables
@@ -105,10 +106,12 @@ class Found:
     cost: float
     on_choosing: Evidence
     proof: Evidence | None = None
+    layout: int | None = None
 
     def build(self) -> ir.Model:
         """The program: written anew each time, for a search keeps many."""
-        return self.tables.build(self.choice)
+        model = self.tables.build(self.choice)
+        return model if self.layout is None else self.tables.task.target.layouts(model)[self.layout]
 
     @property
     def changes(self) -> bool:

@@ -144,7 +144,7 @@ class Variants:
     def _measured(self, structure: Structure, variant: Variant, judged: Judged) -> Measured | None:
         try:
             evidence = judged(variant.model)
-            before, after = self._milliseconds([self._task.exact, variant.model])
+            before, after = self.milliseconds([self._task.exact, variant.model])
         except TamagoError as reason:
             self.refused.append((f"{structure.name} {variant.setting}", str(reason)))
             return None
@@ -153,9 +153,10 @@ class Variants:
 
     def milliseconds_of_exact(self) -> float:
         """What the exact program takes over the workloads."""
-        return self._milliseconds([self._task.exact])[0]
+        return self.milliseconds([self._task.exact])[0]
 
-    def _milliseconds(self, models: Sequence[ir.Model]) -> list[float]:
+    def milliseconds(self, models: Sequence[ir.Model]) -> list[float]:
+        """What programs take over the workloads, timed side by side."""
         target = self._task.target
         programs = [target.lower(model) for model in models]
         totals = [0.0] * len(models)
