@@ -35,7 +35,7 @@ from ...compiler.optimise import Names
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 AXIS = (0, 3, 1, 2)  # where each axis of NCHW lies in NHWC
-STEPS = 1e-3  # of a step, that a bound may cut into the range of the codes
+STEPS = 1e-3  # of a step: what may be neglected
 
 
 def channels_last(model: ir.Model) -> ir.Model | None:
@@ -109,6 +109,8 @@ class _Layout:
         codes = x.inputs[0]
         tensor = None if weight.inputs[0] is None else constant_tensor(weight.inputs[0])
         if codes is None or codes.dtype != ir.DataType.UINT8 or tensor is None or len(tensor.shape) != 4:
+            return
+        if bias and not _is_product(bias[0], x, weight):
             return
         inputs = [self._last(codes, end), *x.inputs[1:3], *weight.inputs[:3], *end.inputs[1:3]]
         inputs += [b.inputs[0] for b in bias]
@@ -199,6 +201,15 @@ def _decoded(value: ir.Value | None) -> ir.Node | None:
     """The DequantizeLinear that a value comes from, with its zero point."""
     node = None if value is None else value.producer()
     return node if node is not None and op_name(node) == "DequantizeLinear" and len(node.inputs) == 3 else None
+
+
+def _is_product(bias: ir.Node, x: ir.Node, weight: ir.Node) -> bool:
+    """Whether the bias is in the steps of the products: the kernel takes its codes for those."""
+    tensors = [None if n.inputs[1] is None else constant_tensor(n.inputs[1]) for n in (bias, x, weight)]
+    if any(t is None for t in tensors):
+        return False
+    found, steps, scales = (t.numpy().astype(np.float64) for t in tensors if t is not None)
+    return bool(np.allclose(found, steps * scales, rtol=STEPS))
 
 
 def _implied(node: ir.Node, scale: float, zero: int) -> bool:
