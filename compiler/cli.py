@@ -59,6 +59,8 @@ def _run(name: str, words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     options.command = shlex.join(["tamago", name, *words])
     run: Callable[[argparse.Namespace], int] = command.run
+    if options.json:
+        _keep_output_apart()
     try:
         return run(options)
     except TamagoError as error:
@@ -72,6 +74,16 @@ def _run(name: str, words: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _keep_output_apart() -> None:
+    """Only what is printed reaches the standard output: a library that writes there itself would spoil the JSON."""
+    if sys.stdout is not sys.__stdout__:
+        return
+    sys.stdout.flush()
+    own = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.stdout = own
 
 
 if __name__ == "__main__":

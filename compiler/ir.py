@@ -7,7 +7,7 @@ them overridable, and every value has the shape and dtype that inference could f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -181,11 +181,67 @@ def metadata(rule: str, sources: Iterable[str]) -> Mapping[str, str]:
 
 def weight_bytes(model: ir.Model) -> int:
     """Bytes of all weights, those of bodies included."""
-    return sum(t.nbytes for g in graphs(model.graph) for t in _weights(g))
+    return sum(t.nbytes for t in weights(model))
 
 
-def _weights(graph: ir.Graph) -> Iterator[ir.TensorProtocol]:
-    yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
+def weights(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Every initializer, and the tensor of every Constant, at any depth."""
+    for graph in graphs(model.graph):
+        yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
+        for node in graph:
+            value = node.attributes.get("value") if op_name(node) == "Constant" else None
+            if value is not None and value.type == ir.AttributeType.TENSOR:
+                yield value.as_tensor()
+
+
+def with_distinct_names(model: ir.Model) -> ir.Model:
+    """The model, or a copy in which no two values and no two nodes at any depth share a name: branches may."""
+    if all(_distinct(names) for names in (_value_names(model.graph), _node_names(model.graph))):
+        return model
+    result = model.clone()
+    taken = unique_names(result.graph)
+    values, nodes = set[str](), set[str]()
+    for graph in reversed(list(graphs(result.graph))):  # outer graphs keep theirs
+        for seen, things in ((values, _values(graph)), (nodes, [n for n in graph if n.name])):
+            for thing in things:
+                _make_distinct(graph, thing, seen, taken)
+    return result
+
+
+def _make_distinct(graph: ir.Graph, thing: ir.Value | ir.Node, seen: set[str], taken: set[str]) -> None:
+    name, count = thing.name or "", 0
+    if name in seen:
+        while f"{name}_{count}" in taken:
+            count += 1
+        _rename(graph, thing, f"{name}_{count}")
+    seen.add(thing.name or "")
+    taken.add(thing.name or "")
+
+
+def _distinct(names: Sequence[str]) -> bool:
+    return len(names) == len(set(names))
+
+
+def _value_names(graph: ir.Graph) -> list[str]:
+    return [v.name or "" for g in graphs(graph) for v in _values(g)]
+
+
+def _node_names(graph: ir.Graph) -> list[str]:
+    return [n.name for g in graphs(graph) for n in g if n.name]
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    inputs = [v for v in graph.inputs if v.name not in graph.initializers]
+    return [*inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs if v.name)]
+
+
+def _rename(graph: ir.Graph, thing: ir.Value | ir.Node, name: str) -> None:
+    if isinstance(thing, ir.Value) and graph.initializers.get(thing.name or "") is thing:
+        del graph.initializers[thing.name or ""]
+        thing.name = name
+        graph.register_initializer(thing)
+        return
+    thing.name = name
 
 
 def import_domains(model: ir.Model) -> None:

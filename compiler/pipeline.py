@@ -19,6 +19,7 @@ from .errors import EXIT_UNSUPPORTED, TamagoError
 from .facts import Array
 from .garbage import model_set_aside
 from .inference import infer
+from .ir import weight_bytes
 from .observe import Observer
 from .opset import to_target
 from .optimise import Outcome, Settings, optimise
@@ -196,6 +197,7 @@ def _approximate(
         request,
         original,
         start,
+        exact.model,
         target,
         *chosen_by_name(options.methods),
         store,
@@ -207,7 +209,7 @@ def _approximate(
     clock.stage("approximate")
     exact.report.seconds = clock.seconds
     exact.report.approximation, exact.report.explanation = results[-1].account, results[-1].explanation
-    front, least = [exact], float("inf")
+    front, least = [exact], float(weight_bytes(exact.model)) if size else float("inf")
     for result in results:
         if result.model is None or result.cost(size=size) >= least:
             continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from .flops import flops
-from .ir import graphs, op_name
+from .ir import graphs, op_name, weights
 
 if TYPE_CHECKING:
     from .approximate.account import Approximation
@@ -39,7 +39,7 @@ class Figures:
         """The figures of a model."""
         every = list(graphs(model.graph))
         counts = Counter(op_name(n) for g in every for n in g)
-        tensors = [v.const_value for g in every for v in g.initializers.values() if v.const_value is not None]
+        tensors = list(weights(model))
         operators = dict(sorted(counts.items()))
         return cls(operators, sum(t.size for t in tensors), sum(t.nbytes for t in tensors), flops(model.graph))
 

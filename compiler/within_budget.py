@@ -12,12 +12,12 @@ from .approximate.account import Approximation, WorkloadTime, explain, tries
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.method import Method
-from .approximate.search import Search
+from .approximate.search import ATTEMPTS, Search
 from .approximate.stack import examples, takes_batches
 from .approximate.structure import Structure
 from .approximate.task import Outcome, Task
 from .facts import Array
-from .report import Figures
+from .ir import weight_bytes, with_distinct_names
 
 TIMINGS = 2  # a loss is believed when it is measured twice
 NO_SLOWER = 0.98  # a smaller program whose ratio is below this beyond doubt is slower
@@ -54,25 +54,30 @@ class Result:
     def cost(self, *, size: bool) -> float:
         """Bytes of the weights, or milliseconds over the workloads."""
         if self.model is not None and size:
-            return float(Figures.of(self.model).bytes)
+            return float(weight_bytes(self.model))
         return sum(w.weight * w.result for w in self.account.workloads)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What every result is paired with: the original and the exact program, as they run; and what is minimised."""
+    """What every result is paired with: the original and the exact program, as they run; and what is minimised.
+
+    `bytes` are those of what is returned where nothing approximate is.
+    """
 
     reference: Any
     exact: ir.Model
     plain: Any
     target: Any
     size: bool
+    bytes: int
 
 
 def approximate(
     request: Request,
     original: ir.Model,
     exact: ir.Model,
+    otherwise: ir.Model,
     target: Any,
     methods: Sequence[Method],
     structures: Sequence[Structure],
@@ -89,6 +94,7 @@ def approximate(
         request: budget and samples.
         original: as it was given; every measurement is paired with it.
         exact: what exact rewriting made of it.
+        otherwise: what is returned where nothing approximate is.
         target: where it runs.
         methods: all that may be used at places.
         structures: all that may be done to the whole program first.
@@ -98,6 +104,7 @@ def approximate(
         until: `time.perf_counter` after which the search finishes what it has.
         rises: bounds that take the place of the budget's own.
     """
+    exact = with_distinct_names(exact)
     samples = read_samples(request.calibration, request.flatten)
     parts = split(samples, metric=request.budget.metric is not None)
     workloads = list(request.workloads) or [Workload(dict(parts.choose[0].feeds))]
@@ -125,11 +132,21 @@ def approximate(
         account = Approximation(request.budget.describe(), search.loss.kind, parts.chosen, len(parts.verify))
         account.notes.append("interrupted before anything was chosen: the result is exact")
         return [Result(None, None, account, [])]
-    sides = Sides(reference, exact, target.lower(exact), target, size)
+    sides = Sides(reference, exact, target.lower(exact), target, size, weight_bytes(otherwise))
     return [_result(search.at(budget), sides) for budget in request.budget.bounds(rises)]
 
 
 def _result(search: Search, sides: Sides) -> Result:
+    result = _tried(search, sides)
+    slower = result.model is None and search.outcome.found is not None
+    if not (slower and sides.size and search.outcome.attempts < ATTEMPTS):
+        return result
+    # Proved, smaller, and slower than it was priced: what only stores less runs the same kernels.
+    again = _tried(search.storing_only(), sides)
+    return result if again.model is None else again
+
+
+def _tried(search: Search, sides: Sides) -> Result:
     task, outcome = search.task, search.solve()
     account = Approximation(
         task.budget.describe(),
@@ -150,7 +167,7 @@ def _result(search: Search, sides: Sides) -> Result:
     gained = False
     for _ in range(TIMINGS):
         account.workloads = [_time(sides.target, sides.reference, sides.plain, program, w) for w in task.workloads]
-        gained = _gained(model, sides.exact, account.workloads, sides.size)
+        gained = _gained(model, sides, account.workloads)
         if gained:
             break
     latency = task.budget.latency
@@ -181,10 +198,10 @@ def _time(target: Any, reference: Any, exact: Any, result: Any, workload: Worklo
     return WorkloadTime(workload.weight, before, plain, after, ratio, low, high)
 
 
-def _gained(model: ir.Model, exact: ir.Model, times: Sequence[WorkloadTime], size: bool) -> bool:
-    if size and Figures.of(model).bytes >= Figures.of(exact).bytes:
+def _gained(model: ir.Model, sides: Sides, times: Sequence[WorkloadTime]) -> bool:
+    if sides.size and weight_bytes(model) >= sides.bytes:
         return False
-    if size:
+    if sides.size:
         return all(t.high >= NO_SLOWER for t in times)
     result = sum(t.weight * t.result for t in times)
     return result < min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))

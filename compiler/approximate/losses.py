@@ -136,6 +136,8 @@ def loss_model(budget: Budget, structure: Structure, outputs: Sequence[torch.Ten
     if budget.metric is not None:
         return LossModel(_kind_for_metric(outputs, sample.target), None, structure, _logits(outputs, sample.target))
     if budget.loss is None or budget.loss == "mse":
+        if not any(o.is_floating_point() for o in outputs):
+            raise TamagoError("U046", "no output is a floating-point number to judge", todo="give a loss or a metric")
         return LossModel("distance", None, structure)
     if budget.loss in ("cross-entropy", "kl"):
         return LossModel(budget.loss, None, structure, max(_logits(outputs, sample.target), 0))  # type: ignore[arg-type]

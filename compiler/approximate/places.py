@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .method import Kind
 
 SMALLEST = 256  # elements: an approximation of less buys nothing that could be measured
+A_THOUSANDTH = 1000  # of the file: what a weight by itself must be worth looking at
 SMALLEST_WEIGHT = 1024  # the same of a weight that only the file is smaller for
 FLOAT = ir.DataType.FLOAT
 
@@ -107,13 +108,15 @@ def _places(graph: ir.Graph, opset: int) -> Iterator[Place]:
 def find_weights(graph: ir.Graph, places: Sequence[Place]) -> list[Place]:
     """The weights that none of these places reads, large enough to be worth a smaller file."""
     taken = {place.weight_value for place in places}
+    every = [t.nbytes for g in graphs(graph) for v in g.initializers.values() if (t := v.const_value) is not None]
+    least = max(SMALLEST_WEIGHT, sum(every) // 4 // A_THOUSANDTH)
     version = graph.opset_imports.get("", 23)
     return [
         Place("weight", (), value, value, opset=version)
         for inner in graphs(graph)
         for value in inner.initializers.values()
         if value not in taken and value.uses() and _is_weight(value, None) and not value.is_graph_output()
-        if _tensor(value).size >= SMALLEST_WEIGHT
+        if _tensor(value).size >= least
     ]
 
 

@@ -111,11 +111,13 @@ class Response:
 
         def seen(x: Array | None, y: str, channels_second: bool = False) -> Iterator[Seen]:
             g, slope = gradients.get(y), slopes.get(y)
+            if g is None and x is _NOTHING and y in tapped.taps:
+                g = torch.zeros_like(tapped.taps[y])  # an output that this sample's loss does not use
             if x is None or g is None:
                 return
             positions = int(np.prod(g.shape[2:])) * len(g) if channels_second else int(np.prod(g.shape[:-1]))
-            own_slope = None if slope is None else slope.numpy()
-            yield Seen(x, g.numpy(), curvature.factor, 2 * curvature.terms >= positions, own_slope)
+            own_slope = None if slope is None else np.atleast_1d(slope.numpy())
+            yield Seen(x, np.atleast_1d(g.numpy()), curvature.factor, 2 * curvature.terms >= positions, own_slope)
 
         of_places = {
             p.y.name or "": s for p, x, y in self._named for s in seen(inputs.get(x), y, p.kind == "convolution")

@@ -29,6 +29,7 @@ from .tables import Tables
 from .task import Choice, Found, Outcome, Task
 from .variants import Measured, Variants
 
+STORING = ("stored_weights",)
 SOLVES = 8  # choices measured on the choosing samples
 ATTEMPTS = 3  # results put to proof on the others
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
@@ -97,6 +98,14 @@ class Search:
         other.task = replace(self.task, budget=budget)
         other.judge = replace(self.judge, budget=budget)
         other.outcome = self._outcome()
+        return other
+
+    def storing_only(self) -> Search:
+        """The same search among forms that change what is stored and not what runs; its proofs go on counting."""
+        other = copy(self)
+        other.exact = self.exact.with_methods(STORING)
+        other.task = replace(self.task, structures=())
+        other.outcome = replace(self.outcome, found=None)
         return other
 
     def solve(self) -> Outcome:
@@ -168,7 +177,8 @@ class Search:
                 break
             choice = self.choose(tables, level)
             if choice is None:
-                self.outcome.notes.append("no choice of forms meets the caps on size and latency")
+                if self.task.budget.size is not None or self.task.budget.latency is not None:
+                    self.outcome.notes.append("no choice of forms meets the caps on size and latency")
                 break
             if not choice.changed:
                 low = level
@@ -299,7 +309,8 @@ class Search:
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
             level = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS), allowed)
-            left = self._within(found.tables, level) or [f for f in left if f.level <= level]
+            others = [f for f in left[1:] if f.level <= level or f.tables is not found.tables]
+            left = self._within(found.tables, level) or others
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "

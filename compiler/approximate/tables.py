@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +55,7 @@ class Tables:
         self.exact_cost = 0.0
         self._forms: dict[tuple[str, str, str], Form] = {}
         self._at_ends: dict[str, list[Seen]] = {}
+        self._wanted: list[list[Array]] = []
         self._looked_at: list[Mapping[str, Array]] = []
         self._rest = 0.0  # milliseconds outside the places
 
@@ -67,6 +70,9 @@ class Tables:
         shapes = [self._response(w.feeds).shapes(w.feeds) for w in task.workloads]
         costs = Costs(task.target, task.store, [w.weight for w in task.workloads])
         for number, place in enumerate(self.places):
+            if time.perf_counter() > task.until:
+                self.refused.append((place.name, "all", "no time was left to look at it"))
+                continue
             progress(f"place {number + 1} of {len(self.places)}: {place.name}")
             name = place.y.name or ""
             if place.kind == "weight":
@@ -77,6 +83,13 @@ class Tables:
                 continue
             # A place in a branch that a workload does not take costs it nothing.
             self.alternatives.append(self._table(place, seen[name], [s.get(name) for s in shapes], costs))
+
+    def with_methods(self, names: Sequence[str]) -> Tables:
+        """The same places with the forms of these methods only."""
+        other = copy(self)
+        kept = {*names, "exact"}
+        other.alternatives = [[a for a in table if a.method in kept] for table in self.alternatives]
+        return other
 
     def price(self, milliseconds: float) -> None:
         """Say what the whole program takes over the workloads, no place changed."""
@@ -149,12 +162,17 @@ class Tables:
         exact, name = exact_form(place), place.name
         self._forms[name, "exact", exact.setting] = exact
         found = [Alternative(name, "exact", exact.setting, 0.0, 0.0, 0)]
-        wanted = self._outputs(self.program)
+        wanted = self._wanted = self._wanted or self._outputs(self.program)
         for method, form in self._offered(place, Inputs(())):
             try:
                 outputs = self._outputs(put(self.program, [place], {name: Chosen(method, form)}))
             except TamagoError:
                 self.refused.append((name, method, f"{form.setting}: the target does not run it"))
+                continue
+            if all(
+                np.array_equal(p, q) for a, b in zip(outputs, wanted, strict=True) for p, q in zip(a, b, strict=True)
+            ):
+                self.refused.append((name, method, f"{form.setting}: no sample shows what it does"))
                 continue
             rises = [
                 predicted_rise(self._at_ends[end], [np.subtract(p, q) for p, q in zip(a, b, strict=True)])
@@ -169,7 +187,7 @@ class Tables:
         """Each output on every group of samples that was looked at."""
         program = self.task.target.lower(model)
         runs = [program(feeds) for feeds in self._looked_at]
-        return [[np.asarray(run[i]) for run in runs] for i in range(len(model.graph.outputs))]
+        return [[np.atleast_1d(run[i]) for run in runs] for i in range(len(model.graph.outputs))]
 
     def _offered(self, place: Place, inputs: Inputs) -> list[tuple[str, Form]]:
         found: list[tuple[str, Form]] = []
@@ -178,7 +196,7 @@ class Tables:
                 continue
             try:
                 forms = method.forms(place, inputs)
-            except Skip as reason:
+            except (Skip, np.linalg.LinAlgError) as reason:
                 self.refused.append((place.name, method.name, str(reason)))
                 continue
             if self.task.portable and any(form.contrib for form in forms):

@@ -70,4 +70,4 @@ def read_inputs(path: Path | None) -> dict[str, Array]:
 
 def print_json(found: Any) -> None:
     """One object, sorted, so that two runs can be compared."""
-    print(json.dumps(found, indent=2, sort_keys=True, default=str))
+    print(json.dumps(found, indent=2, sort_keys=True, default=str), flush=True)
