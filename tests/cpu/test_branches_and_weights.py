@@ -171,3 +171,89 @@ def test_a_smaller_file_has_smaller_recurrent_weights(rise: float, smaller: floa
 
     assert compiled.report.before.bytes / compiled.report.after.bytes >= smaller
     assert (account(compiled).proof is None) == (smaller == 1.0)
+
+
+def same_names() -> onnx.ModelProto:
+    """If(flag, a, b) whose branches use the same names for different widths."""
+    generator = np.random.default_rng(3)
+
+    def one(name: str, inner: int) -> Any:
+        weights = {"P": (WIDTH, inner), "Q": (inner, WIDTH)}
+        return helper.make_graph(
+            [
+                helper.make_node("MatMul", ["x", "P"], ["h"], name="first"),
+                helper.make_node("Tanh", ["h"], ["t"], name="tanh"),
+                helper.make_node("MatMul", ["t", "Q"], ["o"], name="second"),
+            ],
+            name,
+            [],
+            [value("o", ["n", WIDTH])],
+            [
+                numpy_helper.from_array(generator.standard_normal(s).astype(np.float32) / 8, n)
+                for n, s in weights.items()
+            ],
+        )
+
+    node = helper.make_node("If", ["flag"], ["y"], name="if", then_branch=one("a", 48), else_branch=one("b", 96))
+    inputs = [value("x", ["n", WIDTH]), value("flag", [], TensorProto.BOOL)]
+    graph = helper.make_graph([node], "g", inputs, [value("y", ["n", WIDTH])])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_branches_that_share_names_are_told_apart() -> None:
+    model, target = same_names(), OnnxRuntime(1)
+    calibration = [({k: v for k, v in feeds(False, False, seed).items() if k != "deep"}, None) for seed in range(32)]
+
+    compiled = tamago.compile(
+        model,
+        calibration[0][0],
+        budget=tamago.Budget(rise=0.03),
+        calibration=calibration,
+        objective="size",
+        threads=1,
+        store=":memory:",
+    )
+
+    assert account(compiled).proof is not None, account(compiled).lines()
+    for flag, error in ((True, 1e-5), (False, 0.04)):
+        given = {k: v for k, v in feeds(flag, False, 99).items() if k != "deep"}
+        wanted = target.lower(ir.from_proto(model))(given)[0]
+        found = target.lower(compiled.graph)(given)[0]
+        assert np.linalg.norm(found - wanted) <= error * np.linalg.norm(wanted)
+
+
+def test_a_file_that_is_small_already_is_not_called_smaller() -> None:
+    codes = np.random.default_rng(4).integers(-127, 128, (WIDTH, WIDTH)).astype(np.int8)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["codes", "scale"], ["w"], name="decoded"),
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
+    ]
+    weights = [
+        numpy_helper.from_array(codes, "codes"),
+        numpy_helper.from_array(np.asarray(0.01, np.float32), "scale"),
+    ]
+    graph = helper.make_graph(nodes, "g", [value("x", ["n", WIDTH])], [value("y", ["n", WIDTH])], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    samples = [{"x": feeds(True, True, seed)["x"]} for seed in range(16)]
+
+    compiled = tamago.compile(
+        model,
+        samples[0],
+        budget=tamago.Budget(rise=0.001),
+        calibration=[(s, None) for s in samples],
+        objective="size",
+        threads=1,
+        store=":memory:",
+    )
+
+    assert compiled.report.after.bytes <= compiled.report.before.bytes
+
+
+def test_integers_alone_cannot_be_judged_without_a_loss() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["":18]> g (float[n,4] x) => (int64[n] y) { y = ArgMax<axis=1, keepdims=0>(x) }'
+    )
+    samples = [({"x": np.random.default_rng(i).standard_normal((2, 4)).astype(np.float32)}, None) for i in range(8)]
+
+    with pytest.raises(tamago.TamagoError, match="U046"):
+        tamago.compile(model, samples[0][0], budget=tamago.Budget(), calibration=samples, threads=1, store=":memory:")
