@@ -36,6 +36,8 @@ FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
 CLEAR = 2.0  # standard errors that a measurement on the choosing samples stays below the budget
 LARGEST_INTERACTION = 4.0  # of forms, as a factor on the sum of their predictions
+SAFE = (0.02, 2e-4, 2e-6)  # of the level, that the last choice to be proved may use
+SURE = 3.0  # standard errors that it stays below the budget where it was chosen
 TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
 MOST_VARIANTS = 2  # programs that get tables beside the exact one's
 CHEAPER = 0.97  # of the best choice's cost: what a variant must promise
@@ -311,6 +313,8 @@ class Search:
             level = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS), allowed)
             others = [f for f in left[1:] if f.level <= level or f.tables is not found.tables]
             left = self._within(found.tables, level) or others
+            if self.outcome.attempts == ATTEMPTS - 1:
+                left = self._last_resort(allowed) or left
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "
@@ -348,6 +352,15 @@ class Search:
         if self.task.budget.loss is None:
             return float((bound / (rise + spread)) ** 2)
         return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)
+
+    def _last_resort(self, allowed: float) -> list[Found]:
+        """The choice for the last proof: next to nothing is risked, for an exact result is the alternative."""
+        tables = self.exact.with_methods(STORING) if self.task.size else self.exact
+        for part in SAFE:
+            found = self._within(tables, part * self.level_for(allowed))
+            if all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):
+                return found
+        return []
 
     def _within(self, tables: Tables, level: float) -> list[Found]:
         tables = tables if tables.base < level else self.exact
