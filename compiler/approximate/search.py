@@ -25,11 +25,10 @@ from .judge import Judge, Scores
 from .losses import LossModel, loss_model
 from .responses import Response
 from .stack import run_together, together
-from .tables import Tables
+from .tables import STORING, Tables
 from .task import Choice, Found, Outcome, Task
 from .variants import Measured, Variants
 
-STORING = ("stored_weights",)
 SOLVES = 8  # choices measured on the choosing samples
 ATTEMPTS = 3  # results put to proof on the others
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
