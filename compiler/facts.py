@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float64]
 Dim = int | str | None
 Shape = tuple[Dim, ...]
 

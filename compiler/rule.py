@@ -264,6 +264,23 @@ class Rule:
         return self.function(**{name: bindings.get(name) for name in self.parameters})
 
 
+def statement_of(function: Callable[..., object]) -> str:
+    """The first paragraph of its docstring.
+
+    Raises:
+        TypeError: it has none.
+    """
+    statement = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
+    if not statement:
+        raise TypeError(f"{function.__name__} states nothing: give it a docstring")
+    return statement
+
+
+def family_of(function: Callable[..., object]) -> str:
+    """The folder that it stands in."""
+    return function.__module__.split(".")[-2]
+
+
 def rule(
     *patterns: Pattern,
     drift: Drift,
@@ -285,9 +302,7 @@ def rule(
     """
 
     def declare(function: Callable[..., Term | Array]) -> Rule:
-        statement = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
-        if not statement:
-            raise TypeError(f"rule {function.__name__} states no identity: give it a docstring")
+        statement = statement_of(function)
         return Rule(
             name=function.__name__,
             patterns=patterns,
@@ -297,7 +312,7 @@ def rule(
             examples=(example,) if isinstance(example, Mapping) else tuple(example),
             refusals=(refuse,) if isinstance(refuse, Mapping) else tuple(refuse),
             peers=peers,
-            family=function.__module__.split(".")[-2],
+            family=family_of(function),
             statement=statement,
             parameters=tuple(inspect.signature(function).parameters),
         )

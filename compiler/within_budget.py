@@ -66,8 +66,7 @@ class Sides:
     """
 
     reference: Any
-    exact: ir.Model
-    plain: Any
+    exact: Any
     target: Any
     size: bool
     bytes: int
@@ -132,7 +131,7 @@ def approximate(
         account = Approximation(request.budget.describe(), search.loss.kind, parts.chosen, len(parts.verify))
         account.notes.append("interrupted before anything was chosen: the result is exact")
         return [Result(None, None, account, [])]
-    sides = Sides(reference, exact, target.lower(exact), target, size, weight_bytes(otherwise))
+    sides = Sides(reference, target.lower(exact), target, size, weight_bytes(otherwise))
     return [_result(search.at(budget), sides) for budget in request.budget.bounds(rises)]
 
 
@@ -156,7 +155,7 @@ def _tried(search: Search, sides: Sides) -> Result:
         refused=outcome.refused,
         attempts=outcome.attempts,
         tried=tries(outcome),
-        notes=outcome.notes,
+        notes=list(outcome.notes),  # what is said of this result only
         variants=outcome.variants,
     )
     found = outcome.found
@@ -166,7 +165,7 @@ def _tried(search: Search, sides: Sides) -> Result:
     program = sides.target.lower(model)
     gained = False
     for _ in range(TIMINGS):
-        account.workloads = [_time(sides.target, sides.reference, sides.plain, program, w) for w in task.workloads]
+        account.workloads = [_time(sides.target, sides.reference, sides.exact, program, w) for w in task.workloads]
         gained = _gained(model, sides, account.workloads)
         if gained:
             break

@@ -59,35 +59,23 @@ def catalogue() -> str:
         rules = [rule for rule in all_rules() if rule.family == family]
         parts.append(f"## {family} ({len(rules)})\n")
         parts.append("| rule | identity | drift | known to | file |\n|---|---|---|---|---|")
-        parts += [_row(rule) for rule in rules]
+        parts += [_row(rule, rule.drift, rule.peers or "–") for rule in rules]
         parts.append("")
     parts.append(METHODS_HEAD)
-    parts += [_method_row(method) for method in all_methods()]
+    parts += [_row(method, ", ".join(method.kinds), method.paper) for method in all_methods()]
     parts.append(STRUCTURES_HEAD)
-    parts += [_structure_row(structure) for structure in all_structures()]
+    parts += [_row(structure, structure.paper) for structure in all_structures()]
     parts.append(DECLINED_HEAD)
     parts += [f"| {name} | {reason} |" for name, reason in DECLINED.items()]
     parts.append("")
     return "\n".join(parts)
 
 
-def _method_row(method: Method) -> str:
-    place = Path(sys.modules[method.function.__module__].__file__ or "")
-    statement = method.statement.replace("|", "\\|")
-    kinds = ", ".join(method.kinds)
-    return f"| `{method.name}` | {statement} | {kinds} | {method.paper} | `{place.parent.name}/{place.name}` |"
-
-
-def _structure_row(structure: Structure) -> str:
-    place = Path(sys.modules[structure.function.__module__].__file__ or "")
-    statement = structure.statement.replace("|", "\\|")
-    return f"| `{structure.name}` | {statement} | {structure.paper} | `{place.parent.name}/{place.name}` |"
-
-
-def _row(rule: Rule) -> str:
-    place = Path(sys.modules[rule.function.__module__].__file__ or "")
-    statement = rule.statement.replace("|", "\\|")
-    return f"| `{rule.name}` | {statement} | {rule.drift} | {rule.peers or '–'} | `{place.parent.name}/{place.name}` |"
+def _row(entry: Rule | Method | Structure, *cells: str) -> str:
+    """Name, statement, these, and the file."""
+    place = Path(sys.modules[entry.function.__module__].__file__ or "")
+    statement = entry.statement.replace("|", "\\|")
+    return " | ".join([f"| `{entry.name}`", statement, *cells, f"`{place.parent.name}/{place.name}` |"])
 
 
 if __name__ == "__main__":

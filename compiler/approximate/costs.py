@@ -14,12 +14,14 @@ import onnx_ir as ir
 from ..errors import TamagoError
 from ..facts import Array
 from ..price import Stored
+from .budget import Workload
 from .method import Form
 from .places import Place
 from .write import alone
 
 KEY_VERSION = 1
 FAILED = float("inf")
+WHOLE_SECONDS = 0.5  # of timing whole programs, for each workload
 
 
 class Target(Protocol):
@@ -41,6 +43,17 @@ class Target(Protocol):
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of each, interleaved."""
         ...
+
+
+def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Sequence[Workload]) -> list[float]:
+    """What whole programs take over the workloads with their weights, timed side by side."""
+    programs = [target.lower(model) for model in models]
+    totals = [0.0] * len(models)
+    for workload in workloads:
+        runs = [lambda p=p, w=workload: p(w.feeds) for p in programs]
+        for i, milliseconds in enumerate(target.time_side_by_side(runs, WHOLE_SECONDS)):
+            totals[i] += workload.weight * milliseconds
+    return totals
 
 
 @dataclass

@@ -12,7 +12,6 @@ runs: its error is measured by running exactly that.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..facts import Array, Fact
-from ..rule import Expression, Value
+from ..rule import Expression, Value, family_of, statement_of
 from .places import Place
 
 Kind = Literal["linear", "convolution", "embedding", "weight"]
@@ -138,10 +137,6 @@ def method(*, kinds: tuple[Kind, ...], paper: str) -> Callable[[Callable[[Place,
     """Declare a method; its docstring's first paragraph is its statement."""
 
     def declare(function: Callable[[Place, Inputs], Iterator[Form]]) -> Method:
-        statement = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
-        if not statement:
-            raise TypeError(f"method {function.__name__} states nothing: give it a docstring")
-        family = function.__module__.split(".")[-2]
-        return Method(function.__name__, family, kinds, paper, statement, function)
+        return Method(function.__name__, family_of(function), kinds, paper, statement_of(function), function)
 
     return declare

@@ -7,26 +7,26 @@ model's tokens), else whole examples (errors at the positions of one picture add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
 from ..errors import TamagoError
-from ..facts import Array
+from ..facts import Array, Floats
 from ..torch_program import torch_program
-from ..torch_tensors import to_torch
 from .calibration import Sample
 from .losses import LossModel
 from .places import Place
-from .taps import taps
+from .taps import arguments, taps
 
 if TYPE_CHECKING:
     import torch
 
-ENOUGH_EXAMPLES = 128
+ENOUGH_EXAMPLES = 128  # whose mean change says something
+FEWEST_EXAMPLES = 8  # whose changes' variance does
 MOST_BYTES = 1 << 30  # of activations and gradients kept at once
 _NOTHING = np.zeros(0, np.float32)
 MOST_POSITIONS = 4096  # of a place that are looked at, over all samples
@@ -63,7 +63,6 @@ class Response:
         self, model: ir.Model, places: Sequence[Place], name: Callable[[str], str] = str, ends: Sequence[str] = ()
     ) -> None:
         self._program = torch_program(model)
-        self._inputs: list[str] = list(self._program.meta["inputs"])
         self.places = places
         self._ends = ends
         self._named = [(p, name(p.x.name or ""), name(p.y.name or "")) for p in places]
@@ -73,7 +72,7 @@ class Response:
         import torch
 
         with torch.no_grad():
-            return list(self._program(*self._arguments(feeds)))
+            return list(self._program(*arguments(self._program, feeds)))
 
     def shapes(self, feeds: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
         """The shape of what enters each place, by the name of the place's output."""
@@ -83,7 +82,7 @@ class Response:
         shapes: dict[str, tuple[int, ...]] = {n: np.shape(a) for n, a in feeds.items() if n in wanted}
         with torch.no_grad():
             tapped = taps(self._program, wanted, set())
-            tapped.run(*self._arguments(feeds))
+            tapped.run(*arguments(self._program, feeds))
         shapes.update({name: tuple(v.shape) for name, v in tapped.seen.items()})
         return {p.y.name or "": shapes[x] for p, x, _ in self._named if x in shapes}
 
@@ -96,7 +95,7 @@ class Response:
         wanted = {y for _, _, y in self._named} | set(self._ends)
         tapped = taps(self._program, {x for _, x, _ in self._named}, wanted)
         with torch.enable_grad():
-            outputs = list(tapped.run(*self._arguments(sample.feeds)))
+            outputs = list(tapped.run(*arguments(self._program, sample.feeds)))
             curvature = loss.curvature(outputs, sample.target, generator)
             if not curvature.scalar.requires_grad:
                 raise TamagoError("U046", "the loss does not depend on the model's outputs")
@@ -109,23 +108,28 @@ class Response:
         gradients, slopes = dict(zip(tapped.taps, found, strict=True)), dict(zip(tapped.taps, own, strict=True))
         inputs = {n: t.detach().numpy() for n, t in tapped.seen.items()} | dict(sample.feeds)
 
-        def seen(x: Array | None, y: str, channels_second: bool = False) -> Iterator[Seen]:
+        def seen(x: Array, y: str, *, channels_second: bool = False) -> Seen | None:
             g, slope = gradients.get(y), slopes.get(y)
-            if g is None and x is _NOTHING and y in tapped.taps:
-                g = torch.zeros_like(tapped.taps[y])  # an output that this sample's loss does not use
-            if x is None or g is None:
-                return
+            if g is None:
+                return None
             positions = int(np.prod(g.shape[2:])) * len(g) if channels_second else int(np.prod(g.shape[:-1]))
             own_slope = None if slope is None else np.atleast_1d(slope.numpy())
-            yield Seen(x, np.atleast_1d(g.numpy()), curvature.factor, 2 * curvature.terms >= positions, own_slope)
+            return Seen(x, np.atleast_1d(g.numpy()), curvature.factor, 2 * curvature.terms >= positions, own_slope)
 
         of_places = {
-            p.y.name or "": s for p, x, y in self._named for s in seen(inputs.get(x), y, p.kind == "convolution")
+            p.y.name or "": seen(inputs[x], y, channels_second=p.kind == "convolution")
+            for p, x, y in self._named
+            if x in inputs
         }
-        return of_places, {name: s for name in self._ends for s in seen(_NOTHING, name)}
+        for name in self._ends:  # an output that this sample's loss does not use has a gradient of zeros
+            if name in tapped.taps and gradients.get(name) is None:
+                gradients[name] = torch.zeros_like(tapped.taps[name])
+        of_ends = {name: seen(_NOTHING, name) for name in self._ends}
+        return _without_none(of_places), _without_none(of_ends)
 
-    def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:
-        return [to_torch(np.asarray(feeds[name])) for name in self._inputs]
+
+def _without_none(found: Mapping[str, Seen | None]) -> dict[str, Seen]:
+    return {name: seen for name, seen in found.items() if seen is not None}
 
 
 def samples_to_see(samples: Sequence[Sample], response: Response) -> list[Sample]:
@@ -163,21 +167,40 @@ def predicted_rise(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
     return max(total / max(len(seen), 1) + _first_order(seen, errors), 0.0)
 
 
+def predicted_scatter(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
+    """The variance, over examples, of what a form changes their loss by: the proof has to see past it.
+
+    To first order an example's loss changes by slope·e, most of which cancels in the mean. 0 where there are too few
+    examples to tell.
+    """
+    changes = _changes(seen, errors)
+    return float(np.var(changes, ddof=1)) if len(changes) >= FEWEST_EXAMPLES else 0.0
+
+
 def _first_order(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
     """The mean of slope·e over the samples, shrunk towards zero by its own noise (James & Stein's positive part).
 
     A model that is as sure as it is right has none: the mean gradient at the true labels vanishes.
     """
-    if any(s.slope is None for s in seen) or sum(len(s.g) for s in seen) < ENOUGH_EXAMPLES:
+    changes = _changes(seen, errors)
+    if len(changes) < ENOUGH_EXAMPLES:
         return 0.0  # of few examples it is mostly noise, and the choice would pick the forms whose noise flatters them
-    slopes = [s.slope for s in seen if s.slope is not None]
-    parts = [np.multiply(slope, e, dtype=np.float64) for slope, e in zip(slopes, errors, strict=True)]
-    terms = np.divide(
-        np.concatenate([_by_example(p) for p in parts]), len(parts)
-    )  # positions of one are not independent
-    noise, total = float(np.std(terms)) * np.sqrt(len(terms)), float(np.sum(terms))
-    return total * max(0.0, 1 - (noise / total) ** 2) if total else 0.0
+    mean, noise = float(np.mean(changes)), float(np.std(changes)) / np.sqrt(len(changes))
+    return mean * max(0.0, 1 - (noise / mean) ** 2) if mean else 0.0
 
 
-def _by_example(product: Array) -> Array:
+def _changes(seen: Sequence[Seen], errors: Sequence[Array]) -> Floats:
+    """What each example's own loss changes by, to first order; empty where samples have no loss of their own.
+
+    The slope is of a sample's mean over its examples. Positions of one example are not independent.
+    """
+    products = [
+        len(s.slope) * _by_example(np.multiply(s.slope, e, dtype=np.float64))
+        for s, e in zip(seen, errors, strict=True)
+        if s.slope is not None
+    ]
+    return np.concatenate(products) if products and len(products) == len(seen) else np.zeros(0)
+
+
+def _by_example(product: Array) -> Floats:
     return np.sum(product.reshape(len(product), -1), axis=1)

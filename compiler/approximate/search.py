@@ -21,10 +21,11 @@ from ..progress import progress
 from ..verify import compare
 from .acceptance import Evidence
 from .budget import Budget
+from .costs import milliseconds_of
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
 from .responses import Response
-from .stack import run_together, together
+from .stack import examples, run_together, together
 from .tables import STORING, Tables
 from .task import Choice, Found, Outcome, Task
 from .variants import Measured, Variants
@@ -49,6 +50,7 @@ class Search:
         self.task = task
         self.outcome = Outcome()
         self.samples = len(task.split.choose) + len(task.split.verify)
+        self._proved_on = sum(map(examples, task.split.verify))
         first = task.split.choose[0]
         self.batch = task.batch if task.batch > 1 and self._batches_are_independent() else 1
         outputs = Response(task.exact, ()).outputs(first.feeds)
@@ -65,7 +67,8 @@ class Search:
         self._before = self.judge.scores(self.task.original, self.task.split.choose, self.batch)
         self._check_baseline()
         self.exact.fill(self.loss, self.batch)
-        self.exact.price(self.variants.milliseconds_of_exact())
+        (milliseconds,) = milliseconds_of(self.task.target, [self.task.exact], self.task.workloads)
+        self.exact.price(milliseconds)
         self.outcome = self._outcome()
 
     def _outcome(self) -> Outcome:
@@ -123,21 +126,35 @@ class Search:
 
     def choose(self, tables: Tables, level: float) -> Choice | None:
         """The cheapest choice on a program within a level of predicted rise."""
-        return tables.choose(level, self.task.budget, self.worth, self.exact.exact_cost)
+        budget, slower = self.task.budget, self.exact.exact_cost
+        return tables.choose(level, budget, self.worth, risk=self.risk, slower=slower)
+
+    @property
+    def risk(self) -> float:
+        """The predicted rise that is as dear as a scatter of one.
+
+        A rise r whose examples scatter with the variance v is proved on n of them where r + z·√(v/n) is within what is
+        allowed. The root lies below each of its tangents: √(v/n) ≤ v/(2nσ) + σ/2, with equality at σ; here half of what
+        is allowed is left to z·σ.
+        """
+        allowed = self.in_units(self.task.budget.allowed)
+        if self.task.budget.metric is not None or allowed <= 0:
+            return 0.0
+        return CLEAR**2 / (self._proved_on * allowed)
 
     def measure(self, tables: Tables, choice: Choice) -> Found:
         """The choice built and judged on the choosing samples."""
         evidence = self._judged(tables.build(choice.changed))
         level = tables.base + self._interaction(tables) * (choice.rise - tables.base)
         predicted = self.in_judged_units(level)
-        return Found(tables, choice.changed, choice.rise, predicted, choice.cost, evidence)
+        return Found(tables, choice.changed, choice.rise, choice.level, predicted, choice.cost, evidence)
 
     def _interaction(self, tables: Tables) -> float:
         """How much more than the sum of predictions earlier choices on the program were measured to rise."""
         ratios = [
-            (self.in_units(f.on_choosing.value) - tables.base) / (f.level - tables.base)
+            (self.in_units(f.on_choosing.value) - tables.base) / (f.rise - tables.base)
             for f in self.outcome.tried
-            if f.tables is tables and f.level > tables.base and f.on_choosing.value > CLEAR * f.on_choosing.error
+            if f.tables is tables and f.rise > tables.base and f.on_choosing.value > CLEAR * f.on_choosing.error
         ]
         if not ratios or self.task.budget.metric is not None:
             return 1.0
@@ -298,8 +315,7 @@ class Search:
         while left and self.outcome.attempts < ATTEMPTS:
             found = left[0]
             self.outcome.attempts += 1
-            found.layout = self._fastest_layout(found)
-            program = task.target.lower(found.build())
+            program = task.target.lower(self._laid_out(found))
             runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, self.batch})]
             proofs = [self.judge.evidence(before, after, task.split.verify) for after in runs]
             attempt = self.outcome.attempts
@@ -321,15 +337,16 @@ class Search:
             )
         return None
 
-    def _fastest_layout(self, found: Found) -> int | None:
-        """The layout that the proof, and every run after it, is made in."""
+    def _laid_out(self, found: Found) -> ir.Model:
+        """The program in its fastest layout: the proof is of that one, and so is every run after it."""
+        found.layout = None
         model = found.build()
-        others = self.task.target.layouts(model)
-        if not others:
-            return None
-        milliseconds = self.variants.milliseconds([model, *others])
-        best = int(np.argmin(milliseconds))
-        return best - 1 if best else None
+        every = [model, *self.task.target.layouts(model)]
+        if len(every) == 1:
+            return model
+        best = int(np.argmin(milliseconds_of(self.task.target, every, self.task.workloads)))
+        found.layout = best - 1 if best else None
+        return every[best]
 
     def _tighten(self, proof: Evidence, attempt: int, allowed: float) -> float:
         """What part of the predicted rise of a choice that was not proved the next one may have."""

@@ -13,18 +13,17 @@ program: what the variant has already used of the budget is missing from theirs.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from ..facts import Array
+from ..rule import family_of, statement_of
 from .calibration import Sample
 from .losses import LossModel
-from .taps import taps
+from .taps import arguments, taps
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,10 @@ class Observed:
         from ..torch_program import torch_program
 
         program = torch_program(self.model if model is None else model)
-        inputs: list[str] = list(program.meta["inputs"])
         for sample in self.samples:
             tapped = taps(program, set(names), set())
             with torch.no_grad():
-                tapped.run(*_arguments(inputs, sample))
+                tapped.run(*arguments(program, sample.feeds))
             found = {n: a for n, a in sample.feeds.items() if n in names}
             yield found | {name: v.numpy() for name, v in tapped.seen.items()}
 
@@ -87,12 +85,11 @@ class Observed:
         from ..torch_program import torch_program
 
         program = torch_program(self.model)
-        inputs: list[str] = list(program.meta["inputs"])
         generator = torch.Generator().manual_seed(0)
         for sample in self.samples:
             tapped = taps(program, set(names), set(names))
             with torch.enable_grad():
-                outputs = list(tapped.run(*_arguments(inputs, sample)))
+                outputs = list(tapped.run(*arguments(program, sample.feeds)))
                 curvature = self._loss.curvature(outputs, sample.target, generator)
                 points = list(tapped.taps.values())
                 found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, materialize_grads=True)
@@ -118,15 +115,6 @@ def structure(*, paper: str) -> Callable[[Callable[[Observed], Iterator[Variant]
     """Declare a structural method; its docstring's first paragraph is its statement."""
 
     def declare(function: Callable[[Observed], Iterator[Variant]]) -> Structure:
-        statement = (inspect.getdoc(function) or "").strip().split("\n\n")[0].replace("\n", " ")
-        if not statement:
-            raise TypeError(f"method {function.__name__} states nothing: give it a docstring")
-        return Structure(function.__name__, function.__module__.split(".")[-2], paper, statement, function)
+        return Structure(function.__name__, family_of(function), paper, statement_of(function), function)
 
     return declare
-
-
-def _arguments(inputs: Sequence[str], sample: Sample) -> list[Any]:
-    from ..torch_tensors import to_torch
-
-    return [to_torch(np.asarray(sample.feeds[name])) for name in inputs]

@@ -24,7 +24,7 @@ from .knapsack import Limits, Option, knapsack
 from .losses import LossModel
 from .method import Form, Inputs
 from .places import Place, find_places, find_weights
-from .responses import Response, Seen, predicted_rise, samples_to_see
+from .responses import Response, Seen, predicted_rise, predicted_scatter, samples_to_see
 from .stack import examples, stacked, together
 from .taken_branches import taken_branches
 from .task import Alternative, Choice, Task
@@ -107,11 +107,10 @@ class Tables:
         choose = self.task.split.choose
         half = max(sum(map(examples, choose)) // 2, 1)  # two groups at least: one to fit to, one to predict on
         groups = [stacked(g) or g[0] for g in together(choose, min(batch, half))]
-        by_branches: dict[int, list[Sample]] = {}
+        by_branches: dict[Response, list[Sample]] = {}
         for sample in groups:
-            by_branches.setdefault(id(self._response(sample.feeds)), []).append(sample)
-        for samples in by_branches.values():
-            response = self._response(samples[0].feeds)
+            by_branches.setdefault(self._response(sample.feeds), []).append(sample)
+        for response, samples in by_branches.items():
             for sample in samples_to_see(samples, response):
                 progress("gradients of the loss")
                 self._looked_at.append(sample.feeds)
@@ -151,10 +150,13 @@ class Tables:
             if method in STORING:  # the same kernels once it is loaded: what a timing adds is noise
                 cost = milliseconds[0]
             errors = [np.subtract(o, w) for o, w in zip(outputs, wanted, strict=True)]
-            rise = 0.0 if form is exact else predicted_rise(seen, errors)
             name = place.y.name or ""
             self._forms[name, method, form.setting] = form
-            found.append(Alternative(name, method, form.setting, rise, cost, 0 if form is exact else form.stored))
+            if form is exact:
+                found.append(Alternative(name, method, form.setting, 0.0, cost, 0))
+                continue
+            rise, scatter = predicted_rise(seen, errors), predicted_scatter(seen, errors)
+            found.append(Alternative(name, method, form.setting, rise, cost, form.stored, scatter))
         return found
 
     def _ends(self) -> list[str]:
@@ -178,13 +180,14 @@ class Tables:
             ):
                 self.refused.append((name, method, f"{form.setting}: no sample shows what it does"))
                 continue
-            rises = [
-                predicted_rise(self._at_ends[end], [np.subtract(p, q) for p, q in zip(a, b, strict=True)])
+            errors = [
+                (self._at_ends[end], [np.subtract(p, q) for p, q in zip(a, b, strict=True)])
                 for end, a, b in zip(self._ends(), outputs, wanted, strict=True)
                 if end in self._at_ends
             ]
+            rise, scatter = sum(predicted_rise(*e) for e in errors), sum(predicted_scatter(*e) for e in errors)
             self._forms[name, method, form.setting] = form
-            found.append(Alternative(name, method, form.setting, sum(rises), 0.0, form.stored))
+            found.append(Alternative(name, method, form.setting, rise, 0.0, form.stored, scatter))
         return found
 
     def _outputs(self, model: ir.Model) -> list[list[Array]]:
@@ -219,13 +222,16 @@ class Tables:
         except TamagoError:
             return None
 
-    def choose(self, level: float, budget: Budget, worth: float, slower: float = float("inf")) -> Choice | None:
+    def choose(
+        self, level: float, budget: Budget, worth: float, *, risk: float = 0.0, slower: float = float("inf")
+    ) -> Choice | None:
         """The cheapest choice within a level of predicted rise; None where no choice meets the caps.
 
         Args:
             level: of the whole: what the program itself rises by is part of it.
             budget: its caps on size and latency.
             worth: the rise that is as dear as a fixed part of the cost (see `Limits`).
+            risk: the rise that is as dear as a scatter of one.
             slower: milliseconds over the workloads that the choice may not exceed where size is minimised.
         """
         size = self.task.size
@@ -240,7 +246,7 @@ class Tables:
             if v.const_value is not None
         }
         options = [
-            [Option(a.cost, a.stored, a.rise, weights[a.place] if a.method == "exact" else None) for a in table]
+            [_option(a, risk, weights[a.place] if a.method == "exact" else None) for a in table]
             for table in self.alternatives
         ]
         fixed = self._fixed_bytes({name for name, size in sizes.items() if size})
@@ -260,7 +266,8 @@ class Tables:
         stored = float(sum(o.stored for o in taken) + sum(sizes[name] for name in kept)) + fixed
         cost = stored if size else sum(o.cost for o in taken) + self._rest
         changed = [a for a in every if a.method != "exact"]
-        return Choice(changed, self.base + sum(a.rise for a in changed), cost)
+        rise, scatter = self.base + sum(a.rise for a in changed), sum(a.scatter for a in changed)
+        return Choice(changed, rise, rise + risk * scatter, cost)
 
     def _fixed_bytes(self, placed: set[str]) -> int:
         """Bytes of the weights that no choice can do away with."""
@@ -271,6 +278,10 @@ class Tables:
         """The program with these alternatives in place."""
         chosen = {a.place: Chosen(a.method, self._forms[a.place, a.method, a.setting]) for a in choice}
         return put(self.program, self.places, chosen)
+
+
+def _option(a: Alternative, risk: float, keeps: str | None) -> Option:
+    return Option(a.cost, a.stored, a.rise + risk * a.scatter, keeps)
 
 
 def _halves(seen: Sequence[Seen]) -> tuple[Sequence[Seen], Sequence[Seen]]:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..facts import Array
+
+
+def arguments(program: Any, feeds: Mapping[str, Array]) -> list[Any]:
+    """What a program from `torch_program` is called with for these inputs."""
+    from ..torch_tensors import to_torch
+
+    return [to_torch(np.asarray(feeds[name])) for name in program.meta["inputs"]]
 
 
 def taps(program: Any, inputs: set[str], outputs: set[str]) -> Any:

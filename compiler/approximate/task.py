@@ -1,4 +1,4 @@
-"""What a search is asked and what it found: records, no code."""
+"""What a search is asked, and what it found."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Alternative:
-    """One form of one place, as the choice and the report see it; the form itself is kept by the tables."""
+    """One form of one place, as the choice and the report see it; the form itself is kept by the tables.
+
+    `rise` is predicted, `scatter` the predicted variance over examples of what it changes their loss by.
+    """
 
     place: str
     method: str
@@ -68,14 +71,20 @@ class Alternative:
     rise: float
     cost: float
     stored: int
+    scatter: float = 0.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What changes, the rise its predictions add up to with that of the program itself, and the program's cost."""
+    """What changes, and the program's cost.
+
+    `rise` is what the predictions add up to with that of the program itself; `level` counts the scatter as well, which
+    the proof has to see past.
+    """
 
     changed: list[Alternative]
     rise: float
+    level: float
     cost: float
 
     @property
@@ -91,8 +100,9 @@ class Found:
     Args:
         tables: of the program that it is a choice on.
         choice: what was chosen for each place that changed.
-        level: the rise the predictions add up to, in their own units.
-        predicted: the same in the judge's units; None where nothing predicts them.
+        rise: what the predictions add up to, in their own units.
+        level: the same with the price of what scatters.
+        predicted: the rise in the judge's units; None where nothing predicts them.
         cost: milliseconds over the workloads, or bytes.
         on_choosing: measured where it was chosen.
         proof: measured on the other samples; None: not yet.
@@ -101,6 +111,7 @@ class Found:
 
     tables: Tables
     choice: list[Alternative]
+    rise: float
     level: float
     predicted: float | None
     cost: float

@@ -16,6 +16,7 @@ from ..progress import progress
 from ..rule import Skip
 from .acceptance import Evidence
 from .calibration import Sample
+from .costs import milliseconds_of
 from .losses import LossModel
 from .structure import Observed, Structure, Variant
 from .tables import Tables
@@ -26,7 +27,6 @@ MOST_SECONDS = 30.0  # for all variants of a search
 MOST_ELEMENTS = 1 << 18  # of inputs that structures look at
 FEWEST = 16  # samples that they look at, however large
 TOKEN = 32  # elements that an index stands for
-SECONDS = 0.5  # of timing a program beside the exact one, for each workload
 Judged = Callable[[ir.Model], Evidence]
 
 
@@ -163,24 +163,10 @@ class Variants:
             return None
         try:
             evidence = judged(variant.model)
-            before, after = self.milliseconds([self._task.exact, variant.model])
+            programs = [self._task.exact, variant.model]
+            before, after = milliseconds_of(self._task.target, programs, self._task.workloads)
         except TamagoError as reason:
             self.refused.append((f"{structure.name} {variant.setting}", str(reason)))
             return None
         smaller = weight_bytes(variant.model) / max(weight_bytes(self._task.exact), 1)
         return Measured(structure.name, variant.setting, variant.model, evidence, after / before, smaller, after)
-
-    def milliseconds_of_exact(self) -> float:
-        """What the exact program takes over the workloads."""
-        return self.milliseconds([self._task.exact])[0]
-
-    def milliseconds(self, models: Sequence[ir.Model]) -> list[float]:
-        """What programs take over the workloads, timed side by side."""
-        target = self._task.target
-        programs = [target.lower(model) for model in models]
-        totals = [0.0] * len(models)
-        for workload in self._task.workloads:
-            runs = [lambda p=p, w=workload: p(w.feeds) for p in programs]
-            for i, milliseconds in enumerate(target.time_side_by_side(runs, SECONDS)):
-                totals[i] += workload.weight * milliseconds
-        return totals

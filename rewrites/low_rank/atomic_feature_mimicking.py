@@ -9,19 +9,10 @@ import onnx_ir as ir
 
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
-from ...compiler.facts import Array
+from ...compiler.facts import Array, Floats
 from ...compiler.rule import Expression, Skip, op
 from ..quantization.symmetric import columns_int8, rows_int8
-from .factors import (
-    FRACTIONS,
-    Floats,
-    bias_with_mean,
-    break_even,
-    float32,
-    ranks_below,
-    two_int8_products,
-    two_products,
-)
+from .factors import FRACTIONS, bias_with_mean, break_even, float32, ranks_below, two_int8_products, two_products
 from .moments import moments_of, output_directions
 from .whitened_svd import balanced
 

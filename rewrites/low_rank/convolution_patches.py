@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array
 from ...compiler.rule import Skip
 from ..convolution.geometry import Geometry, geometry
+from ..convolution.windows import windows
 from .moments import Moments, moments_of
 
 POSITIONS = 1 << 14  # that are looked at, over all samples: neighbours say nearly the same
@@ -38,29 +38,17 @@ def patch_moments(place: Place, arrays: tuple[Array, ...]) -> Moments:
         Skip: they hold values that are not finite.
     """
     width = prod(place.shape[1:])
-    windows = [_windows(place, a) for a in arrays]
-    step = max(1, sum(positions for _, positions in windows) // POSITIONS)
-    return moments_of(_rows(view, range(0, positions, step), width) for view, positions in windows).centred()
-
-
-def _windows(place: Place, array: Array) -> tuple[Array, int]:
-    """A view [N, channels, *output, *kernel], and how many positions it has."""
-    found = _geometry(place, array.shape[2:])
-    rank = len(found.kernel)
-    padded = np.pad(array, [(0, 0), (0, 0), *zip(found.begin, found.end, strict=True)])
-    reach = tuple((k - 1) * d + 1 for k, d in zip(found.kernel, found.dilations, strict=True))
-    windows = sliding_window_view(padded, reach, axis=tuple(range(2, 2 + rank)))
-    steps = [slice(None, None, s) for s in (*found.strides, *found.dilations)]
-    view = windows[(slice(None), slice(None), *steps)]
-    return view, len(view) * prod(view.shape[2 : 2 + rank])
+    views = [windows(a, _geometry(place, a.shape[2:])) for a in arrays]
+    counts = [prod(view.shape[: view.ndim // 2]) for view in views]
+    step = max(1, sum(counts) // POSITIONS)
+    return moments_of(_rows(v, range(0, n, step), width) for v, n in zip(views, counts, strict=True)).centred()
 
 
 def _rows(view: Array, positions: range, width: int) -> Array:
-    """Those patches, [positions, channels · kernel]."""
-    rank = (view.ndim - 2) // 2
-    last = np.moveaxis(view, 1, 1 + rank)  # [N, *output, channels, *kernel]
-    index = np.unravel_index(np.asarray(positions, np.int64), last.shape[: 1 + rank])
-    return last[index].reshape(len(positions), width)
+    """Those patches of a view [N, *output, channels, *kernel], [positions, channels · kernel]."""
+    outer = view.shape[: view.ndim // 2]
+    index = np.unravel_index(np.asarray(positions, np.int64), outer)
+    return view[index].reshape(len(positions), width)
 
 
 def _geometry(place: Place, spatial: tuple[int, ...]) -> Geometry:

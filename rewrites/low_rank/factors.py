@@ -5,14 +5,11 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
 from ...compiler.approximate.method import X
 from ...compiler.facts import Array
 from ...compiler.rule import Expression, Skip, op
 from ..quantization.symmetric import columns_int8
-
-Floats = npt.NDArray[np.float64]
 
 FRACTIONS = (0.75, 0.5, 0.25)  # of the break-even rank
 MULTIPLE = 8  # of a rank: what vector units take at once

@@ -8,9 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ...compiler.facts import Array
+from ...compiler.facts import Array, Floats
 from ...compiler.rule import Skip
-from .factors import Floats
 
 DAMP = 1e-4  # of the mean of the diagonal, added to it: directions that calibration did not see count a little
 ROUNDING = 1e-12  # of E‖x‖²: a variance below is what subtracting the mean leaves of nothing

@@ -11,9 +11,10 @@ from ...compiler.approximate.forms import activated
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.approximate.write import attributes_of
+from ...compiler.facts import Floats
 from ...compiler.rule import Skip, op
 from .convolution_patches import patch_moments, ungrouped
-from .factors import Floats, bias_with_mean, float32, ranks_below
+from .factors import bias_with_mean, float32, ranks_below
 from .moments import damped, output_directions
 from .whitened_svd import balanced
 

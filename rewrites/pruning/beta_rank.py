@@ -10,11 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.approximate.structure import Observed, Variant, structure
-from ...compiler.facts import Array
+from ...compiler.facts import Array, Floats
 from ...compiler.ir import attribute_values, constant_tensor
 from .groups import Group, Slice
 from .l1 import relative
-from .layout import Floats
 from .prune import variants
 from .readers import patches
 

@@ -15,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.approximate.structure import Observed
-from ...compiler.facts import Array
-from .layout import Floats, Indices
+from ...compiler.facts import Array, Floats
+from .layout import Indices
 from .moments import MOST_ROWS, Reading
 from .removal import Kept, Operand
 

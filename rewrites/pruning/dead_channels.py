@@ -8,9 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.approximate.structure import Observed, Variant, structure
+from ...compiler.facts import Floats
 from ...compiler.ir import attribute_values, constant_array, op_name
 from .groups import Group, Slice
-from .layout import Floats, Indices
+from .layout import Indices
 from .prune import prunable
 from .removal import without
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...compiler.approximate.structure import Observed, Variant, structure
+from ...compiler.facts import Floats
 from .costs import unit_costs
 from .groups import Group
-from .layout import Floats
 from .prune import variants
 
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from ...compiler.facts import Dim
 from ...compiler.rule import Skip
 
-Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...compiler.approximate.structure import Observed
+from ...compiler.facts import Floats
 from ...compiler.rule import Skip
 from .groups import Group
-from .layout import Floats
 from .readers import Reader, reader
 
 MOST_ROWS = 1 << 14  # looked at, over all samples

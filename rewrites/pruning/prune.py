@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import onnx_ir as ir
 
 from ...compiler.approximate.structure import Observed, Variant
+from ...compiler.facts import Floats
 from ...compiler.rule import Skip
 from .compensation import compensated
 from .costs import unit_costs
 from .coupling import channel_groups
 from .groups import Group
 from .heads import head_groups
-from .layout import Floats
 from .moments import Reading, readings
 from .refit import refitted
 from .removal import Kept, without

@@ -7,14 +7,14 @@ from math import prod
 
 import numpy as np
 import onnx_ir as ir
-from numpy.lib.stride_tricks import sliding_window_view
 
-from ...compiler.facts import Array
+from ...compiler.facts import Array, Floats
 from ...compiler.ir import attribute_values, constant_tensor, op_name
 from ...compiler.rule import Skip
 from ..convolution.geometry import geometry
+from ..convolution.windows import windows
 from .groups import Slice
-from .layout import Floats, Indices
+from .layout import Indices
 from .removal import Operand
 
 MOST_FEATURES = 1536  # of a least-squares problem: its time grows with their cube
@@ -149,12 +149,7 @@ def patches(node: ir.Node, x: Array, most: int) -> Floats:
     tensor = None if node.inputs[1] is None else constant_tensor(node.inputs[1])
     assert tensor is not None
     found = geometry(attribute_values(node), tuple(int(d) for d in tensor.shape.numpy())[2:])
-    spatial = len(found.kernel)
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(found.begin, found.end, strict=True)])
-    reach = tuple((k - 1) * d + 1 for k, d in zip(found.kernel, found.dilations, strict=True))
-    windows = sliding_window_view(padded, reach, axis=tuple(range(2, 2 + spatial)))
-    view = windows[(slice(None), slice(None), *(slice(None, None, s) for s in (*found.strides, *found.dilations)))]
-    last = np.moveaxis(view, 1, 1 + spatial)  # [N, *output, channels, *kernel]
-    index = np.unravel_index(_chosen(prod(last.shape[: 1 + spatial]), most), last.shape[: 1 + spatial])
-    taken = last[index]
+    view = windows(x, found)
+    outer = view.shape[: 1 + len(found.kernel)]
+    taken = view[np.unravel_index(_chosen(prod(outer), most), outer)]
     return np.asarray(taken.reshape(len(taken), -1), np.float64)

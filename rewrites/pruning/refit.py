@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...compiler.facts import Array
-from .layout import Floats, Indices
+from ...compiler.facts import Array, Floats
+from .layout import Indices
 from .moments import Moments, Reading
 from .removal import Kept, Operand
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...compiler.facts import Floats
 from .groups import Group
-from .layout import Floats, Indices
+from .layout import Indices
 
 MULTIPLE = 8  # of the units of a wide group: what vector units take at once
 WIDE = 32  # units from which on that matters

@@ -9,9 +9,9 @@ from math import prod
 import numpy as np
 
 from ...compiler.approximate.structure import Observed, Variant, structure
-from ...compiler.facts import Array
+from ...compiler.facts import Array, Floats
 from .groups import Group
-from .layout import Floats, Layout
+from .layout import Layout
 from .prune import variants
 
 MOST_SAMPLES = 256  # seen: a score averages over all of them

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
 from ...compiler.approximate.method import Form, Inputs, method
 from ...compiler.approximate.places import Place
-from ...compiler.facts import Array
+from ...compiler.facts import Array, Floats
 from ...compiler.rule import Skip
 from .block_weights import n_bits, round_blocks
-
-Floats = npt.NDArray[np.float64]
 
 BITS = 4
 BLOCKS = (32, 128)

@@ -8,9 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.approximate.structure import Observed
-from ...compiler.facts import Array
+from ...compiler.facts import Array, Floats
 from ...compiler.rule import Skip
-from .layers import Floats
 from .residual_stream import Stream
 
 FRACTIONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the stream's directions, left out

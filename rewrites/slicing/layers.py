@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
+from ...compiler.facts import Floats
 from ...compiler.ir import attribute_values, constant_tensor, dims, op_name
 
 RMS = ("RMSNormalization", "SimplifiedLayerNormalization", "com.microsoft::SimplifiedLayerNormalization")
 FLOAT = ir.DataType.FLOAT
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.facts import Floats
 from ...compiler.ir import attribute_values, constant_tensor, dims, op_name
 from ...compiler.rule import Skip
-from .layers import FLOAT, Floats, Layer, Norm, layer_of, norm_of, vector
+from .layers import FLOAT, Layer, Norm, layer_of, norm_of, vector
 from .row_operators import operands
 
 KEEPS_SHIFT = ("Identity", "Transpose", "Slice", "Gather", "ReduceMean", "Reshape", "Squeeze", "Unsqueeze", "Flatten")

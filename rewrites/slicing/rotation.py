@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.facts import Floats
 from ...compiler.fold import remove_unused
 from ...compiler.ir import constant_tensor, op_name, unique_names
 from ...compiler.optimise import Names
 from ...compiler.rule import Skip
 from .canonical import plain_norm
-from .layers import Floats
 from .residual_stream import Stream, find_streams
 from .row_operators import stated_shape
 from .weights import Weights, narrowed

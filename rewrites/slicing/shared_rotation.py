@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ...compiler.approximate.structure import Observed, Variant, structure
+from ...compiler.facts import Floats
 from ...compiler.report import Figures
 from .canonical import canonical
 from .directions import cuts, described, moments_at_points, principal
-from .layers import Floats
 from .residual_stream import Stream, find_streams
 from .rotation import rotated
 

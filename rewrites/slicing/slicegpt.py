@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.approximate.structure import Observed, Variant, structure
+from ...compiler.approximate.taps import arguments
+from ...compiler.facts import Floats
 from ...compiler.report import Figures
 from ...compiler.rule import Skip
-from ...compiler.torch_tensors import to_torch
 from .canonical import canonical
 from .directions import cuts, described, principal, require_spread, second_moment
-from .layers import Floats
 from .residual_stream import Stream, find_streams
 from .rotation import rotated
 
@@ -92,10 +92,9 @@ def _side_by_side(
     from ...compiler.torch_program import torch_program
 
     program = torch_program(model)
-    inputs: list[str] = list(program.meta["inputs"])
     runs = [fx.Interpreter(program) for _ in observed.samples]
     for run, sample in zip(runs, observed.samples, strict=True):
-        run.args_iter = iter([to_torch(np.asarray(sample.feeds[name])) for name in inputs])
+        run.args_iter = iter(arguments(program, sample.feeds))
     segment: list[fx.Node] = []
     remaining = {n.meta["onnx_value"]: n for n in program.graph.nodes if n.meta.get("onnx_value") in points}
     for node in program.graph.nodes:

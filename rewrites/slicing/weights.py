@@ -7,9 +7,10 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.facts import Floats
 from ...compiler.ir import constant_tensor, dims, metadata, new_constant, op_name
 from ...compiler.rule import Skip
-from .layers import Floats, Layer, contents, vector
+from .layers import Layer, contents, vector
 from .residual_stream import Edge, Stream
 
 Basis = Callable[[ir.Value], Floats]  # a value of the stream → [features, directions] that its last axis is to hold

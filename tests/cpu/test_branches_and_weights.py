@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,19 @@ def test_places_in_branches_are_found() -> None:
     }
 
 
+def smallest(model: onnx.ModelProto, samples: Sequence[Mapping[str, Array]], rise: float) -> tamago.CompiledModel:
+    """By size, within a relative error of the outputs."""
+    return tamago.compile(
+        model,
+        samples[0],
+        budget=tamago.Budget(rise=rise),
+        calibration=[(s, None) for s in samples],
+        objective="size",
+        threads=1,
+        store=":memory:",
+    )
+
+
 def account(compiled: tamago.CompiledModel) -> Approximation:
     found = compiled.report.approximation
     assert found is not None
@@ -109,17 +123,7 @@ def account(compiled: tamago.CompiledModel) -> Approximation:
 
 
 def test_only_branches_that_calibration_takes_are_approximated() -> None:
-    calibration = [(feeds(True, bool(seed % 2), seed), None) for seed in range(48)]
-
-    compiled = tamago.compile(
-        with_branches(),
-        feeds(True, True),
-        budget=tamago.Budget(rise=0.05),
-        calibration=calibration,
-        objective="size",
-        threads=1,
-        store=":memory:",
-    )
+    compiled = smallest(with_branches(), [feeds(True, bool(seed % 2), seed) for seed in range(48)], 0.05)
 
     assert account(compiled).proof is not None, account(compiled).lines()
     weights = [v.const_value for g in (compiled.graph.graph, *bodies(compiled)) for v in g.initializers.values()]
@@ -166,15 +170,7 @@ def test_a_smaller_file_has_smaller_recurrent_weights(rise: float, smaller: floa
     generator = np.random.default_rng(2)
     samples = [{"x": generator.standard_normal((5, 1, WIDTH)).astype(np.float32)} for _ in range(32)]
 
-    compiled = tamago.compile(
-        model,
-        samples[0],
-        budget=tamago.Budget(rise=rise),
-        calibration=[(s, None) for s in samples],
-        objective="size",
-        threads=1,
-        store=":memory:",
-    )
+    compiled = smallest(model, samples, rise)
 
     assert compiled.report.before.bytes / compiled.report.after.bytes >= smaller
     assert (account(compiled).proof is None) == (smaller == 1.0)
@@ -209,17 +205,9 @@ def same_names() -> onnx.ModelProto:
 
 def test_branches_that_share_names_are_told_apart() -> None:
     model, target = same_names(), OnnxRuntime(1)
-    calibration = [({k: v for k, v in feeds(False, False, seed).items() if k != "deep"}, None) for seed in range(32)]
+    samples = [{k: v for k, v in feeds(False, False, seed).items() if k != "deep"} for seed in range(32)]
 
-    compiled = tamago.compile(
-        model,
-        calibration[0][0],
-        budget=tamago.Budget(rise=0.03),
-        calibration=calibration,
-        objective="size",
-        threads=1,
-        store=":memory:",
-    )
+    compiled = smallest(model, samples, 0.03)
 
     assert account(compiled).proof is not None, account(compiled).lines()
     for flag, error in ((True, 1e-5), (False, 0.04)):
@@ -243,15 +231,7 @@ def test_a_file_that_is_small_already_is_not_called_smaller() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     samples = [{"x": feeds(True, True, seed)["x"]} for seed in range(16)]
 
-    compiled = tamago.compile(
-        model,
-        samples[0],
-        budget=tamago.Budget(rise=0.001),
-        calibration=[(s, None) for s in samples],
-        objective="size",
-        threads=1,
-        store=":memory:",
-    )
+    compiled = smallest(model, samples, 0.001)
 
     assert compiled.report.after.bytes <= compiled.report.before.bytes
 

@@ -20,7 +20,7 @@ from tamago.backends.onnxruntime.target import OnnxRuntime
 from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.losses import LossModel
 from tamago.compiler.approximate.structure import Observed, Variant
-from tamago.compiler.facts import Array
+from tamago.compiler.facts import Array, Floats
 from tamago.compiler.inference import infer
 from tamago.compiler.ir import dims, op_name
 from tamago.compiler.report import Figures
@@ -31,7 +31,6 @@ from tamago.rewrites import all_structures
 from tamago.rewrites.slicing import STRUCTURES, shared_rotation, slicegpt
 from tamago.rewrites.slicing.canonical import canonical
 from tamago.rewrites.slicing.directions import kept, moments_at_points, principal
-from tamago.rewrites.slicing.layers import Floats
 from tamago.rewrites.slicing.residual_stream import find_streams
 from tamago.rewrites.slicing.rotation import rotated
 from tamago.rewrites.slicing.shared_rotation import one_basis
