@@ -14,17 +14,32 @@ if TYPE_CHECKING:
     from .compiler.approximate.budget import Budget
     from .compiler.compiled import CompiledModel, compile, frontier, load, optimize
     from .compiler.errors import TamagoError
+    from .compiler.generation.compile import compile_causal_lm
+    from .compiler.generation.language_model import CausalLanguageModel
 
-__all__ = ["Budget", "CompiledModel", "TamagoError", "__version__", "compile", "frontier", "load", "optimize"]
+__all__ = [
+    "Budget",
+    "CausalLanguageModel",
+    "CompiledModel",
+    "TamagoError",
+    "__version__",
+    "compile",
+    "compile_causal_lm",
+    "frontier",
+    "load",
+    "optimize",
+]
 
 __version__ = "0.1.0"
 
 # Names are imported when first asked for: `import tamago` costs milliseconds, not the seconds that torch takes.
 _PLACES = {
     "Budget": "approximate.budget",
+    "CausalLanguageModel": "generation.language_model",
     "CompiledModel": "compiled",
     "TamagoError": "errors",
     "compile": "compiled",
+    "compile_causal_lm": "generation.compile",
     "frontier": "compiled",
     "load": "compiled",
     "optimize": "compiled",

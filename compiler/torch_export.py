@@ -46,7 +46,7 @@ def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
         raise TamagoError(
             "T002", "the model is TorchScript", todo="pass the nn.Module it was made from, or an ONNX file of it"
         )
-    _check_evaluation_mode(module)
+    check_evaluation_mode(module)
     arguments, args, kwargs, rest = _bind(module, args, kwargs)
     _register_containers((args, kwargs))
     shapes = read_dynamic_shapes(dynamic_shapes, arguments, rest)
@@ -88,7 +88,8 @@ def _argument(node: torch.fx.Node, position: int, name: str) -> Any:
     return node.args[position] if len(node.args) > position else node.kwargs.get(name)
 
 
-def _check_evaluation_mode(module: torch.nn.Module) -> None:
+def check_evaluation_mode(module: torch.nn.Module) -> None:
+    """Raise T001 where a module, or a part of it that behaves otherwise then, is in training mode."""
     import torch
 
     # A GraphModule's own flag is whatever its maker left; its parts and its graph (`check_program`) tell.

@@ -31,8 +31,8 @@ def finish(model: ir.Model, dims: Mapping[str, str], inputs: Sequence[str], outp
     _own_weights(model)
     _rename_dimensions(model, dims)
     _separate_outputs(model.graph)
-    _rename(model.graph, model.graph.inputs, inputs)
-    _rename(model.graph, model.graph.outputs, _distinct(outputs, inputs))
+    rename(model.graph, model.graph.inputs, inputs)
+    rename(model.graph, model.graph.outputs, _distinct(outputs, inputs))
     for graph in graphs(model.graph):
         for node in graph:
             for key in _DROPPED:
@@ -136,7 +136,7 @@ def _separate_outputs(graph: ir.Graph) -> None:
         graph.outputs[number] = node.outputs[0]
 
 
-def _rename(graph: ir.Graph, values: Sequence[ir.Value], names: Sequence[str]) -> None:
+def rename(graph: ir.Graph, values: Sequence[ir.Value], names: Sequence[str]) -> None:
     """Give values their names; another value that has one already gives way."""
     everywhere = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
     by_name = {value.name: value for value in everywhere}

@@ -1,10 +1,10 @@
 """A key/value cache of transformers whose contents are arguments of the traced graph, and results of it.
 
-`StaticCache` writes in place and counts its tokens by itself, and the count of the example would stay in the graph. Here
-the position is a tensor that the caller gives, and every update makes a new tensor.
+`StaticCache` writes in place and counts its tokens by itself, and the count of the example would stay in the graph.
+Here the position is a tensor that the caller gives, and every update makes a new tensor.
 """
 
-# pyright: reportIncompatibleMethodOverride=false
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class GivenLayer(CacheLayerMixin):
-    """One layer's keys and values, of shape (batch, heads, length, size of a head).
+    """One layer's keys and values, of shape (batch, heads, slots, size of a head).
 
     Args:
         keys: the keys as they are before the call.
         values: the values as they are before the call.
-        position: where along the length the next tokens go, int64 of shape (1,).
+        position: the slot of the next token, int64 of shape (1,).
     """
 
     is_compileable = True  # transformers then makes a mask for a single token too, instead of letting it see all
     is_sliding = False  # a window hides what is too old, but nothing is thrown away
     supports_early_init = False
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, keys: Tensor, values: Tensor, position: Tensor) -> None:
         super().__init__()
@@ -57,16 +60,28 @@ class GivenLayer(CacheLayerMixin):
         return self.keys.shape[2]
 
 
-def given_cache(tensors: Sequence[Tensor], position: Tensor) -> Cache:
-    """A cache of the layers' keys and values in turn."""
-    pairs = zip(tensors[::2], tensors[1::2], strict=True)
-    return Cache(layers=[GivenLayer(keys, values, position) for keys, values in pairs])
+class GivenCache(Cache):
+    """The cache of a model.
+
+    Args:
+        states: each layer's keys and values in turn.
+        position: the slot of the next token, int64 of shape (1,).
+    """
+
+    def __init__(self, states: Sequence[Tensor], position: Tensor) -> None:
+        pairs = zip(states[::2], states[1::2], strict=True)
+        self._given = [GivenLayer(keys, values, position) for keys, values in pairs]
+        super().__init__(layers=[*self._given])
+
+    def states(self) -> list[Tensor]:
+        """Each layer's keys and values in turn, as they are now."""
+        return [state for layer in self._given for state in (layer.keys, layer.values)]
 
 
 def written(state: Tensor, new: Tensor, position: Tensor) -> Tensor:
-    """The state with `new` from `position` on along its length.
+    """The state with `new` from `position` on along its slots.
 
-    A scatter along the length is one ONNX operator on the state as it lies, which a runtime can do in place; an index
+    A scatter along the slots is one ONNX operator on the state as it lies, which a runtime can do in place; an index
     copy would become a ScatterND between two transpositions of the whole state.
     """
     slots = position + torch.arange(new.shape[2], device=new.device)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from .cache import given_cache
+from .cache import GivenCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +34,7 @@ class DecodeStep(nn.Module):
             position: the cache's slot of the first of them, int64 of shape (1,).
             caches: each layer's keys and values in turn, of shape (batch, heads, slots, size of a head).
         """
-        return continued(self.model, input_ids, position, torch.full((1,), input_ids.shape[1] - 1), caches)
+        return _continued(self.model, input_ids, position, None, caches)
 
 
 class Prefill(DecodeStep):
@@ -45,23 +46,20 @@ class Prefill(DecodeStep):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input_ids: Tensor, position: Tensor, last: Tensor, *caches: Tensor
     ) -> tuple[Tensor, ...]:
-        """The logits after token `last` (int64 of shape (1,)), and the caches; see `DecodeStep.forward`."""
-        return continued(self.model, input_ids, position, last, caches)
+        """The logits after token number `last` (int64 of shape (1,)), and the caches; see `DecodeStep.forward`."""
+        return _continued(self.model, input_ids, position, last, caches)
 
 
-def continued(
-    model: PreTrainedModel, input_ids: Tensor, position: Tensor, last: Tensor, caches: tuple[Tensor, ...]
+def _continued(
+    model: PreTrainedModel, input_ids: Tensor, position: Tensor, last: Tensor | None, caches: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """The logits after one token, and the updated caches."""
-    cache = given_cache(caches, position)
-    places = (position + torch.arange(input_ids.shape[1])).unsqueeze(0)
+    cache = GivenCache(caches, position)
+    places = (position + torch.arange(input_ids.shape[1], device=input_ids.device)).expand(input_ids.shape)
+    # The matrix of the vocabulary is large: one token's logits are asked for where the model can be asked.
+    asked = "logits_to_keep" in inspect.signature(model.forward).parameters
+    kept = {"logits_to_keep": 1 if last is None else last} if asked else {}
     result: Any = model(
-        input_ids=input_ids,
-        position_ids=places.expand(input_ids.shape),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=last,
-        return_dict=True,
+        input_ids=input_ids, position_ids=places, past_key_values=cache, use_cache=True, return_dict=True, **kept
     )
-    states = [state for layer in cache.layers for state in (layer.keys, layer.values)]
-    return (result.logits[:, 0], *states)
+    logits: Tensor = result.logits if asked or last is None else result.logits.index_select(1, last)
+    return (logits[:, -1], *cache.states())
