@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx_ir as ir
 
+from .backend import OnDevice
 from .errors import TamagoError
 from .facts import Array
 from .files import read_model, to_proto, write_model
@@ -52,6 +53,9 @@ class CompiledModel:
             TamagoError: U010, U011 or T03x, the arguments are not the model's.
         """
         program = self._compiled.program
+        if self._signature is not None and isinstance(program, OnDevice):
+            feeds = self._signature.feeds(args, kwargs, keep_tensors=True)
+            return self._signature.unflatten(program.run_by_name(feeds))
         if self._signature is not None:
             return self._signature.unflatten(program(self._signature.flatten(args, kwargs)))
         return program(bind_inputs(self.graph.graph, args, kwargs))
@@ -135,7 +139,7 @@ def compile(
         args: example inputs as the model takes them (one tensor need not be wrapped in a tuple); needed for torch
             modules, and what latency is judged on. For ONNX: arrays by position or a mapping by name.
         kwargs: example keyword inputs.
-        target: "cpu" (ONNX Runtime).
+        target: "cpu" (ONNX Runtime) or "cuda" (an NVIDIA GPU through torch and Triton).
         drift: "rounding" allows reassociation, verified; "none" only bit-identical rewrites.
         objective: "latency" or "size".
         dynamic_shapes: which dimensions may change, as `torch.export` takes it.

@@ -18,6 +18,9 @@ from .facts import Array
 from .opset import TARGET
 from .schema import attribute, split_name
 
+BFLOAT16 = int(ir.DataType.BFLOAT16)
+BRAIN = ir.DataType.BFLOAT16.numpy()
+
 
 class CannotEvaluate(Exception):
     """Neither ONNX Runtime nor the reference evaluator can compute this; the node is kept as it is."""
@@ -94,6 +97,8 @@ def _runner(
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
+        if BFLOAT16 in dtypes:
+            raise CannotEvaluate("ONNX Runtime hands no bfloat16 to Python, nor takes it")
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         return lambda feeds: list(session.run(None, feeds))
     except Exception:
@@ -119,9 +124,15 @@ def _arithmetic(function: Callable[[Any, Any], Any]) -> _Quick:
 
 def _cast(attributes: Mapping[str, Any], inputs: list[Array]) -> Array | None:
     target = ir.DataType(attributes["to"])
-    if target.bitwidth < 8 or target == ir.DataType.STRING or inputs[0].dtype.kind not in "fiub":
+    if target.bitwidth < 8 or target == ir.DataType.STRING:
         return None
     wanted = target.numpy()
+    given = inputs[0].dtype
+    if (wanted == BRAIN and given.kind == "f") or (given == BRAIN and wanted.kind == "f"):
+        with np.errstate(all="ignore"):
+            return inputs[0].astype(wanted)
+    if inputs[0].dtype.kind not in "fiub":
+        return None
     # Float to integer out of range is the runtime's own choice: leave it to the runtime.
     if (inputs[0].dtype.kind == "f" and wanted.kind != "f") or wanted.kind not in "fiub":
         return None

@@ -6,7 +6,7 @@ trace → IR → distinct blocks → e-graph → price → choose → verify →
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,13 +32,11 @@ from .store import Store
 from .verify import allow_noise, compare, fits_declaration, require, trials
 
 if TYPE_CHECKING:
-    from ..backends.onnxruntime.run import Program
-    from ..backends.onnxruntime.target import OnnxRuntime
+    from .backend import Backend, Runnable
     from .trace import Traced
     from .within_budget import Request
 
-TARGETS = ("cpu",)
-SEARCH_SECONDS = 7.0  # for measuring
+TARGETS = ("cpu", "cuda")
 COMPARE_SECONDS = 3.0
 VERIFY_SECONDS = 2.0  # no further inputs are made up after this
 MADE_UP = 3  # inputs that are enough for a verdict
@@ -101,7 +99,7 @@ class Compiled:
     """
 
     model: ir.Model
-    program: Program
+    program: Runnable
     report: reports.Report
 
 
@@ -141,7 +139,7 @@ def compile_front(
     chosen.check()
     clock = _Clock()
     with _store(chosen) as store:
-        target = _target(chosen)
+        target = _target(chosen, store)
         original = traced.model
         try:
             model, outcome, decision, notes = _attempt(original, feeds, chosen, target, store, clock)
@@ -183,7 +181,7 @@ def _approximate(
     start: ir.Model,
     exact: Compiled,
     options: Options,
-    target: OnnxRuntime,
+    target: Backend,
     store: Store,
     clock: _Clock,
 ) -> list[Compiled]:
@@ -229,7 +227,7 @@ def _attempt(
     original: ir.Model,
     feeds: Mapping[str, Array] | None,
     options: Options,
-    target: OnnxRuntime,
+    target: Backend,
     store: Store,
     clock: _Clock,
 ) -> tuple[ir.Model, Outcome, _Decision, list[str]]:
@@ -239,6 +237,7 @@ def _attempt(
     with model_set_aside():
         outcome = _optimise(model, feeds, options, target, store, clock)
     forget_untyped_shapes(model)
+    target.finish(model)
     clock.stage("optimise")
     changed = outcome.changed or outcome.folded > 0 or bool(notes)
     decision = _decide(original, model, feeds, target, options, clock, changed)
@@ -249,10 +248,11 @@ def _attempt(
 def run_as_it_is(model: ir.Model, options: Options) -> Compiled:
     """A model ready to run, nothing searched or changed."""
     options.check()
-    target = _target(options)
-    figures = reports.Figures.of(model)
-    report = reports.Report(figures, figures, "as it is", target.environment, options=options.as_dict())
-    return Compiled(model, target.lower(model), report)
+    with _store(options) as store:
+        target = _target(options, store)
+        figures = reports.Figures.of(model)
+        report = reports.Report(figures, figures, "as it is", target.environment, options=options.as_dict())
+        return Compiled(model, target.lower(model), report)
 
 
 class _Clock:
@@ -282,7 +282,11 @@ def _store(options: Options) -> Generator[Store]:
         yield store
 
 
-def _target(options: Options) -> OnnxRuntime:
+def _target(options: Options, store: Store) -> Backend:
+    if options.target == "cuda":
+        from ..backends.triton.target import Cuda
+
+        return Cuda(store, options.portable)
     from ..backends.onnxruntime.target import OnnxRuntime
 
     return OnnxRuntime(options.threads, options.portable)
@@ -301,7 +305,7 @@ def _optimise(
     model: ir.Model,
     feeds: Mapping[str, Array] | None,
     options: Options,
-    target: OnnxRuntime,
+    target: Backend,
     store: Store,
     clock: _Clock,
 ) -> Outcome:
@@ -316,7 +320,7 @@ def _optimise(
         rules=(*all_rules(), *target.rules()),
         drift=options.drift,
         limits=options.limits,
-        seconds=SEARCH_SECONDS,
+        seconds=target.search_seconds,
         until=until,
         target=target if options.measure else None,
         observe=Observer(model, feeds, target.lower) if feeds is not None and sizes else None,
@@ -332,7 +336,7 @@ class _Decision:
     """Which program is returned and why; whether the new one was found equal, returned or not."""
 
     won: bool
-    program: Program
+    program: Runnable
     verdict: str
     errors: dict[str, float] = field(default_factory=dict[str, float])
     timing: reports.Comparison | None = None
@@ -344,7 +348,7 @@ def _decide(
     original: ir.Model,
     model: ir.Model,
     feeds: Mapping[str, Array] | None,
-    target: OnnxRuntime,
+    target: Backend,
     options: Options,
     clock: _Clock,
     changed: bool,
@@ -379,14 +383,14 @@ def _decide(
 
 
 def _verify(
-    target: OnnxRuntime, original: ir.Model, reference: Program, program: Program, feeds: Mapping[str, Array] | None
+    target: Backend, original: ir.Model, reference: Runnable, program: Runnable, feeds: Mapping[str, Array] | None
 ) -> tuple[dict[str, float], Mapping[str, Array] | None]:
     """The largest error of each output over all inputs tried, and the first inputs that ran."""
     errors: dict[str, float] = {}
     first: Mapping[str, Array] | None = None
     ran, start = 0, time.perf_counter()
     for trial in trials(original.graph, feeds):
-        wanted, found = _run_both(reference, program, trial)
+        wanted, found = _run_both(reference, program, trial, target.runs_side_by_side)
         if wanted is None or not fits_declaration(original.graph, wanted):
             continue
         first, ran = trial if first is None else first, ran + 1
@@ -402,8 +406,16 @@ def _verify(
     return errors, first
 
 
-def _run_both(reference: Program, program: Program, feeds: Mapping[str, Array]) -> tuple[Any, Any]:
-    """The outputs of both, side by side: here time is not what is asked."""
+def _run_both(
+    reference: Runnable, program: Runnable, feeds: Mapping[str, Array], side_by_side: bool
+) -> tuple[Any, Any]:
+    """The outputs of both, side by side where they may: here time is not what is asked."""
+    if not side_by_side:
+        try:
+            wanted = reference(feeds)
+        except TamagoError:
+            return None, None
+        return wanted, program(feeds)
     with ThreadPoolExecutor(1) as beside:
         running = beside.submit(program, feeds)
         try:
@@ -414,19 +426,18 @@ def _run_both(reference: Program, program: Program, feeds: Mapping[str, Array]) 
 
 
 def _compare_times(
-    target: OnnxRuntime,
-    reference: Program,
-    program: Program,
+    target: Backend,
+    reference: Runnable,
+    program: Runnable,
     feeds: Mapping[str, Array],
     options: Options,
     clock: _Clock,
 ) -> reports.Comparison:
-    from ..backends.onnxruntime.timing import paired_ratio
+    from .timing import paired_ratio
 
     limit = options.time_limit
     seconds = COMPARE_SECONDS if limit is None else max(1.0, min(COMPARE_SECONDS, limit - clock.seconds))
-    runs: list[Callable[[], object]] = [lambda: reference(feeds), lambda: program(feeds)]
-    before, after = target.time(runs, seconds=seconds)
+    before, after = target.time_programs([reference, program], feeds, seconds=seconds)
     ratio, low, high = paired_ratio(before, after)
     rounds = len(before.samples)
     return reports.Comparison(

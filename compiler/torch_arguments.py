@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import TamagoError
-from .facts import Array
-from .torch_tensors import to_numpy
+from .torch_tensors import numpy_dtype, to_numpy
 
 if TYPE_CHECKING:
     from torch.utils._pytree import TreeSpec
@@ -87,23 +86,23 @@ def check_constant(expected: Constant, leaf: Any, place: str) -> None:
     )
 
 
-def check_array(expected: GraphInput, leaf: Any, place: str, sizes: dict[str, tuple[int, str]]) -> Array:
-    """`leaf` as an array; T031 unless it has the traced dtype and shape.
+def check_array(
+    expected: GraphInput, leaf: Any, place: str, sizes: dict[str, tuple[int, str]], *, keep_tensors: bool = False
+) -> Any:
+    """`leaf` as an array, or itself where tensors are kept; T031 unless it has the traced dtype and shape.
 
     Args:
         expected: what the graph takes.
         leaf: a torch tensor, an array or a number.
         place: the argument's name, for the message.
         sizes: for each dynamic dimension met so far, its size and where it was met; updated.
+        keep_tensors: a torch tensor is checked and handed on by reference.
     """
-    try:
-        array = to_numpy(leaf)
-    except TypeError as error:
-        raise TamagoError("T031", "the argument is no tensor", where=place, why=str(error), todo="pass one") from None
-    if array.dtype != expected.dtype:
+    array, dtype = _array(leaf, place, keep_tensors=keep_tensors)
+    if dtype != expected.dtype:
         raise TamagoError(
             "T031",
-            f"the argument has dtype {array.dtype}, the model was traced with {expected.dtype}",
+            f"the argument has dtype {dtype}, the model was traced with {expected.dtype}",
             where=place,
             todo=f"convert it to {expected.dtype}, or compile again",
         )
@@ -127,6 +126,18 @@ def check_array(expected: GraphInput, leaf: Any, place: str, sizes: dict[str, tu
                 why=f"the model was traced with one size, `{traced}`, for both",
             )
     return array
+
+
+def _array(leaf: Any, place: str, *, keep_tensors: bool) -> tuple[Any, Any]:
+    import torch
+
+    if keep_tensors and isinstance(leaf, torch.Tensor) and not leaf.is_complex():
+        return leaf, numpy_dtype(leaf.dtype)
+    try:
+        array = to_numpy(leaf)
+    except TypeError as error:
+        raise TamagoError("T031", "the argument is no tensor", where=place, why=str(error), todo="pass one") from None
+    return array, array.dtype
 
 
 def outline(spec: TreeSpec) -> str:

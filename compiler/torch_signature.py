@@ -48,7 +48,13 @@ class Signature:
     parameters: tuple[str, ...]
 
     def flatten(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> dict[str, Array]:
-        """Arguments as the model takes them -> graph input name -> array.
+        """Arguments as the model takes them -> graph input name -> array; see `feeds`."""
+        return self.feeds(args, kwargs)
+
+    def feeds(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, keep_tensors: bool = False
+    ) -> dict[str, Any]:
+        """Arguments as the model takes them -> graph input name -> array, or torch's own tensor where they are kept.
 
         Torch tensors, NumPy arrays and Python numbers are taken; an argument may be given by position or by name,
         however it was given at tracing.
@@ -66,14 +72,14 @@ class Signature:
                 why=f"given {outline(spec)}, traced with {outline(self.in_spec)}",
                 todo="pass arguments of the same structure, or compile the model again with these",
             )
-        feeds: dict[str, Array] = {}
+        feeds: dict[str, Any] = {}
         sizes: dict[str, tuple[int, str]] = {}
         places = owners(self.in_spec, self.parameters)
         for expected, leaf, place in zip(self.inputs, leaves, places, strict=True):
             if isinstance(expected, Constant):
                 check_constant(expected, leaf, place)
             else:
-                feeds[expected.name] = check_array(expected, leaf, place, sizes)
+                feeds[expected.name] = check_array(expected, leaf, place, sizes, keep_tensors=keep_tensors)
         return feeds
 
     def unflatten(self, arrays: Sequence[Any]) -> Any:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
-from ...compiler.ir import fact_of
 from ...compiler.price import Site
 from ...compiler.rule import Rule
+from ...compiler.site_model import agree, made_up
+from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
 from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
-from .measure import measure, sample
+from .measure import measure
 from .run import Program, environment
-from .timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
 
 MOST_ROUNDS = 25  # of blocks: where the fastest is plain after six, no more are made
-AGREE = 1e-2  # relative: a block program that differs more is no candidate, whatever its time
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,8 @@ class OnnxRuntime:
 
     threads: int | None = None
     portable: bool = False
+    search_seconds: float = 7.0
+    runs_side_by_side: bool = True
 
     @property
     def environment(self) -> str:
@@ -63,8 +62,15 @@ class OnnxRuntime:
         found = None if self.portable else channels_last(model)
         return [] if found is None else [found]
 
-    def time(self, runs: Sequence[Callable[[], object]], *, rounds: int = 21, seconds: float = 20.0) -> list[Timing]:
-        """Interleaved timings of two ready calls, until it is plain which is faster."""
+    def finish(self, model: ir.Model) -> None:
+        """Nothing: the runtime has every operator that its rules write."""
+        del model
+
+    def time_programs(
+        self, programs: Sequence[Program], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0
+    ) -> list[Timing]:
+        """Interleaved timings of two programs, until it is plain which is faster."""
+        runs = [lambda program=program: program(feeds) for program in programs]
         return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
@@ -91,7 +97,7 @@ class OnnxRuntime:
             seconds: for all of them.
             feeds: their inputs; made up when None.
         """
-        feeds = _feeds(models[0]) if feeds is None else feeds
+        feeds = made_up(models[0]) if feeds is None else feeds
         if feeds is None:
             return None
         programs, wanted = [], None
@@ -101,7 +107,7 @@ class OnnxRuntime:
                 if outputs is None:
                     return None
                 wanted = outputs
-            programs.append(program if outputs is not None and _agree(wanted, outputs) else None)
+            programs.append(program if outputs is not None and agree(wanted, outputs) else None)
         alive = [i for i, p in enumerate(programs) if p is not None]
         given = dict(feeds)
         runs = [lambda p=programs[i]: p.session.run(None, given) for i in alive]  # type: ignore[union-attr]
@@ -122,25 +128,3 @@ def _try(model: ir.Model, feeds: Mapping[str, Array], threads: int | None) -> tu
         if type(error).__module__.startswith("onnxruntime"):
             return None, None
         raise
-
-
-def _feeds(model: ir.Model) -> dict[str, Array] | None:
-    generator = np.random.default_rng(0)
-    feeds: dict[str, Array] = {}
-    for value in model.graph.inputs:
-        fact = fact_of(value)
-        if fact.dtype is None or fact.shape is None or fact.dtype == ir.DataType.STRING:
-            return None
-        feeds[value.name or ""] = sample(fact, generator)
-    return feeds
-
-
-def _agree(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    for p, q in zip(a, b, strict=True):
-        if not isinstance(p, np.ndarray) or p.dtype.kind not in "fc":
-            continue
-        scale = float(np.max(np.abs(p), initial=0.0, where=np.isfinite(p)))
-        close = np.isclose(p, q, rtol=AGREE, atol=AGREE * scale, equal_nan=True)
-        if not bool(np.all(close)):
-            return False
-    return True

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Time and print medians, spread and ratios to the first file."""
-    from ...backends.onnxruntime.timing import interleave, paired_ratio
+    from ..timing import interleave, paired_ratio
 
     models = [read_model(path) for path in options.models]
     programs = [run_as_it_is(m, Options(threads=options.threads)).program for m in models]
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     feeds: Mapping[str, Array] | None = read_inputs(options.inputs) or made
     if feeds is None:
         raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
-    runs = [partial(p.session.run, None, p.known(feeds)) for p in programs]
+    runs = [partial(p, {name: feeds[name] for name in p.inputs}) for p in programs]
     timings = interleave(runs, rounds=options.rounds, seconds=60.0)
     rows = [
         {

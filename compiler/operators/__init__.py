@@ -1,1 +1,39 @@
-"""tamago's own operators, each defined as an ONNX function; empty while every rewrite ends in operators that exist."""
+"""tamago's own operators, domain `ai.tamago`: a file each, and each an ONNX function.
+
+The function's body, in standard operators, is what the operator means: a model that holds it runs in any ONNX runtime,
+and a backend that has a kernel for the whole uses that instead. Weights are laid out as `torch.nn.Linear` has them,
+(outputs, inputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from .linear_add import LINEAR_ADD
+from .norm_linear import NORM_LINEAR
+from .norm_swiglu import NORM_SWIGLU
+from .operator import DOMAIN, VERSION, Operator
+from .plain_linear import LINEAR
+from .swiglu import SWIGLU
+
+OPERATORS: Mapping[str, Operator] = {o.name: o for o in (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU)}
+
+__all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "attach", "detach"]
+
+
+def attach(model: ir.Model) -> None:
+    """Give a model the functions of the operators it uses, so that it means the same in any runtime."""
+    used = {n.op_type for n in model.graph.all_nodes() if n.domain == DOMAIN}
+    for name in sorted(used):
+        function = OPERATORS[name].function()
+        model.functions.setdefault(function.identifier(), function)
+    if used:
+        model.opset_imports.setdefault(DOMAIN, VERSION)
+
+
+def detach(model: ir.Model) -> None:
+    """Take the functions of these operators away, so that the nodes stay whole where functions are written out."""
+    for identifier in [i for i in model.functions if i[0] == DOMAIN and i[1] in OPERATORS]:
+        del model.functions[identifier]

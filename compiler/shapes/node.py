@@ -9,7 +9,7 @@ import numpy as np
 
 from ..facts import Constant, Contradiction, Fact
 from ..opset import OLDEST, TARGET
-from . import attention, convolution, elementwise, layout, microsoft, products, reduction, sources, spectral
+from . import attention, convolution, elementwise, layout, microsoft, products, reduction, sources, spectral, tamago
 from .call import UNKNOWN, Call, Known, Number, Operand, Rule
 from .onnx_rules import ask_onnx
 
@@ -26,6 +26,7 @@ _RULES: dict[str, Rule] = {
     **spectral.RULES,
     **attention.RULES,
     **microsoft.RULES,
+    **tamago.RULES,
 }
 
 # Operands whose contents, not only shapes, decide the outputs' shapes.

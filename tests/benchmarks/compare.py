@@ -26,9 +26,9 @@ import numpy as np
 import onnx_ir as ir
 
 from tamago.backends.onnxruntime.run import Program, processor
-from tamago.backends.onnxruntime.timing import interleave, paired_ratio
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.files import read_model, to_proto
+from tamago.compiler.timing import interleave, paired_ratio
 from tamago.compiler.verify import NOISE, relative_error, trials
 from tests.benchmarks.peers import PEERS, Feeds, Run, Subject, Unavailable, session
 

@@ -95,7 +95,7 @@ def test_the_cache_goes_out_and_comes_back(tmp_path: Path, capsys: pytest.Captur
     [
         (["optimize", "nowhere.onnx", "out.onnx"], "M001", 2),
         (["optimize", "{source}", "{folder}/nowhere/out.onnx"], "M0", 2),
-        (["optimize", "{source}", "out.onnx", "--target", "cuda"], "U001", 3),
+        (["optimize", "{source}", "out.onnx", "--target", "tpu"], "U001", 3),
         (["check", "{source}", "nowhere.onnx"], "M001", 2),
         (["cache", "export"], "U022", 2),
         (["paint"], "U020", 2),

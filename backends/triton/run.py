@@ -1,0 +1,170 @@
+"""A model as an FX program on a GPU, captured as a CUDA graph for each set of input shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, fx
+
+from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
+from ...compiler.facts import Array
+from ...compiler.operators import detach
+from ...compiler.torch_program import torch_program
+from ...compiler.torch_tensors import to_numpy, to_torch
+from . import lowering as lowering  # tamago's own operators as calls of kernels
+
+if TYPE_CHECKING:
+    from .tune import Tuner
+
+WARM = 2  # runs before the capture: libraries choose their kernels and allocate in them
+
+
+class Program:
+    """A model on a device.
+
+    Args:
+        model: what to run.
+        tuner: picks the settings of its kernels; None: their defaults.
+        device: "cuda", or "cpu" for the same FX program without kernels and graphs.
+
+    Raises:
+        TamagoError: B010, torch cannot express the model; B020, no GPU.
+    """
+
+    def __init__(self, model: ir.Model, tuner: Tuner | None = None, device: str = "cuda") -> None:
+        if device == "cuda":
+            require_gpu()
+        whole = model.clone()
+        detach(whole)
+        self.module: fx.GraphModule = torch_program(whole).to(device).eval()
+        if tuner is not None:
+            tuner.choose(self.module)
+        self.device = torch.device(device)
+        self.inputs: list[str] = list(self.module.meta["inputs"])
+        self.outputs: list[str] = list(self.module.meta["outputs"])
+        self.note = ""  # why it is not captured
+        self._captured: dict[tuple[Any, ...], _Captured] = {}
+
+    def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
+        """Arrays in, arrays out, in the graph's order.
+
+        Raises:
+            TamagoError: B002, the program fails on these inputs.
+        """
+        return [to_numpy(t) if isinstance(t, Tensor) else t for t in self.run_by_name(feeds)]
+
+    def run_by_name(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """Tensors (by reference where they are on the device already) or arrays in, tensors out.
+
+        Raises:
+            TamagoError: B002, the program fails on these inputs.
+        """
+        return self.run(self.tensors(feeds))
+
+    def tensors(self, feeds: Mapping[str, Any]) -> list[Tensor]:
+        """The inputs on the device, in the program's order."""
+        given = [feeds[name] for name in self.inputs]
+        return [(g if isinstance(g, Tensor) else to_torch(np.asarray(g))).to(self.device) for g in given]
+
+    def run(self, tensors: Sequence[Tensor]) -> list[Any]:
+        """Tensors on the device in, tensors of the caller's own out.
+
+        Raises:
+            TamagoError: B002, the program fails on these inputs.
+        """
+        if self.device.type != "cuda" or self.note:
+            return self._eager(tensors)
+        key = tuple((tuple(t.shape), t.dtype) for t in tensors)
+        captured = self._captured.get(key)
+        if captured is None:
+            captured = self._capture(tensors)
+            if captured is None:
+                return self._eager(tensors)
+            self._captured[key] = captured
+        return captured(tensors)
+
+    def replayable(self, tensors: Sequence[Tensor]) -> torch.cuda.CUDAGraph | None:
+        """The captured graph for these inputs, for timing alone; None where it could not be captured."""
+        self.run(tensors)
+        found = self._captured.get(tuple((tuple(t.shape), t.dtype) for t in tensors))
+        return None if found is None else found.graph
+
+    def _eager(self, tensors: Sequence[Tensor]) -> list[Any]:
+        try:
+            with torch.no_grad(), exact_convolutions():
+                return list(self.module(*tensors))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise TamagoError("B002", "torch cannot run the program on these inputs", why=first) from error
+
+    def _capture(self, tensors: Sequence[Tensor]) -> _Captured | None:
+        inputs = [t.clone() for t in tensors]
+        for _ in range(WARM):
+            self._eager(inputs)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                outputs = self._eager(inputs)
+        except (TamagoError, RuntimeError) as error:
+            # What asks the device for a number while it runs (a loop's condition, a size) cannot be replayed.
+            self.note = f"not captured as a CUDA graph: {str(error).strip().splitlines()[0]}"
+            torch.cuda.synchronize()
+            return None
+        if not all(isinstance(o, Tensor) for o in outputs):
+            self.note = "not captured as a CUDA graph: an output is no tensor"
+            return None
+        return _Captured(graph, inputs, outputs)
+
+
+@dataclass
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        for own, given in zip(self.inputs, tensors, strict=True):
+            if own.data_ptr() != given.data_ptr():
+                own.copy_(given)
+        self.graph.replay()
+        return [o.clone() for o in self.outputs]  # the next replay writes over the graph's own
+
+
+def exact_convolutions() -> Any:
+    """float32 stays float32 (cuDNN would use tf32), and the fastest algorithm is looked for."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+
+
+def require_gpu() -> None:
+    """Raise B020 where there is no NVIDIA GPU that torch can use, B021 where Triton is missing."""
+    if find_spec("triton") is None:
+        raise TamagoError(
+            "B021",
+            "target 'cuda' needs Triton",
+            todo="pip install 'tamago[cuda]'",
+            exit_code=EXIT_UNSUPPORTED,
+        )
+    if not torch.cuda.is_available():
+        raise TamagoError(
+            "B020",
+            "target 'cuda' needs an NVIDIA GPU",
+            why="torch sees none here",
+            todo="run it on a machine with a GPU and a CUDA build of torch, or use target 'cpu'",
+            exit_code=EXIT_UNSUPPORTED,
+        )
+
+
+def environment() -> str:
+    """Everything a price or a record depends on besides the operator."""
+    require_gpu()
+    major, minor = torch.cuda.get_device_capability()
+    name = torch.cuda.get_device_name()
+    return f"cuda {name} sm_{major}{minor} torch {torch.__version__} triton {version('triton')}"

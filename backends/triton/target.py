@@ -1,0 +1,163 @@
+"""A CUDA device as a target: what the pipeline asks of a backend, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.errors import TamagoError
+from ...compiler.facts import Array
+from ...compiler.operators import attach
+from ...compiler.price import Site, Stored
+from ...compiler.rule import Rule
+from ...compiler.site_model import agree, made_up, site_model, size_of
+from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
+from .alternatives import RULES
+from .run import Program, environment, require_gpu
+from .timing import interleave_graphs
+from .tune import Tuner
+
+MOST_ROUNDS = 25
+FEW, MANY = 2, 10  # copies of an operator in the two programs whose difference is its price
+BESIDES_CACHE = 150e6  # bytes of weights that the copies read together: the second-level cache holds 50-60 MB
+MOST_COPIES = 40
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """The GPU that torch uses.
+
+    Args:
+        store: where tuning records are kept.
+        portable: True forbids tamago's own operators (a saved file holds their meaning either way).
+        tuner: picks kernels' settings; made from the store when None.
+    """
+
+    store: Stored
+    portable: bool = False
+    tuner: Tuner | None = None
+    search_seconds: float = 240.0  # kernels are compiled and tuned in it
+    runs_side_by_side: bool = False  # a capture must be alone on the device
+    _own: list[Tuner] = field(default_factory=list[Tuner], repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise B020 or B021 where there is nothing to run on."""
+        require_gpu()
+
+    @property
+    def environment(self) -> str:
+        """What prices depend on besides the operator."""
+        return environment()
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Fused forms that there are kernels for."""
+        return () if self.portable else RULES
+
+    @property
+    def preferences(self) -> Mapping[str, float]:
+        """No operator does better among others than alone, as far as is known."""
+        return {}
+
+    def price(self, site: Site, version: int) -> tuple[float, float, int] | None:
+        """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""
+        size = size_of(site)
+        if size is None:
+            return None
+        many = int(np.clip(BESIDES_CACHE / max(size, 1), MANY, MOST_COPIES))
+        try:
+            runs = [self._replay(*site_model(site, n, version, own_constants=True)) for n in (FEW, many)]
+        except (TamagoError, RuntimeError, ValueError):
+            return None
+        if any(run is None for run in runs):
+            return None
+        one, more = interleave_graphs([run for run in runs if run is not None], rounds=7, seconds=0.5)
+        each = (np.asarray(more.samples) - np.asarray(one.samples)) / (many - FEW)
+        return max(float(np.median(each)), 1e-5), float(np.std(each)), len(each)
+
+    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
+        """The model as an FX program on the device; with the kernels' default settings where not optimised."""
+        return Program(model, self._tuner() if optimise else None)
+
+    def layouts(self, model: ir.Model) -> list[ir.Model]:
+        """No other layouts are offered yet."""
+        del model
+        return []
+
+    def finish(self, model: ir.Model) -> None:
+        """Give the program the functions that say what this target's operators mean."""
+        attach(model)
+
+    def time_programs(
+        self, programs: Sequence[Program], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0
+    ) -> list[Timing]:
+        """Interleaved timings of two programs: their graphs by the device's clock, whole calls where one has none."""
+        replays = [_replay(program, feeds) for program in programs]
+        ready = [run for run in replays if run is not None]
+        if len(ready) == len(programs):
+            return interleave_graphs(ready, rounds=rounds, seconds=seconds, enough=decided)
+        calls = [lambda program=program: program(feeds) for program in programs]
+        return interleave(calls, rounds=rounds, seconds=seconds, enough=decided)
+
+    def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+        """Milliseconds of calls that do the same, compared round by round."""
+        return beside_first(interleave(runs, rounds=9, seconds=seconds, slot=0.002)) if runs else []
+
+    def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
+        """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
+        timings = interleave(runs, rounds=21, seconds=8.0)
+        return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
+
+    def time_blocks(
+        self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
+    ) -> list[float] | None:
+        """Milliseconds of programs with the same inputs; infinity for one that differs or cannot be captured."""
+        feeds = made_up(models[0]) if feeds is None else feeds
+        if feeds is None:
+            return None
+        runs: list[Callable[[], object] | None] = []
+        wanted: Sequence[Array] | None = None
+        for model in models:
+            run, outputs = self._try(model, feeds)
+            if wanted is None:
+                if outputs is None:
+                    return None
+                wanted = outputs
+            runs.append(run if outputs is not None and agree(wanted, outputs) else None)
+        alive = [i for i, run in enumerate(runs) if run is not None]
+        if 0 not in alive:
+            return None
+        calls = [run for run in runs if run is not None]
+        times = interleave_graphs(calls, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+        result = [float("inf")] * len(models)
+        for i, milliseconds in zip(alive, beside_first(times), strict=True):
+            result[i] = milliseconds
+        return result
+
+    def _try(
+        self, model: ir.Model, feeds: Mapping[str, Array]
+    ) -> tuple[Callable[[], object] | None, Sequence[Array] | None]:
+        try:
+            program = self.lower(model)
+            outputs = program(feeds)
+            return _replay(program, feeds), outputs
+        except (TamagoError, RuntimeError):
+            return None, None
+
+    def _replay(self, model: ir.Model, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
+        return _replay(self.lower(model), feeds)
+
+    def _tuner(self) -> Tuner:
+        if self.tuner is not None:
+            return self.tuner
+        if not self._own:
+            self._own.append(Tuner(self.store, self.environment))
+        return self._own[0]
+
+
+def _replay(program: Program, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
+    """The program's captured graph as something to time."""
+    graph = program.replayable(program.tensors(feeds))
+    return None if graph is None else graph.replay

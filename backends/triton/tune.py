@@ -1,0 +1,171 @@
+"""Each kernel's settings, chosen by measuring on the device; every record is kept.
+
+A record's key names all that a time depends on: kernel, shapes, what is fused, dtype, device and versions. Candidates
+are compiled side by side and measured in a child process (`tune_child`), which checks an output before its time counts;
+one that hangs or crashes takes the child with it and nothing else. What a child has measured is kept as it comes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from selectors import EVENT_READ, DefaultSelector
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ...compiler.price import Stored
+from ...compiler.progress import progress
+from .lowering import CANDIDATE, LINEAR
+
+KEY_VERSION = 1
+SECONDS = 60.0  # for one kernel and shape
+PATIENCE = 30.0  # seconds without a word from the child, its start and compilation included
+
+
+@dataclass(frozen=True)
+class GemvJob:
+    """One row times n rows of k weights, and what is fused with it."""
+
+    n: int
+    k: int
+    dtype: str
+    gated: bool
+    normed: bool
+    residual: bool
+    activation: str
+    kernel: str = "gemv"
+
+
+class Tuner:
+    """Picks settings from the records, or measures.
+
+    Args:
+        store: where records are kept.
+        environment: device and versions.
+        measure: False takes what the records have, and the kernel's defaults else.
+    """
+
+    def __init__(self, store: Stored, environment: str, *, measure: bool = True) -> None:
+        self._store, self._environment, self._measure = store, environment, measure
+
+    def choose(self, module: fx.GraphModule) -> None:
+        """Write the settings into every call of a kernel in a program."""
+        for node in module.graph.find_nodes(op="call_function", target=LINEAR):
+            job = _job(module, node)
+            if job is not None:
+                node.update_arg(CANDIDATE, self.candidate(job))
+        module.recompile()
+
+    def candidate(self, job: GemvJob) -> list[int] | None:
+        """The fastest settings known for a job; measured when there is no record. None: the kernel's defaults."""
+        key = self.key(job)
+        record = self._store.verdict(key)
+        if record is None and self._measure:
+            record = self._tune(job)
+            if record["timings"]:
+                self._store.put_verdict(key, record)
+        timings = [] if record is None else record["timings"]
+        return list(min(timings, key=lambda t: t["milliseconds"])["candidate"]) if timings else None
+
+    def key(self, job: GemvJob) -> str:
+        """The record's name in the store."""
+        text = json.dumps(["tune", KEY_VERSION, asdict(job), self._environment], sort_keys=True)
+        return blake2b(text.encode(), digest_size=20).hexdigest()
+
+    def _tune(self, job: GemvJob) -> dict[str, Any]:
+        progress(f"tuning {job.kernel} {job.n}x{job.k} {job.dtype}")
+        timings, failed = measure_in_child(job)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return {
+            "job": asdict(job),
+            "environment": self._environment,
+            "date": now,
+            "timings": timings,
+            "failed": failed,
+        }
+
+
+def measure_in_child(job: GemvJob) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """All candidates of a job, measured by child processes: (candidate, milliseconds, spread, error), and failures."""
+    timings: list[Mapping[str, Any]] = []
+    failed: list[Mapping[str, Any]] = []
+    skip: list[Sequence[int]] = []
+    deadline = time.perf_counter() + SECONDS
+    while time.perf_counter() < deadline:
+        last, finished = _one_child(job, skip, timings, failed, deadline)
+        if finished:
+            break
+        if last is None:  # it never came to measuring: nothing more is learnt by asking again
+            failed.append({"candidate": None, "reason": "the measuring process ended before it measured anything"})
+            break
+        failed.append({"candidate": last, "reason": "it hung or crashed"})
+        skip = [t["candidate"] for t in (*timings, *failed)]
+    return timings, failed
+
+
+def _one_child(
+    job: GemvJob,
+    skip: Sequence[Sequence[int]],
+    timings: list[Mapping[str, Any]],
+    failed: list[Mapping[str, Any]],
+    deadline: float,
+) -> tuple[Sequence[int] | None, bool]:
+    """Read a child's results as they come; the candidate it was at when it stopped, and whether it came to its end."""
+    words = [sys.executable, "-m", f"{__package__}.tune_child", json.dumps({"job": asdict(job), "skip": list(skip)})]
+    current: Sequence[int] | None = None
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        assert child.stdout is not None
+        try:
+            for line in _lines(child.stdout, deadline):
+                said = json.loads(line)
+                match said["what"]:
+                    case "start":
+                        current = said["candidate"]
+                    case "timing":
+                        timings.append({k: said[k] for k in ("candidate", "milliseconds", "spread", "error")})
+                    case "failed":
+                        failed.append({"candidate": said["candidate"], "reason": said["reason"]})
+                    case _:
+                        return current, True
+        finally:
+            child.kill()
+    return current, False
+
+
+def _lines(stream: Any, deadline: float) -> Any:
+    """Lines as they come, until there are none for too long."""
+    with DefaultSelector() as selector:
+        selector.register(stream, EVENT_READ)
+        while selector.select(min(PATIENCE, max(deadline - time.perf_counter(), 0.1))):
+            line = stream.readline()
+            if not line:
+                return
+            yield line
+
+
+def _job(module: fx.GraphModule, node: fx.Node) -> GemvJob | None:
+    """What a call asks for; None where its weight is no constant of the program."""
+    _, w, gate, scale, residual, _, activation, _ = node.args
+    weight = _constant(module, w)
+    if weight is None:
+        return None
+    n, k = weight.shape
+    dtype = str(weight.dtype).removeprefix("torch.")
+    return GemvJob(n, k, dtype, gate is not None, scale is not None, residual is not None, str(activation))
+
+
+def _constant(module: fx.GraphModule, argument: Any) -> Tensor | None:
+    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
+        return None
+    found: Any = module
+    for name in str(argument.target).split("."):
+        found = getattr(found, name)
+    return found if isinstance(found, torch.Tensor) else None

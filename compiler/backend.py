@@ -1,0 +1,80 @@
+"""What the pipeline asks of a backend, in one protocol; `backends/<target>/target.py` is each one's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import onnx_ir as ir
+
+from .approximate.costs import Target as CostsTarget
+from .facts import Array
+from .optimise import Target as BlocksTarget
+from .price import Site
+from .rule import Rule
+from .timing import Timing
+
+
+class Runnable(Protocol):
+    """A model ready to run on a target."""
+
+    inputs: list[str]
+    outputs: list[str]
+
+    def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
+        """Outputs in the graph's order."""
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A program that takes torch's tensors by reference and leaves its results on its device."""
+
+    def run_by_name(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """Outputs in the graph's order, from tensors or arrays by name."""
+        ...
+
+
+class Backend(BlocksTarget, CostsTarget, Protocol):
+    """A target."""
+
+    @property
+    def search_seconds(self) -> float:
+        """For measuring, over a whole model."""
+        ...
+
+    @property
+    def runs_side_by_side(self) -> bool:
+        """Whether two programs may run at the same time."""
+        ...
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Operators that only this target has."""
+        ...
+
+    @property
+    def preferences(self) -> Mapping[str, float]:
+        """Factors on prices that no measurement of an operator alone can show."""
+        ...
+
+    def price(self, site: Site, version: int) -> tuple[float, float, int] | None:
+        """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""
+        ...
+
+    def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
+        """The model as a `Runnable`; without the target's own optimisation when asked."""
+        ...
+
+    def finish(self, model: ir.Model) -> None:
+        """What a rewritten model needs before it is run or saved."""
+        ...
+
+    def time_programs(
+        self, programs: Sequence[Any], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0
+    ) -> list[Timing]:
+        """Interleaved timings of two programs, until it is plain which is faster."""
+        ...
+
+    def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
+        """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
+        ...
