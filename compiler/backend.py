@@ -48,6 +48,11 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
         """Whether two programs may run at the same time."""
         ...
 
+    @property
+    def forgives(self) -> bool:
+        """Whether an index out of range is an error that can be caught, and not the end of every program."""
+        ...
+
     def rules(self) -> tuple[Rule, ...]:
         """Operators that only this target has."""
         ...
@@ -65,8 +70,8 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
         """The model as a `Runnable`; without the target's own optimisation when asked."""
         ...
 
-    def finish(self, model: ir.Model) -> None:
-        """What a rewritten model needs before it is run or saved."""
+    def finish(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> tuple[ir.Model, list[str]]:
+        """The rewritten model as it is to be run and saved, and notes for the report."""
         ...
 
     def time_programs(

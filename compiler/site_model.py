@@ -29,7 +29,7 @@ def size_of(site: Site) -> int | None:
 
 
 def site_model(
-    site: Site, copies: int, version: int, *, own_constants: bool = False
+    site: Site, copies: int, version: int, *, own_constants: bool = False, integers: int = 2
 ) -> tuple[ir.Model, dict[str, Array]]:
     """Several copies of one operator side by side, and inputs for them.
 
@@ -37,6 +37,7 @@ def site_model(
         site: the operator with the facts of its operands.
         copies: how many.
         version: the opset of the default domain.
+        integers: made-up indices are below it: one that is out of range is an error here and a dead device there.
         own_constants: each copy reads weights of its own: where caches would hold one copy's, and will not the model's.
     """
     generator = np.random.default_rng(0)
@@ -55,11 +56,11 @@ def site_model(
             elif fact.constant is not None:
                 name = f"w{copy}_{position}" if own_constants else f"w{position}"
                 if name not in shared:
-                    shared[name] = _constant(name, fact, generator)
+                    shared[name] = _constant(name, fact, generator, integers)
                     constants.append(shared[name])
                 operands.append(shared[name])
             else:
-                value, array = _input(f"x{copy}_{position}", fact, generator)
+                value, array = _input(f"x{copy}_{position}", fact, generator, integers)
                 inputs.append(value)
                 feeds[value.name or ""] = array
                 operands.append(value)
@@ -73,15 +74,15 @@ def site_model(
     return ir.Model(graph, ir_version=10), feeds
 
 
-def _input(name: str, fact: Fact, generator: np.random.Generator) -> tuple[ir.Value, Array]:
-    array = sample(fact, generator)
+def _input(name: str, fact: Fact, generator: np.random.Generator, integers: int) -> tuple[ir.Value, Array]:
+    array = sample(fact, generator, integers)
     tensor_type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
     return ir.Value(name=name, shape=ir.Shape(array.shape), type=tensor_type), array
 
 
-def _constant(name: str, fact: Fact, generator: np.random.Generator) -> ir.Value:
+def _constant(name: str, fact: Fact, generator: np.random.Generator, integers: int) -> ir.Value:
     array = _contents(fact)
-    array = sample(fact, generator) if array is None else array
+    array = sample(fact, generator, integers) if array is None else array
     tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
 
@@ -96,14 +97,14 @@ def _contents(fact: Fact) -> Array | None:
         return None
 
 
-def sample(fact: Fact, generator: np.random.Generator) -> Array:
+def sample(fact: Fact, generator: np.random.Generator, integers: int = 2) -> Array:
     """Typical contents: normal numbers; ones for booleans and small non-negative integers for indices."""
     shape = [_dim(d) for d in fact.shape or ()]
     dtype = ir.DataType(fact.dtype or ir.DataType.FLOAT).numpy()
     if dtype.kind == "b":
         return np.ones(shape, dtype)
     if dtype.kind in "iu":
-        return generator.integers(0, 2, shape).astype(dtype)
+        return generator.integers(0, integers, shape).astype(dtype)
     size = int(np.prod(shape))
     # Values past the first sixteen thousand repeat: drawing megabytes of them takes longer than the measurement.
     return np.resize(generator.standard_normal(min(size, 1 << 14)).astype(dtype), shape)
@@ -118,7 +119,7 @@ def _dim(dim: object) -> int:
     return dim if isinstance(dim, int) else DEFAULT_DIM
 
 
-def made_up(model: ir.Model) -> dict[str, Array] | None:
+def made_up(model: ir.Model, integers: int = 2) -> dict[str, Array] | None:
     """Typical inputs for a model of tensors; None where there are none to be made."""
     generator = np.random.default_rng(0)
     feeds: dict[str, Array] = {}
@@ -126,7 +127,7 @@ def made_up(model: ir.Model) -> dict[str, Array] | None:
         fact = fact_of(value)
         if fact.dtype is None or fact.shape is None or fact.dtype == ir.DataType.STRING:
             return None
-        feeds[value.name or ""] = sample(fact, generator)
+        feeds[value.name or ""] = sample(fact, generator, integers)
     return feeds
 
 

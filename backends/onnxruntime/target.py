@@ -34,6 +34,7 @@ class OnnxRuntime:
     portable: bool = False
     search_seconds: float = 7.0
     runs_side_by_side: bool = True
+    forgives: bool = True
 
     @property
     def environment(self) -> str:
@@ -62,9 +63,10 @@ class OnnxRuntime:
         found = None if self.portable else channels_last(model)
         return [] if found is None else [found]
 
-    def finish(self, model: ir.Model) -> None:
-        """Nothing: the runtime has every operator that its rules write."""
-        del model
+    def finish(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> tuple[ir.Model, list[str]]:
+        """The program as it is: the runtime has every operator that its rules write."""
+        del feeds
+        return model, []
 
     def time_programs(
         self, programs: Sequence[Program], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0

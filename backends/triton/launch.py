@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .kernels import attention_step as step
 from .kernels.gemv import DEFAULT, gemv
 
 
@@ -41,9 +42,8 @@ def launch_gemv(
     y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
     if residual is not None and residual.shape != y.shape:
         residual = residual.expand(y.shape).contiguous()
-    if early is None:
-        early = x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0)
-    options = {"num_warps": warps, "launch_pdl": True} if early else {"num_warps": warps}
+    early = _may_start_early(x) if early is None else early
+    options = _options(warps, early)
     kernel: Any = gemv
     kernel[(-(-n // rows),)](
         x.contiguous(),
@@ -67,3 +67,84 @@ def launch_gemv(
         **options,
     )
     return y
+
+
+def launch_attention_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    position: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    candidate: Sequence[int] | None,
+    *,
+    early: bool | None = None,
+) -> Tensor:
+    """A step of attention.
+
+    Args:
+        q: this and what follows as `library.attention_step` takes them.
+        k: the new token's keys.
+        v: the new token's values.
+        cos: a row for each position.
+        sin: a row for each position.
+        position: the slot that is written.
+        keys: the cache, written.
+        values: the cache, written.
+        scale: of the scores.
+        candidate: parts of the cache, slots of a block, and warps.
+        early: as for `launch_gemv`.
+    """
+    parts, slots, warps = candidate or step.DEFAULT
+    _, heads, length, size = keys.shape
+    shared = q.shape[1] // heads
+    rows = max(16, shared)
+    y = torch.empty_like(q, memory_format=torch.contiguous_format)
+    early = _may_start_early(q) if early is None else early
+    partial = torch.empty(heads * parts * rows * (size + 2), dtype=torch.float32, device=q.device)
+    kernel: Any = step.attention_step
+    kernel[(heads, parts)](
+        q.contiguous(),
+        k.contiguous(),
+        v.contiguous(),
+        cos,
+        sin,
+        position,
+        keys,
+        values,
+        y,
+        partial,
+        _counters(q.device, heads),
+        scale,
+        HEADS=heads,
+        SHARED=shared,
+        D=size,
+        LENGTH=length,
+        PARTS=parts,
+        BL=slots,
+        EARLY=early,
+        **_options(warps, early),
+    )
+    return y
+
+
+_zeros: dict[tuple[torch.device, int], Tensor] = {}
+
+
+def _counters(device: torch.device, count: int) -> Tensor:
+    """Zeros that every launch leaves as it found them; launches that share them run one after the other."""
+    key = (device, count)
+    if key not in _zeros:
+        _zeros[key] = torch.zeros(count, dtype=torch.int32, device=device)
+    return _zeros[key]
+
+
+def _may_start_early(x: Tensor) -> bool:
+    return x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0)
+
+
+def _options(warps: int, early: bool) -> dict[str, Any]:
+    return {"num_warps": warps, "launch_pdl": True} if early else {"num_warps": warps}

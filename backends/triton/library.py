@@ -89,3 +89,100 @@ def _(
     if x.numel() != x.shape[-1]:  # more than one row: what torch has for it
         return meaning(x, w, gate, scale, residual, epsilon, activation)
     return launch_gemv(x, w, gate, scale, residual, epsilon, activation, candidate)
+
+
+@torch.library.custom_op("tamago::attention_step", mutates_args=("keys", "values"), device_types="cpu")
+def attention_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    position: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    """Rotate q and k, write k and v into the cache at the position, attend to every slot up to it.
+
+    Args:
+        q: (1, heads of queries, 1, D).
+        k: (1, heads of keys, 1, D).
+        v: like k.
+        cos: (slots or more, D/2), a row for each position.
+        sin: like cos.
+        position: (1), int64.
+        keys: (1, heads of keys, slots, D), written.
+        values: like keys, written.
+        scale: of the scores.
+        candidate: the kernel's settings, as `tune` chose them; None: its defaults.
+    """
+    del candidate
+    return attend(q, k, v, cos, sin, position, keys, values, scale)
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    position: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+) -> Tensor:
+    """What `attention_step` computes, in plain torch, on any device and in any precision."""
+    c, s = cos.index_select(0, position), sin.index_select(0, position)
+
+    def turned(x: Tensor) -> Tensor:
+        a, b = x.chunk(2, -1)
+        return torch.cat((a * c - b * s, b * c + a * s), -1)
+
+    keys.index_copy_(2, position, turned(k))
+    values.index_copy_(2, position, v)
+    visible = torch.arange(keys.shape[2], device=q.device) <= position
+    return torch.nn.functional.scaled_dot_product_attention(
+        turned(q), keys, values, attn_mask=visible[None, None, None], scale=scale, enable_gqa=True
+    )
+
+
+@attention_step.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    position: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    del k, v, cos, sin, position, keys, values, scale, candidate
+    return torch.empty_like(q)
+
+
+@attention_step.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    position: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    from .launch import launch_attention_step
+
+    return launch_attention_step(q, k, v, cos, sin, position, keys, values, scale, candidate)
+
+
+def own(cache: Tensor) -> Tensor:
+    """A copy that may be written to; left out where the caller gives the cache away."""
+    return cache.clone()

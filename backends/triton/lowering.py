@@ -13,7 +13,8 @@ from ...compiler.torch_operators.registry import operator
 from . import library as library  # registers the operators
 
 LINEAR = torch.ops.tamago.linear.default
-CANDIDATE = 7  # position of the kernel's settings among its arguments
+ATTENTION_STEP = torch.ops.tamago.attention_step.default
+CANDIDATE = {LINEAR: 7, ATTENTION_STEP: 9}  # position of the kernel's settings among its arguments
 
 
 def _linear(
@@ -58,3 +59,21 @@ def swiglu(op: Operation, x: Tensor, w: Tensor, v: Tensor) -> Any:
 def norm_swiglu(op: Operation, x: Tensor, s: Tensor, w: Tensor, v: Tensor) -> Any:
     """SwiGLU of the normalised row."""
     return _linear(op, x, w, gate=v, scale=s, activation="Silu")
+
+
+@operator("AttentionStep", domain=DOMAIN, like=0)
+def attention_step(
+    op: Operation,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    position: Tensor,
+    past_key: Tensor,
+    past_value: Tensor,
+) -> Any:
+    """Attention over a cache that is written first."""
+    keys, values = op.call(library.own, past_key), op.call(library.own, past_value)
+    y = op.call(ATTENTION_STEP, q, k, v, cos, sin, position, keys, values, float(op.required("scale")), None)
+    return y, keys, values

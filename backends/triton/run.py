@@ -15,10 +15,12 @@ from torch import Tensor, fx
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
+from ...compiler.generation.alias import aliases
 from ...compiler.operators import detach
 from ...compiler.torch_program import torch_program
 from ...compiler.torch_tensors import to_numpy, to_torch
 from . import lowering as lowering  # tamago's own operators as calls of kernels
+from .library import own
 
 if TYPE_CHECKING:
     from .tune import Tuner
@@ -44,13 +46,15 @@ class Program:
         whole = model.clone()
         detach(whole)
         self.module: fx.GraphModule = torch_program(whole).to(device).eval()
+        # A captured graph owns its inputs: what the caller gives away it may write to.
+        self._given = _give_away(self.module, aliases(model)) if device == "cuda" else frozenset[int]()
         if tuner is not None:
-            tuner.choose(self.module)
+            tuner.choose(self.module, whole)
         self.device = torch.device(device)
         self.inputs: list[str] = list(self.module.meta["inputs"])
         self.outputs: list[str] = list(self.module.meta["outputs"])
         self.note = ""  # why it is not captured
-        self._captured: dict[tuple[Any, ...], _Captured] = {}
+        self._captured: dict[tuple[Any, ...], Captured] = {}
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
         """Arrays in, arrays out, in the graph's order.
@@ -90,13 +94,14 @@ class Program:
             self._captured[key] = captured
         return captured(tensors)
 
-    def replayable(self, tensors: Sequence[Tensor]) -> torch.cuda.CUDAGraph | None:
+    def replayable(self, tensors: Sequence[Tensor]) -> Captured | None:
         """The captured graph for these inputs, for timing alone; None where it could not be captured."""
         self.run(tensors)
-        found = self._captured.get(tuple((tuple(t.shape), t.dtype) for t in tensors))
-        return None if found is None else found.graph
+        return self._captured.get(tuple((tuple(t.shape), t.dtype) for t in tensors))
 
-    def _eager(self, tensors: Sequence[Tensor]) -> list[Any]:
+    def _eager(self, tensors: Sequence[Tensor], *, owned: bool = False) -> list[Any]:
+        if self._given and not owned:  # the caller's own are not written to
+            tensors = [t.clone() for t in tensors]
         try:
             with torch.no_grad(), exact_convolutions():
                 return list(self.module(*tensors))
@@ -104,15 +109,15 @@ class Program:
             first = str(error).strip().split("\n")[0]
             raise TamagoError("B002", "torch cannot run the program on these inputs", why=first) from error
 
-    def _capture(self, tensors: Sequence[Tensor]) -> _Captured | None:
+    def _capture(self, tensors: Sequence[Tensor]) -> Captured | None:
         inputs = [t.clone() for t in tensors]
         for _ in range(WARM):
-            self._eager(inputs)
+            self._eager(inputs, owned=True)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
-                outputs = self._eager(inputs)
+                outputs = self._eager(inputs, owned=True)
         except (TamagoError, RuntimeError) as error:
             # What asks the device for a number while it runs (a loop's condition, a size) cannot be replayed.
             self.note = f"not captured as a CUDA graph: {str(error).strip().splitlines()[0]}"
@@ -121,21 +126,55 @@ class Program:
         if not all(isinstance(o, Tensor) for o in outputs):
             self.note = "not captured as a CUDA graph: an output is no tensor"
             return None
-        return _Captured(graph, inputs, outputs)
+        return Captured(graph, inputs, outputs, self.module)
 
 
 @dataclass
-class _Captured:
+class Captured:
+    """A graph with the memory that it reads its inputs from and leaves its outputs in: freed, it would read another's.
+
+    Args:
+        graph: what is replayed.
+        inputs: its own.
+        outputs: its own.
+        module: holds the weights.
+    """
+
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
     outputs: list[Tensor]
+    module: fx.GraphModule
+
+    def replay(self) -> None:
+        """Run on the inputs that are there."""
+        self.graph.replay()
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        for own, given in zip(self.inputs, tensors, strict=True):
-            if own.data_ptr() != given.data_ptr():
-                own.copy_(given)
+        """Copy in what is not there already, run, and hand out copies of what the next run would write over."""
+        for held, given in zip(self.inputs, tensors, strict=True):
+            if held.data_ptr() != given.data_ptr():
+                held.copy_(given)
         self.graph.replay()
-        return [o.clone() for o in self.outputs]  # the next replay writes over the graph's own
+        return [o if any(o is i for i in self.inputs) else o.clone() for o in self.outputs]
+
+
+def _give_away(module: fx.GraphModule, given: Mapping[str, str]) -> frozenset[int]:
+    """Let caches be written in place: results that may share the memory of an input, and are copies of it so far."""
+    names: list[str] = list(module.meta["outputs"])
+    inputs = dict(zip(module.meta["inputs"], module.graph.find_nodes(op="placeholder"), strict=True))
+    results = module.graph.output_node().args[0]
+    assert isinstance(results, (tuple, list))
+    done: set[int] = set()
+    for number, (name, result) in enumerate(zip(names, results, strict=True)):
+        source = inputs.get(given.get(name, ""))
+        if not isinstance(result, fx.Node) or result.target is not own or source is None:
+            continue
+        if result.args[0] is source and len(source.users) == 1:
+            result.replace_all_uses_with(source)
+            module.graph.erase_node(result)
+            done.add(number)
+    module.recompile()
+    return frozenset(done)
 
 
 def exact_convolutions() -> Any:

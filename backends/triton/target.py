@@ -16,6 +16,7 @@ from ...compiler.rule import Rule
 from ...compiler.site_model import agree, made_up, site_model, size_of
 from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
 from .alternatives import RULES
+from .regions import REGIONS
 from .run import Program, environment, require_gpu
 from .timing import interleave_graphs
 from .tune import Tuner
@@ -24,6 +25,8 @@ MOST_ROUNDS = 25
 FEW, MANY = 2, 10  # copies of an operator in the two programs whose difference is its price
 BESIDES_CACHE = 150e6  # bytes of weights that the copies read together: the second-level cache holds 50-60 MB
 MOST_COPIES = 40
+ZEROS = 1  # indices are made up below it: one out of range would end every program on the device
+FINISH_SECONDS = 1.0  # for comparing two programs
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Cuda:
     tuner: Tuner | None = None
     search_seconds: float = 240.0  # kernels are compiled and tuned in it
     runs_side_by_side: bool = False  # a capture must be alone on the device
+    forgives: bool = False
     _own: list[Tuner] = field(default_factory=list[Tuner], repr=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +72,9 @@ class Cuda:
             return None
         many = int(np.clip(BESIDES_CACHE / max(size, 1), MANY, MOST_COPIES))
         try:
-            runs = [self._replay(*site_model(site, n, version, own_constants=True)) for n in (FEW, many)]
+            runs = [
+                self._replay(*site_model(site, n, version, own_constants=True, integers=ZEROS)) for n in (FEW, many)
+            ]
         except (TamagoError, RuntimeError, ValueError):
             return None
         if any(run is None for run in runs):
@@ -86,9 +92,20 @@ class Cuda:
         del model
         return []
 
-    def finish(self, model: ir.Model) -> None:
-        """Give the program the functions that say what this target's operators mean."""
+    def finish(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> tuple[ir.Model, list[str]]:
+        """The program with what is fused after the choice, where that is faster, and the functions of its operators."""
+        notes: list[str] = []
+        for region in () if self.portable else REGIONS:
+            found = region(model)
+            times = None if found is None else self.time_blocks([model, found], FINISH_SECONDS, feeds)
+            if found is None or times is None:
+                continue
+            name = region.__name__.replace("_", " ")
+            notes.append(f"{name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
+            if times[1] < times[0]:
+                model = found
         attach(model)
+        return model, notes
 
     def time_programs(
         self, programs: Sequence[Program], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0
@@ -114,7 +131,7 @@ class Cuda:
         self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
     ) -> list[float] | None:
         """Milliseconds of programs with the same inputs; infinity for one that differs or cannot be captured."""
-        feeds = made_up(models[0]) if feeds is None else feeds
+        feeds = made_up(models[0], ZEROS) if feeds is None else feeds
         if feeds is None:
             return None
         runs: list[Callable[[], object] | None] = []
@@ -159,5 +176,5 @@ class Cuda:
 
 def _replay(program: Program, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
     """The program's captured graph as something to time."""
-    graph = program.replayable(program.tensors(feeds))
-    return None if graph is None else graph.replay
+    captured = program.replayable(program.tensors(feeds))
+    return None if captured is None else captured.replay

@@ -18,9 +18,11 @@ from hashlib import blake2b
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
+from ...compiler.ir import dims
 from ...compiler.price import Stored
 from ...compiler.progress import progress
 from .lowering import CANDIDATE, LINEAR
@@ -43,6 +45,32 @@ class GemvJob:
     activation: str
     kernel: str = "gemv"
 
+    def __str__(self) -> str:
+        return f"{self.kernel} {self.n}x{self.k} {self.dtype}"
+
+
+@dataclass(frozen=True)
+class AttentionStepJob:
+    """A step of attention over a cache of so many slots."""
+
+    heads: int
+    shared: int
+    size: int
+    length: int
+    dtype: str
+    kernel: str = "attention_step"
+
+    def __str__(self) -> str:
+        return f"{self.kernel} {self.heads}x{self.shared}x{self.size}, {self.length} slots, {self.dtype}"
+
+
+Job = GemvJob | AttentionStepJob
+
+
+def job_of(fields: Mapping[str, Any]) -> Job:
+    """The job that `asdict` made these fields of."""
+    return GemvJob(**fields) if fields["kernel"] == "gemv" else AttentionStepJob(**fields)
+
 
 class Tuner:
     """Picks settings from the records, or measures.
@@ -56,15 +84,18 @@ class Tuner:
     def __init__(self, store: Stored, environment: str, *, measure: bool = True) -> None:
         self._store, self._environment, self._measure = store, environment, measure
 
-    def choose(self, module: fx.GraphModule) -> None:
-        """Write the settings into every call of a kernel in a program."""
-        for node in module.graph.find_nodes(op="call_function", target=LINEAR):
-            job = _job(module, node)
-            if job is not None:
-                node.update_arg(CANDIDATE, self.candidate(job))
+    def choose(self, module: fx.GraphModule, model: ir.Model) -> None:
+        """Write the settings into every call of a kernel in a program that was made of a model."""
+        written = {n.name: n for n in model.graph.all_nodes()}
+        for target, place in CANDIDATE.items():
+            for node in module.graph.find_nodes(op="call_function", target=target):
+                source = written.get(node.meta["onnx"][2])
+                job = _gemv(module, node) if target is LINEAR else _attention_step(source)
+                if job is not None:
+                    node.update_arg(place, self.candidate(job))
         module.recompile()
 
-    def candidate(self, job: GemvJob) -> list[int] | None:
+    def candidate(self, job: Job) -> list[int] | None:
         """The fastest settings known for a job; measured when there is no record. None: the kernel's defaults."""
         key = self.key(job)
         record = self._store.verdict(key)
@@ -75,13 +106,13 @@ class Tuner:
         timings = [] if record is None else record["timings"]
         return list(min(timings, key=lambda t: t["milliseconds"])["candidate"]) if timings else None
 
-    def key(self, job: GemvJob) -> str:
+    def key(self, job: Job) -> str:
         """The record's name in the store."""
         text = json.dumps(["tune", KEY_VERSION, asdict(job), self._environment], sort_keys=True)
         return blake2b(text.encode(), digest_size=20).hexdigest()
 
-    def _tune(self, job: GemvJob) -> dict[str, Any]:
-        progress(f"tuning {job.kernel} {job.n}x{job.k} {job.dtype}")
+    def _tune(self, job: Job) -> dict[str, Any]:
+        progress(f"tuning {job}")
         timings, failed = measure_in_child(job)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
@@ -93,7 +124,7 @@ class Tuner:
         }
 
 
-def measure_in_child(job: GemvJob) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def measure_in_child(job: Job) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """All candidates of a job, measured by child processes: (candidate, milliseconds, spread, error), and failures."""
     timings: list[Mapping[str, Any]] = []
     failed: list[Mapping[str, Any]] = []
@@ -112,7 +143,7 @@ def measure_in_child(job: GemvJob) -> tuple[list[Mapping[str, Any]], list[Mappin
 
 
 def _one_child(
-    job: GemvJob,
+    job: Job,
     skip: Sequence[Sequence[int]],
     timings: list[Mapping[str, Any]],
     failed: list[Mapping[str, Any]],
@@ -151,8 +182,23 @@ def _lines(stream: Any, deadline: float) -> Any:
             yield line
 
 
-def _job(module: fx.GraphModule, node: fx.Node) -> GemvJob | None:
-    """What a call asks for; None where its weight is no constant of the program."""
+def _attention_step(node: ir.Node | None) -> AttentionStepJob | None:
+    """What a step asks for; None where its shapes are not known before it runs."""
+    if node is None or node.inputs[0] is None or node.inputs[6] is None:
+        return None
+    query, cache = node.inputs[0], node.inputs[6]
+    q, shape = dims(query), dims(cache)
+    if q is None or shape is None or cache.dtype is None:
+        return None
+    sizes = [d for d in (*q, *shape) if isinstance(d, int)]
+    if len(sizes) != 8:
+        return None
+    _, queries, _, _, _, heads, length, size = sizes
+    return AttentionStepJob(heads, queries // heads, size, length, str(cache.dtype.numpy()))
+
+
+def _gemv(module: fx.GraphModule, node: fx.Node) -> GemvJob | None:
+    """What a product asks for; None where its weight is no constant of the program."""
     _, w, gate, scale, residual, _, activation, _ = node.args
     weight = _constant(module, w)
     if weight is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backend import OnDevice
 from ..facts import Array
 from ..torch_tensors import to_numpy
 from .alias import aliases
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from ..pipeline import Compiled
     from .layout import Layout
     from .programs import Programs
+
+
+Run = Callable[[dict[str, Any]], list[Any]]
 
 
 class Decoder:
@@ -29,11 +33,11 @@ class Decoder:
     """
 
     def __init__(self, programs: Programs, layout: Layout) -> None:
-        self._prefill = {size: program.compiled for size, program in programs.prefill.items()}
-        self._step = programs.step.compiled
-        self._aliases = aliases(self._step.model)
-        self._outputs = [value.name or "" for value in self._step.model.graph.outputs]
-        self._cache: dict[str, Array] = {}
+        self._prefill = {size: _runner(program.compiled) for size, program in programs.prefill.items()}
+        self._step = _runner(programs.step.compiled)
+        self._aliases = aliases(programs.step.compiled.model)
+        self._outputs = [value.name or "" for value in programs.step.compiled.model.graph.outputs]
+        self._cache: dict[str, Any] = {}
         self._empty = {n: to_numpy(t) for n, t in zip(layout.names("past"), layout.empty(), strict=True)}
         self._position = 0
 
@@ -49,9 +53,15 @@ class Decoder:
         """Read one more token of each text; the likeliest next ones."""
         return self._read(self._step, {"input_ids": tokens[:, None]}, 1)
 
-    def _read(self, compiled: Compiled, feeds: Mapping[str, Array], length: int) -> Array:
-        found = compiled.program({**feeds, "position": np.array([self._position]), **self._cache})
+    def _read(self, run: Run, feeds: Mapping[str, Array], length: int) -> Array:
+        found = run({**feeds, "position": np.array([self._position]), **self._cache})
         outputs = dict(zip(self._outputs, found, strict=True))
         self._cache = {past: outputs[present] for present, past in self._aliases.items()}
         self._position += length
-        return np.asarray(outputs["logits"].argmax(-1))
+        return to_numpy(outputs["logits"].argmax(-1))
+
+
+def _runner(compiled: Compiled) -> Run:
+    """How a program is run: one on a device keeps the cache there."""
+    program = compiled.program
+    return program.run_by_name if isinstance(program, OnDevice) else program

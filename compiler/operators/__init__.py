@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from .attention_step import ATTENTION_STEP
 from .linear_add import LINEAR_ADD
 from .norm_linear import NORM_LINEAR
 from .norm_swiglu import NORM_SWIGLU
@@ -18,7 +19,8 @@ from .operator import DOMAIN, VERSION, Operator
 from .plain_linear import LINEAR
 from .swiglu import SWIGLU
 
-OPERATORS: Mapping[str, Operator] = {o.name: o for o in (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU)}
+_ALL = (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU, ATTENTION_STEP)
+OPERATORS: Mapping[str, Operator] = {o.name: o for o in _ALL}
 
 __all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "attach", "detach"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,16 +23,18 @@ class Operator:
         name: its type in the domain `ai.tamago`.
         statement: what it computes, as algebra.
         text: the function in ONNX's text form, without the header that names the domain and the opset.
-        weight: which operand is the weight whose rows are the result's columns.
-        opset: of the standard operators in the body.
         samples: operands as rules' examples write them, for tests.
+        weight: which operand is the weight whose rows are the result's columns; None: `like` says what results are.
+        like: for each output, the operand whose dtype and shape it has.
+        opset: of the standard operators in the body.
     """
 
     name: str
     statement: str
     text: str
-    weight: int
     samples: tuple[dict[str, str], ...]
+    weight: int | None = None
+    like: tuple[int, ...] = (0,)
     opset: int = 23
 
     def function(self) -> ir.Function:
@@ -39,11 +42,15 @@ class Operator:
         header = f'<opset_import: ["" : {self.opset}], domain: "{DOMAIN}">'
         return ir.serde.deserialize_function(_parsed(header + self.text))
 
-    def shape(self, x: Shape | None, weight: Shape | None) -> Shape | None:
-        """The result's dimensions: those of x, the last one the number of the weight's rows."""
+    def shapes(self, operands: Sequence[Shape | None]) -> list[Shape | None]:
+        """The results' dimensions: those of what they are like, the last one the number of a weight's rows."""
+        found = [operands[i] for i in self.like]
+        if self.weight is None:
+            return found
+        x, weight = found[0], operands[self.weight]
         if x is None or weight is None or not x or len(weight) != 2:
-            return None
-        return (*x[:-1], weight[0])
+            return [None]
+        return [(*x[:-1], weight[0])]
 
 
 @cache

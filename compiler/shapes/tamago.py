@@ -8,7 +8,8 @@ from .call import Call, Known, Rule
 
 def _rule(operator: Operator) -> Rule:
     def shapes(call: Call) -> list[Known]:
-        return [(call.dtype(), operator.shape(call.shape(), call.shape(operator.weight)))]
+        shapes = operator.shapes([call.shape(i) for i in range(len(call.operands))])
+        return [(call.dtype(i), shape) for i, shape in zip(operator.like, shapes, strict=True)]
 
     return shapes
 

@@ -48,7 +48,14 @@ def reshape(op: Operation, x: Tensor, shape: Tensor | None = None) -> Tensor:
         return torch.reshape(x, sizes)
     zero = [not is_recorded(item) and item == 0 for item in sizes]
     rank, axes = op.rank(0), len(sizes) - 1
-    if rank is not None and rank > axes and all(zero[:axes]) and axes and op.fixed(1) is not None and sizes[-1] == -1:
+    if (
+        rank is not None
+        and rank > axes
+        and all(zero[:axes])
+        and axes > 0
+        and op.fixed(1) is not None
+        and sizes[-1] == -1
+    ):
         return torch.flatten(x, axes)
     if any(zero) and any(not is_recorded(item) and item == -1 for item in sizes):
         # torch refuses to infer -1 for a tensor without elements, ONNX only where it is ambiguous

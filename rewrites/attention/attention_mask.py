@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from ...compiler.facts import Array
@@ -29,7 +30,7 @@ def _is_causal(mask: Array) -> bool:
     if mask.dtype.kind != "f":
         return False
     numbers = np.asarray(mask, dtype=np.float64)
-    far = max(float(np.finfo(str(mask.dtype)).min), FAR)
+    far = max(float(ml_dtypes.finfo(mask.dtype).min), FAR)
     return bool(np.all(numbers[..., seen] == 0) and np.all(numbers[..., ~seen] <= far))
 
 

@@ -10,13 +10,14 @@ from ...compiler.rule import Skip, Term, Value, op, rule, var
 from .operands import KERNEL_DTYPES, require_last
 
 x, b, c, a = var("x b c a")
-ABSORBING = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -np.inf}  # any score plus this, or lower, is this
+# any score plus this, or lower, is this
+ABSORBING = {ir.DataType.FLOAT: -1e30, ir.DataType.BFLOAT16: -1e30, ir.DataType.FLOAT16: -np.inf}
 
 
 def _open_and_fill(x: Value, c: Value, a: int, root: Value) -> tuple[Array, Array]:
     require_last(a, root.rank)
     if x.dtype not in KERNEL_DTYPES:
-        raise Skip("the scores are not float32 or float16")
+        raise Skip("the scores are not float32 or a half precision")
     if root.shape != x.shape:
         raise Skip("the mask makes the scores larger")
     dtype = ir.DataType(x.dtype or ir.DataType.FLOAT)

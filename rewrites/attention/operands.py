@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -12,17 +13,19 @@ from ...compiler.rule import Expression, Skip, Term, Value, op
 from ..shape.axes import ints
 from ..shape.dimensions import same_dim
 
-KERNEL_DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)  # no runtime here has Attention for another dtype
+# No runtime here has Attention for another dtype; bfloat16 runs on GPUs alone, as such models do.
+KERNEL_DTYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def require_kernel_dtype(*values: Value) -> None:
     """Refuse dtypes that Attention and RotaryEmbedding have no kernel for, and mixtures.
 
     Raises:
-        Skip: an operand is neither float32 nor float16, or they differ.
+        Skip: an operand is none of float32, float16 and bfloat16, or they differ.
     """
     if values[0].dtype not in KERNEL_DTYPES or len({v.dtype for v in values}) > 1:
-        raise Skip("the operands are not all float32 or all float16")
+        raise Skip("the operands are not all float32 or all of one half precision")
 
 
 def require_not_empty(*values: Value) -> None:
@@ -80,7 +83,7 @@ def one_number(constant: Value, like: Value) -> float:
 def lowest(dtype: int | None) -> Array:
     """The lowest finite number: what exporters write for minus infinity."""
     found = ir.DataType(dtype or ir.DataType.FLOAT).numpy()
-    return np.asarray(np.finfo(str(found)).min, dtype=found)
+    return np.asarray(ml_dtypes.finfo(found).min, dtype=found)
 
 
 def hides_no_row(mask: Array) -> bool:
@@ -88,7 +91,7 @@ def hides_no_row(mask: Array) -> bool:
     if mask.ndim == 0 or mask.size == 0:
         return False
     best = np.max(np.asarray(mask, dtype=np.float64), axis=-1)
-    return bool(np.all(best > float(np.finfo(str(mask.dtype)).min)))  # a NaN fails the comparison
+    return bool(np.all(best > float(ml_dtypes.finfo(mask.dtype).min)))  # a NaN fails the comparison
 
 
 def raised(mask: Value) -> Term:

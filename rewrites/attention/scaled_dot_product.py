@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from ...compiler.rule import Pattern, Skip, Term, Value, op, rule, var
 from ..shape.dimensions import broadcast
-from .operands import attention, fit_mask, hides_no_row, lowest, raised, require_kernel_dtype, require_last
+from .operands import HALVES, attention, fit_mask, hides_no_row, lowest, raised, require_kernel_dtype, require_last
 
 q, k, v, m, b, y, n, a = var("q k v m b y n a")
 scores = op.MatMul(q, k)
@@ -39,7 +39,7 @@ def _guarded(softmax: Callable[[Pattern], Pattern], x: Pattern) -> Pattern:
 
 def _attributes(q: Value) -> dict[str, float]:
     """Without a scale, and with a softmax in float32 for halves: no less precise than any pattern."""
-    return {"scale": 1.0} | ({"softmax_precision": 1} if q.dtype == ir.DataType.FLOAT16 else {})
+    return {"scale": 1.0} | ({"softmax_precision": 1} if q.dtype in HALVES else {})
 
 
 @rule(

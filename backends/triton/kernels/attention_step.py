@@ -11,10 +11,28 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+DEFAULT = (4, 128, 4)  # parts of the cache, slots of a block, warps
+PARTS, SLOTS, WARPS = (1, 2, 4, 8, 16), (32, 64, 128, 256), (4, 8)
+FEWEST, MOST = 32, 256  # elements of keys and values that a thread holds, those under way included
+
+
+def candidates(length: int, size: int) -> list[tuple[int, int, int]]:
+    """Settings worth measuring for a cache of so many slots and heads of this size: parts, slots of a block, warps."""
+    found: list[tuple[int, int, int]] = []
+    for parts in PARTS:
+        for slots in SLOTS:
+            if slots > max(32, length) or parts * slots > 2 * length:
+                continue
+            # a block of keys and one of values, two of each under way
+            found += [(parts, slots, w) for w in WARPS if FEWEST <= 4 * slots * size // (32 * w) <= MOST]
+    return found or [(1, 32, 4)]
+
 
 @triton.jit
 def attention_step(
-    qkv,
+    q,
+    k,
+    v,
     cos,
     sin,
     position,
@@ -35,7 +53,7 @@ def attention_step(
     """One program: a head of keys and one part of the cache.
 
     Args:
-        qkv: queries (HEADS·SHARED, D), keys (HEADS, D), values (HEADS, D) of the new token, one after the other.
+        q: the new token's queries, (HEADS·SHARED, D), k and v: its keys and values, (HEADS, D).
         cos, sin: (LENGTH, D/2), position: (1), int64.
         keys, values: the cache, (HEADS, LENGTH, D), written at the position.
         y: (HEADS·SHARED, D). partial: (HEADS, PARTS, ROWS, D + 2) float32. arrived: (HEADS), zeros, and again after.
@@ -44,7 +62,7 @@ def attention_step(
     HALF: tl.constexpr = D // 2
     head, part = tl.program_id(0), tl.program_id(1)
     row, half, every = tl.arange(0, ROWS), tl.arange(0, HALF), tl.arange(0, D)
-    now = tl.load(position).to(tl.int32)
+    now = tl.minimum(tl.maximum(tl.load(position), 0), LENGTH - 1).to(tl.int32)  # never writes outside the cache
     span = tl.cdiv(tl.cdiv(now, PARTS), BL) * BL
     start, end = part * span, tl.minimum((part + 1) * span, now)
     slot = tl.arange(0, BL)
@@ -54,15 +72,15 @@ def attention_step(
     live = start + slot < end
     k1 = tl.load(at_keys + start * D, live[None, :], 0.0)
     k2 = tl.load(at_keys + start * D + HALF, live[None, :], 0.0)
-    v = tl.load(at_values + start * D, live[:, None], 0.0)
+    old = tl.load(at_values + start * D, live[:, None], 0.0)
     c = tl.load(cos + now * HALF + half).to(tl.float32)
     s = tl.load(sin + now * HALF + half).to(tl.float32)
     if EARLY:
         gdc_launch_dependents()
         gdc_wait()
     mine = (row < SHARED)[:, None]
-    q = qkv + (head * SHARED + row)[:, None] * D + half[None, :]
-    q1, q2 = tl.load(q, mine, 0.0).to(tl.float32), tl.load(q + HALF, mine, 0.0).to(tl.float32)
+    at = q + (head * SHARED + row)[:, None] * D + half[None, :]
+    q1, q2 = tl.load(at, mine, 0.0).to(tl.float32), tl.load(at + HALF, mine, 0.0).to(tl.float32)
     kind = keys.dtype.element_ty
     # rotate half: (a, b) → (a·cos − b·sin, b·cos + a·sin)
     r1 = ((q1 * c[None, :] - q2 * s[None, :]) * scale).to(kind)
@@ -71,27 +89,27 @@ def attention_step(
     weight = tl.zeros((ROWS,), tl.float32)
     out = tl.zeros((ROWS, D), tl.float32)
     if part == 0:  # the new token
-        new = qkv + (HEADS * SHARED + head) * D
+        new = k + head * D
         a, b = tl.load(new + half).to(tl.float32), tl.load(new + HALF + half).to(tl.float32)
         n1, n2 = (a * c - b * s).to(kind), (b * c + a * s).to(kind)
-        nv = tl.load(new + HEADS * D + every).to(kind)
+        nv = tl.load(v + head * D + every).to(kind)
         tl.store(keys + base + now * D + half, n1)
         tl.store(keys + base + now * D + HALF + half, n2)
         tl.store(values + base + now * D + every, nv)
         top = tl.sum(r1.to(tl.float32) * n1.to(tl.float32)[None, :] + r2.to(tl.float32) * n2.to(tl.float32)[None, :], 1)
         weight += 1.0
         out += nv.to(tl.float32)[None, :]
-    for at in range(start, end, BL):
+    for first in range(start, end, BL):
         score = tl.dot(r1, k1) + tl.dot(r2, k2)
-        score = tl.where((at + slot < end)[None, :], score, float("-inf"))
+        score = tl.where((first + slot < end)[None, :], score, float("-inf"))
         higher = tl.maximum(top, tl.max(score, 1))
         probability = tl.exp(score - higher[:, None])
         shrink = tl.exp(top - higher)
-        block = v
-        following = at + BL + slot < end
-        k1 = tl.load(at_keys + (at + BL) * D, following[None, :], 0.0)
-        k2 = tl.load(at_keys + (at + BL) * D + HALF, following[None, :], 0.0)
-        v = tl.load(at_values + (at + BL) * D, following[:, None], 0.0)
+        block = old
+        following = first + BL + slot < end
+        k1 = tl.load(at_keys + (first + BL) * D, following[None, :], 0.0)
+        k2 = tl.load(at_keys + (first + BL) * D + HALF, following[None, :], 0.0)
+        old = tl.load(at_values + (first + BL) * D, following[:, None], 0.0)
         out = out * shrink[:, None] + tl.dot(probability.to(kind), block)
         weight = weight * shrink + tl.sum(probability, 1)
         top = higher

@@ -1,0 +1,13 @@
+"""What is fused after the choice, where one kernel has several results or several places become one.
+
+Each file gives a further program, or None; the target times it beside the one it came from, and the faster stays.
+"""
+
+from __future__ import annotations
+
+from .attention_step import attention_steps
+from .merged_linears import merged_linears
+
+REGIONS = (merged_linears, attention_steps)
+
+__all__ = ["REGIONS", "attention_steps", "merged_linears"]
