@@ -20,6 +20,7 @@ class Runnable(Protocol):
 
     inputs: list[str]
     outputs: list[str]
+    note: str  # what the report should say of how it runs
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
         """Outputs in the graph's order."""
@@ -60,6 +61,11 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
     @property
     def preferences(self) -> Mapping[str, float]:
         """Factors on prices that no measurement of an operator alone can show."""
+        ...
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Operators that no trial leaves out: `finish` makes more of them than a trial of a block can show."""
         ...
 
     def price(self, site: Site, version: int) -> tuple[float, float, int] | None:

@@ -30,7 +30,14 @@ class Written:
     replaced: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
 
-def decode(block: Block, encoded: Encoded, choice: Choice, index: int, fresh: Callable[[str], str]) -> Written:
+def decode(
+    block: Block,
+    encoded: Encoded,
+    choice: Choice,
+    index: int,
+    fresh: Callable[[str], str],
+    shared: dict[int, ir.Value] | None = None,
+) -> Written:
     """The program for one instance.
 
     Nodes of the model that were chosen again keep their names, values and metadata; a new node is named after its rule
@@ -42,12 +49,22 @@ def decode(block: Block, encoded: Encoded, choice: Choice, index: int, fresh: Ca
         choice: for every class the program computes, the row it is computed by.
         index: which instance.
         fresh: gives an unused name that starts with its argument.
+        shared: what was written for earlier instances and depends on the block's context alone; grows.
     """
-    return _Writer(block, encoded, choice, index, fresh).write()
+    return _Writer(block, encoded, choice, index, fresh, {} if shared is None else shared).write()
 
 
 class _Writer:
-    def __init__(self, block: Block, encoded: Encoded, choice: Choice, index: int, fresh: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        block: Block,
+        encoded: Encoded,
+        choice: Choice,
+        index: int,
+        fresh: Callable[[str], str],
+        shared: dict[int, ir.Value],
+    ) -> None:
+        self.shared = shared
         self.encoded, self.egraph, self.choice, self.index, self.fresh = encoded, encoded.egraph, choice, index, fresh
         self.instance: Instance = block.instances[index]
         self.read = block.inputs(self.instance)
@@ -59,6 +76,11 @@ class _Writer:
     def write(self) -> Written:
         for uid, value in zip(self.encoded.inputs, self.read, strict=True):
             self.values.setdefault(self.egraph.find(uid), value)
+        for uid, value in self.encoded.context:
+            self.values.setdefault(self.egraph.find(uid), value)
+        for uid, value in self.shared.items():
+            self.values.setdefault(uid, value)
+        self.common = {self.egraph.find(uid) for uid, _ in self.encoded.context}
         roots = [self.egraph.find(o) for o in self.encoded.outputs]
         for uid in self._order(roots):
             self._write_class(uid)
@@ -107,8 +129,17 @@ class _Writer:
         self.result.nodes.append(node)
         if OUTPUTS in attributes:
             self.many[uid] = node.outputs
-        else:
-            self.values[uid] = node.outputs[0]
+            return
+        self.values[uid] = node.outputs[0]
+        if self.egraph.origins[row].node is None and self._is_common(row):
+            self.shared[uid] = node.outputs[0]
+
+    def _is_common(self, row: Row) -> bool:
+        """Whether a node computes the same in every instance: from the block's context, and constants they share."""
+        children = {self.egraph.find(c) for c in row.children if c != ABSENT}
+        common = self.common | set(self.shared)
+        constants = [self.egraph.fact(c).constant for c in children - common]
+        return bool(children & common) and all(c is not None and len(c) == 1 for c in constants)
 
     def _constant(self, contents: Array) -> ir.Value:
         value = new_constant(self.fresh("tamago/constant"), contents)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,31 +12,41 @@ import onnx_ir as ir
 from .blocks import Block
 from .egraph import ABSENT, OUTPUTS, EGraph, Origin, Row, constant_key
 from .facts import Constant, Fact
-from .ir import attribute_values, constant_tensor, digest, fact_of, is_opaque, op_name
+from .ir import attribute_values, captured, constant_tensor, digest, fact_of, is_opaque, op_name
 from .opset import same_meaning
 from .schema import default_attributes
 
+CONTEXT = 48  # nodes outside a repeated block that its e-graph knows
 SMALL = 1 << 12  # elements: constants up to this are compared by contents
 UNIQUE = "unique "  # attribute that keeps two opaque nodes from being taken for equal
 
 
 @dataclass
 class Encoded:
-    """A block in its e-graph: uids of its inputs and outputs by position, and the rows of the program as it was."""
+    """A block in its e-graph.
+
+    Attributes:
+        inputs: uids by position; so for the outputs.
+        program: the rows of the program as it was.
+        context: values that the graph computes before the first instance, the same for all of them. How they are
+            computed is known in the e-graph, so that patterns match across the block's border; reading them is free.
+    """
 
     egraph: EGraph
     inputs: list[int]
     outputs: list[int]
     program: dict[int, Row]
     version: int
+    context: list[tuple[int, ir.Value]] = field(default_factory=list[tuple[int, ir.Value]])
 
 
-def encode(block: Block, version: int) -> Encoded:
+def encode(block: Block, version: int, *, context: bool = True) -> Encoded:
     """The block's first instance as terms; constants hold the contents of every instance.
 
     Args:
         block: its nodes are topologically sorted.
         version: opset of the default domain.
+        context: whether what lies outside a repeated block is looked at.
     """
     egraph = EGraph(len(block.instances))
     wiring = block.wiring
@@ -55,13 +65,56 @@ def encode(block: Block, version: int) -> Encoded:
             egraph.constants.setdefault(constant_key(fact.constant.array(0)), [uid])
         uids[number] = uid
         inputs.append(uid)
+    repeats = len(block.instances) > 1
+    around = _encode_context(egraph, dict(_shared(read, inputs)), version) if context and repeats else []
     program: dict[int, Row] = {}
     made: dict[ir.Value, int] = {}
     for count, node in enumerate(block.nodes):
         found = _encode_node(egraph, node, count, [uids[n] for n in wiring.operands[count]], program, version)
         uids.update(zip(wiring.results[count], found, strict=False))
         made.update(zip(node.outputs, found, strict=False))
-    return Encoded(egraph, inputs, [made[v] for v in block.instances[0].outputs], program, version)
+    return Encoded(egraph, inputs, [made[v] for v in block.instances[0].outputs], program, version, around)
+
+
+def _shared(read: Sequence[Sequence[ir.Value]], inputs: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
+    """Inputs that are the same value in every instance: tables of positions, masks, what all layers read."""
+    for place, uid in enumerate(inputs):
+        values = {values[place] for values in read}
+        if len(values) == 1:
+            yield values.pop(), uid
+
+
+def _encode_context(egraph: EGraph, known: dict[ir.Value, int], version: int) -> list[tuple[int, ir.Value]]:
+    """How values from outside came about, a few nodes far; the values met on the way.
+
+    Args:
+        egraph: of the block.
+        known: such values and their uids; grows.
+        version: opset of the default domain.
+    """
+    context: list[tuple[int, ir.Value]] = []
+    waiting = list(known)
+    for _ in range(CONTEXT):
+        if not waiting:
+            break
+        value = waiting.pop(0)
+        node = value.producer()
+        if node is None or is_opaque(node) or captured(node) or len(node.outputs) != 1:
+            continue
+        children: list[int] = []
+        for operand in node.inputs:
+            if operand is not None and operand not in known:
+                known[operand] = egraph.leaf(fact_of(operand))
+                context.append((known[operand], operand))
+                waiting.append(operand)
+            children.append(ABSENT if operand is None else known[operand])
+        while children and children[-1] == ABSENT:
+            children.pop()
+        name = _row_name(node, version)
+        row = egraph.row(name, egraph.intern(stated_attributes(name, attribute_values(node))), children)
+        uid = egraph.term(row, fact_of(value), Origin(None, (node.name or op_name(node),)))
+        egraph.union(uid, known[value])
+    return context
 
 
 def _input_fact(values: Sequence[ir.Value]) -> Fact:

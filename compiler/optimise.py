@@ -58,7 +58,8 @@ class Settings:
         until: `time.perf_counter` after which nothing more is measured.
         passes: how often the graph is cut into blocks; the borders move from pass to pass.
         target: times whole block programs; None decides by price alone.
-        observe: real inputs for trials of blocks; None where made-up ones will do.
+        observe: real inputs for trials of blocks; None where there are none.
+        made_up: whether a block may be tried on made-up inputs, if its inputs do not depend on one another.
         strict: let exceptions in rules through (tests).
     """
 
@@ -70,6 +71,7 @@ class Settings:
     passes: int = 2
     target: Target | None = None
     observe: Observer | None = None
+    made_up: bool = True
     strict: bool = False
 
     def of_phase(self, phase: Phase) -> tuple[Rule, ...]:
@@ -182,7 +184,7 @@ def _rewrite_block(
     progress(f"pass {turn + 1}: block of {len(block.nodes)} nodes, {len(block.instances)} times")
     if turn == 0:
         outcome.blocks.append((len(block.nodes), len(block.instances)))
-    encoded = encode(block, version)
+    encoded = encode(block, version, context=settings.target is None or settings.observe is not None)
     egraph = encoded.egraph
     try:
         for phase in PHASES:
@@ -197,16 +199,21 @@ def _rewrite_block(
     # Bodies are moved when a block is written, so a block that holds some is written once, without trials.
     plain = not any(bodies(node) for node in block.nodes)
     if settings.target is not None and plain and not _unchanged(block, problem, choice, original):
+        made_up = settings.made_up and not encoded.context
         trial = Trial(
-            block, encoded, problem, original, prices, settings.target, allowance, outcome, settings.observe, exact
+            *(block, encoded, problem, original, prices, settings.target, allowance, outcome),
+            observe=settings.observe,
+            exact=exact,
+            made_up=made_up,
         )
         variant = best_variant(trial, variant)
     if _unchanged(block, problem, variant.choice, original):
         outcome.kept += 1
         return False
     _account(problem, egraph, original, variant.choice, outcome, len(block.instances))
+    shared: dict[int, ir.Value] = {}
     for index, instance in enumerate(block.instances):
-        splice(graph, instance, decode(block, encoded, variant.choice, index, names), names)
+        splice(graph, instance, decode(block, encoded, variant.choice, index, names, shared), names)
     return True
 
 
@@ -215,7 +222,7 @@ def problem_of(encoded: Encoded, prices: Prices) -> Problem:
     egraph = encoded.egraph
     classes = egraph.classes()
     constants = {uid for uid in classes if egraph.fact(uid).constant is not None}
-    inputs = {egraph.find(i) for i in encoded.inputs}
+    inputs = {egraph.find(i) for i in (*encoded.inputs, *(uid for uid, _ in encoded.context))}
     return Problem(
         classes,
         tuple(egraph.find(o) for o in encoded.outputs),

@@ -159,7 +159,7 @@ def compile_front(
             verdict=decision.verdict,
             environment=target.environment,
             outcome=outcome,
-            notes=[*traced.notes, *notes, *decision.notes],
+            notes=[*traced.notes, *notes, *decision.notes, *filter(None, [decision.program.note])],
             error=max(decision.errors.values(), default=0.0),
             errors=decision.errors,
             timing=decision.timing,
@@ -325,11 +325,12 @@ def _optimise(
         seconds=target.search_seconds,
         until=until,
         target=target if options.measure else None,
-        observe=Observer(model, feeds, target.lower) if feeds is not None and sizes else None,
+        observe=None if feeds is None else Observer(model, feeds, target.lower),
+        made_up=not sizes,
         strict=options.strict,
     )
     measure = (lambda site: target.price(site, version)) if options.measure else None
-    prices = Prices(store, target.environment, measure, target.preferences, sizes)
+    prices = Prices(store, target.environment, measure, target.preferences, sizes, target.settled)
     return optimise(model, settings, prices, infer)
 
 

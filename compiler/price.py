@@ -187,6 +187,7 @@ class Prices:
         preferences: factors on the prices of operators that do better among others than alone; trials of whole blocks
             have the last word.
         sizes: what free dimensions are priced at.
+        settled: operators that no trial leaves out: what is fused after the choice shows in no trial of a block.
     """
 
     store: Stored
@@ -194,6 +195,7 @@ class Prices:
     measure: Callable[[Site], tuple[float, float, int] | None] | None = None
     preferences: Mapping[str, float] = field(default_factory=dict[str, float])
     sizes: Sizes = field(default_factory=dict[str, int])
+    settled: frozenset[str] = frozenset()
     _known: dict[str, float | None] = field(default_factory=dict[str, float | None])
 
     def price(self, site: Site) -> float:

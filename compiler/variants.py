@@ -53,7 +53,8 @@ class Trial:
         target: times whole programs.
         allowance: how long trials may take.
         outcome: counts trials.
-        observe: real inputs for the block's values; None where made-up ones will do.
+        observe: real inputs for the block's values; None where there are none.
+        made_up: whether made-up inputs will do.
         exact: whether the integer program found better than greedy extraction here, and so may again.
     """
 
@@ -67,6 +68,7 @@ class Trial:
     outcome: Outcome
     observe: Observer | None
     exact: bool
+    made_up: bool = False
 
 
 def best_variant(trial: Trial, first: Variant) -> Variant:
@@ -91,7 +93,7 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
     as_it_was = Variant(trial.original, frozenset())
     best, candidates, tried = first, [as_it_was, first], {first.banned}
     feeds = _inputs(trial)
-    if feeds is None and trial.observe is not None:
+    if feeds is None and not trial.made_up:
         return first, False
     for _ in range(ROUNDS):
         left = trial.allowance.left()
@@ -117,9 +119,10 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
 
 def _inputs(trial: Trial) -> dict[str, Array] | None:
     """Arrays that the model itself computes for the block's first instance."""
-    if trial.observe is None:
+    if trial.observe is None or trial.made_up:
         return None
     read = dict.fromkeys(trial.block.inputs(trial.block.instances[0]))
+    read |= dict.fromkeys(value for _, value in trial.encoded.context)
     return trial.observe([v for v in read if constant_tensor(v) is None])
 
 
@@ -154,7 +157,7 @@ def _recall(trial: Trial, first: Variant, verdict: Mapping[str, Any]) -> Variant
 def _without_one(trial: Trial, best: Variant) -> list[Variant]:
     """The best program without each operator in turn that a rule brought in."""
     before = {row.op for row in trial.original.values()}
-    used = {best.choice[u].op for u in reachable(trial.problem, best.choice)} - before - {"out"}
+    used = {best.choice[u].op for u in reachable(trial.problem, best.choice)} - before - {"out"} - trial.prices.settled
     found = [_without(trial, best.banned | {op}) for op in sorted(used)]
     return [v for v in found if v is not None]
 
@@ -179,7 +182,9 @@ def block_model(block: Block, encoded: Encoded, choice: Choice) -> ir.Model:
     wrap: dict[ir.Value, ir.Value] = {}
     initializers: list[ir.Value] = []
     inputs: list[ir.Value] = []
-    for value in dict.fromkeys(block.inputs(block.instances[0])):
+    read = {v for node in written.nodes for v in node.inputs} | set(written.outputs)
+    beside = [value for _, value in encoded.context if value in read]
+    for value in dict.fromkeys([*block.inputs(block.instances[0]), *beside]):
         twin = ir.Value(name=value.name, shape=value.shape, type=value.type, const_value=constant_tensor(value))
         wrap[value] = twin
         (initializers if twin.const_value is not None else inputs).append(twin)

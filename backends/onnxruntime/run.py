@@ -51,6 +51,7 @@ class Program:
                 todo="check that the file runs in ONNX Runtime unoptimised",
                 exit_code=EXIT_UNSUPPORTED,
             ) from error
+        self.note = ""
         self.inputs: list[str] = [i.name for i in self.session.get_inputs()]
         self.outputs: list[str] = [o.name for o in self.session.get_outputs()]
 

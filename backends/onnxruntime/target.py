@@ -35,6 +35,7 @@ class OnnxRuntime:
     search_seconds: float = 7.0
     runs_side_by_side: bool = True
     forgives: bool = True
+    settled: frozenset[str] = frozenset()
 
     @property
     def environment(self) -> str:
@@ -111,8 +112,8 @@ class OnnxRuntime:
                 wanted = outputs
             programs.append(program if outputs is not None and agree(wanted, outputs) else None)
         alive = [i for i, p in enumerate(programs) if p is not None]
-        given = dict(feeds)
-        runs = [lambda p=programs[i]: p.session.run(None, given) for i in alive]  # type: ignore[union-attr]
+        kept = [(p.session, p.known(feeds)) for p in programs if p is not None]
+        runs = [lambda session=session, given=given: session.run(None, given) for session, given in kept]
         times = interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
         result = [float("inf")] * len(models)
         for i, milliseconds in zip(alive, beside_first(times), strict=True):
@@ -123,7 +124,7 @@ class OnnxRuntime:
 def _try(model: ir.Model, feeds: Mapping[str, Array], threads: int | None) -> tuple[Program | None, list[Array] | None]:
     try:
         program = Program(model, threads)
-        return program, program.session.run(None, dict(feeds))
+        return program, program.session.run(None, program.known(feeds))
     except TamagoError:
         return None, None
     except Exception as error:  # ONNX Runtime's own exception classes share no base but Exception

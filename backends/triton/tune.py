@@ -11,12 +11,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from selectors import EVENT_READ, DefaultSelector
-from typing import Any
+from queue import Empty, Queue
+from threading import Thread
+from typing import IO, Any
 
 import onnx_ir as ir
 import torch
@@ -28,7 +29,7 @@ from ...compiler.progress import progress
 from .lowering import CANDIDATE, LINEAR
 
 KEY_VERSION = 1
-SECONDS = 60.0  # for one kernel and shape
+SECONDS = 60.0  # for one kernel and shape; candidates that are left then are not measured
 PATIENCE = 30.0  # seconds without a word from the child, its start and compilation included
 
 
@@ -83,6 +84,7 @@ class Tuner:
 
     def __init__(self, store: Stored, environment: str, *, measure: bool = True) -> None:
         self._store, self._environment, self._measure = store, environment, measure
+        self._children = Children()
 
     def choose(self, module: fx.GraphModule, model: ir.Model) -> None:
         """Write the settings into every call of a kernel in a program that was made of a model."""
@@ -113,7 +115,7 @@ class Tuner:
 
     def _tune(self, job: Job) -> dict[str, Any]:
         progress(f"tuning {job}")
-        timings, failed = measure_in_child(job)
+        timings, failed = self._children.measure(job)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
             "job": asdict(job),
@@ -124,62 +126,94 @@ class Tuner:
         }
 
 
-def measure_in_child(job: Job) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """All candidates of a job, measured by child processes: (candidate, milliseconds, spread, error), and failures."""
-    timings: list[Mapping[str, Any]] = []
-    failed: list[Mapping[str, Any]] = []
-    skip: list[Sequence[int]] = []
-    deadline = time.perf_counter() + SECONDS
-    while time.perf_counter() < deadline:
-        last, finished = _one_child(job, skip, timings, failed, deadline)
-        if finished:
-            break
-        if last is None:  # it never came to measuring: nothing more is learnt by asking again
-            failed.append({"candidate": None, "reason": "the measuring process ended before it measured anything"})
-            break
-        failed.append({"candidate": last, "reason": "it hung or crashed"})
-        skip = [t["candidate"] for t in (*timings, *failed)]
-    return timings, failed
+Record = Mapping[str, Any]
 
 
-def _one_child(
-    job: Job,
-    skip: Sequence[Sequence[int]],
-    timings: list[Mapping[str, Any]],
-    failed: list[Mapping[str, Any]],
-    deadline: float,
-) -> tuple[Sequence[int] | None, bool]:
-    """Read a child's results as they come; the candidate it was at when it stopped, and whether it came to its end."""
-    words = [sys.executable, "-m", f"{__package__}.tune_child", json.dumps({"job": asdict(job), "skip": list(skip)})]
-    current: Sequence[int] | None = None
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
-        assert child.stdout is not None
+class Children:
+    """The measuring process: started when first asked, asked again, and another in its place when it ends."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._answers: Answers | None = None
+
+    def measure(self, job: Job) -> tuple[list[Record], list[Record]]:
+        """All candidates of a job, measured: (candidate, milliseconds, spread, error), and failures with reasons."""
+        timings: list[Record] = []
+        failed: list[Record] = []
+        deadline = time.perf_counter() + SECONDS
+        while time.perf_counter() < deadline:
+            skip = [r["candidate"] for r in (*timings, *failed)]
+            last, finished = self._ask({"job": asdict(job), "skip": skip}, timings, failed, deadline)
+            if finished:
+                break
+            self.close()
+            if last is None:  # it never came to measuring: nothing more is learnt by asking again
+                failed.append({"candidate": None, "reason": "the measuring process ended before it measured anything"})
+                break
+            failed.append({"candidate": last, "reason": "it hung or crashed"})
+        return timings, failed
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child = self._answers = None
+
+    def _ask(
+        self, question: Record, timings: list[Record], failed: list[Record], deadline: float
+    ) -> tuple[Sequence[int] | None, bool]:
+        """Read answers as they come; the candidate that was being measured when they stopped, and whether all came."""
+        if self._child is None:
+            words = [sys.executable, "-m", f"{__package__}.tune_child"]
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self._child = subprocess.Popen(words, text=True, **pipes)  # it ends when its input does
+            assert self._child.stdout is not None
+            self._answers = Answers(self._child.stdout)
+        assert self._child.stdin is not None
+        current: Sequence[int] | None = None
         try:
-            for line in _lines(child.stdout, deadline):
-                said = json.loads(line)
-                match said["what"]:
-                    case "start":
-                        current = said["candidate"]
-                    case "timing":
-                        timings.append({k: said[k] for k in ("candidate", "milliseconds", "spread", "error")})
-                    case "failed":
-                        failed.append({"candidate": said["candidate"], "reason": said["reason"]})
-                    case _:
-                        return current, True
-        finally:
-            child.kill()
-    return current, False
+            print(json.dumps(question), file=self._child.stdin, flush=True)
+        except BrokenPipeError:
+            return current, False
+        assert self._answers is not None
+        for line in self._answers.until(deadline):
+            said = json.loads(line)
+            match said["what"]:
+                case "start":
+                    current = said["candidate"]
+                case "timing":
+                    timings.append({k: said[k] for k in ("candidate", "milliseconds", "spread", "error")})
+                case "failed":
+                    failed.append({"candidate": said["candidate"], "reason": said["reason"]})
+                case _:
+                    return current, True
+        return current, False
 
 
-def _lines(stream: Any, deadline: float) -> Any:
-    """Lines as they come, until there are none for too long."""
-    with DefaultSelector() as selector:
-        selector.register(stream, EVENT_READ)
-        while selector.select(min(PATIENCE, max(deadline - time.perf_counter(), 0.1))):
-            line = stream.readline()
+class Answers:
+    """A process' lines as they come: a thread reads them, so that waiting can have an end."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._queue: Queue[str] = Queue()
+        self._thread = Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def until(self, deadline: float) -> Iterator[str]:
+        """Lines, until there are none for too long."""
+        while True:
+            try:
+                line = self._queue.get(timeout=min(PATIENCE, max(deadline - time.perf_counter(), 0.1)))
+            except Empty:
+                return
             if not line:
                 return
             yield line
+
+    def _read(self, stream: IO[str]) -> None:
+        for line in stream:
+            self._queue.put(line)
+        self._queue.put("")
 
 
 def _attention_step(node: ir.Node | None) -> AttentionStepJob | None:

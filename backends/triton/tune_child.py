@@ -28,12 +28,19 @@ MOST_PROCESSES = 8
 
 
 def main() -> None:
-    """Measure what the first argument asks for."""
-    asked = json.loads(sys.argv[1])
-    job = job_of(asked["job"])
-    left = [c for c in candidates_of(job) if list(c) not in asked["skip"]]
-    if len(left) > 1:
-        compile_side_by_side(job, left)
+    """Measure what each line of the input asks for, until it ends."""
+    processes = min(MOST_PROCESSES, os.cpu_count() or 1)
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            _answer(job_of(asked["job"]), asked["skip"], pool, processes)
+
+
+def _answer(job: Job, skip: Sequence[Sequence[int]], pool: ProcessPoolExecutor, processes: int) -> None:
+    left = [c for c in candidates_of(job) if list(c) not in skip]
+    if len(left) > 1 and processes > 1:
+        # They fill Triton's own cache; what cannot be compiled says so when it is measured.
+        list(pool.map(_compile, [job] * processes, [left[i::processes] for i in range(processes)]))
     subject = subject_of(job)
     for candidate in left:
         say(what="start", candidate=candidate)
@@ -151,15 +158,6 @@ class AttentionStepSubject:
         """The kernel on one copy of the cache."""
         rows = self._q, self._k, self._v, self._cos, self._sin
         return launch_attention_step(*rows, self._position, *self._caches[copy], self._scale, candidate)
-
-
-def compile_side_by_side(job: Job, left: Sequence[Sequence[int]]) -> None:
-    """Fill Triton's own cache with processes; what cannot be compiled says so when it is measured."""
-    processes = min(MOST_PROCESSES, os.cpu_count() or 1, len(left))
-    if processes < 2:
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(_compile, [job] * processes, [left[i::processes] for i in range(processes)]))
 
 
 def _compile(job: Job, left: Sequence[Sequence[int]]) -> None:

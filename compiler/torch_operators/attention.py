@@ -39,7 +39,7 @@ def attention(
     precision = op.attribute("softmax_precision", 0)
     simple = op.rank(0) in (3, 4) and not softcap and window == (-1, -1) and lengths is None and not op.wants(3)
     simple = simple and (mask is None or (not causal and same_length(op)))
-    simple = simple and (not precision or torch_dtype(precision) == op.dtype(0))
+    simple = simple and (not precision or torch_dtype(precision) == op.dtype(0) or in_single(op, precision))
     if not simple or (causal and past_key is not None):
         dtype = torch_dtype(precision) if precision else None
         found = op.call(
@@ -87,6 +87,11 @@ def rotary_embedding(op: Operation, x: Tensor, cos: Tensor, sin: Tensor, positio
     """Rotary position embedding (arXiv:2104.09864)."""
     interleaved, size = bool(op.attribute("interleaved", 0)), op.attribute("rotary_embedding_dim", 0)
     return op.call(rotary, x, cos, sin, positions, interleaved, size, op.attribute("num_heads", 0))
+
+
+def in_single(op: Operation, precision: int) -> bool:
+    """Whether the softmax of halves is wanted in float32, which is how torch's fused attention takes it."""
+    return torch_dtype(precision) == torch.float32 and op.dtype(0) in (torch.float16, torch.bfloat16)
 
 
 def same_length(op: Operation) -> bool:
@@ -161,7 +166,7 @@ def full_attention(
         scores = softcap * torch.tanh(scores / softcap)
         shown = scores if mode == 1 else shown
     if lengths is None:
-        offset = torch.tensor([before], device=query.device)
+        offset = torch.full((1,), before, device=query.device)  # made on the device: a CUDA graph takes no copy to it
     else:
         offset = lengths.reshape(-1).to(query.device) - queries
     bias = torch.zeros(1, 1, queries, total, dtype=query.dtype, device=query.device)

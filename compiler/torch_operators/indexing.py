@@ -201,7 +201,11 @@ def sliced(x: Tensor, starts: list[int], ends: list[int], axes: list[int] | None
             x = x[(slice(None),) * axis + (slice(clamped(start), clamped(end), step),)]
             continue
         places = backward(start, end, step, x.shape[axis])
-        x = x.index_select(axis, torch.tensor(list(places), dtype=torch.int64, device=x.device))
+        if not places:
+            x = x.narrow(axis, 0, 0)
+            continue
+        # counted on the device: a CUDA graph takes no copy to it
+        x = x.index_select(axis, torch.arange(places.start, places.stop, places.step, device=x.device))
     return x
 
 
