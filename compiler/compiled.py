@@ -46,6 +46,11 @@ class CompiledModel:
         self.graph: ir.Model = compiled.model
         self.report: Report = compiled.report
 
+    @property
+    def program(self) -> Any:
+        """The program on its target: a `backends.*.run.Program`."""
+        return self._compiled.program
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program.
 

@@ -134,10 +134,14 @@ def compile_front(
         options: fields of `Options`.
 
     Raises:
-        TamagoError: see `compile_traced`.
+        TamagoError: see `compile_traced`; U051, a budget for a target that has no approximate kernels.
     """
     chosen = Options(**options)
     chosen.check()
+    if request is not None and chosen.target == "cuda":
+        why = "the approximate methods have no kernels there yet"
+        todo = "compile exactly for it, or use target 'cpu'"
+        raise TamagoError("U051", "no budget for target 'cuda'", why=why, todo=todo, exit_code=EXIT_UNSUPPORTED)
     clock = _Clock()
     with _store(chosen) as store:
         target = _target(chosen, store)

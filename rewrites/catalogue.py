@@ -19,7 +19,7 @@ Every rule only *adds* an equal term; the price decides what is used. Its exampl
 
 "Known to" names the optimisers that do the same; rules without an entry are done by none of ONNX Runtime's L1 rules,
 onnxslim, onnxsim, onnxoptimizer and onnxscript. What only one runtime has a kernel for is offered by its backend
-(`backends/onnxruntime/alternatives/`), in the same form.
+(`backends/*/alternatives/`), in the same form.
 
 This page is written by `python -m tamago.rewrites.catalogue`; a test compares it with the rules.
 """

@@ -40,8 +40,9 @@ def launch_gemv(
     rows, columns, warps = candidate or DEFAULT
     n, k = w.shape
     y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
-    if residual is not None and residual.shape != y.shape:
-        residual = residual.expand(y.shape).contiguous()
+    w = w.contiguous()
+    gate, scale = (None if t is None else t.contiguous() for t in (gate, scale))
+    residual = None if residual is None else residual.expand(y.shape).contiguous()
     early = _may_start_early(x) if early is None else early
     options = _options(warps, early)
     kernel: Any = gemv
@@ -98,7 +99,7 @@ def launch_attention_step(
         candidate: parts of the cache, slots of a block, and warps.
         early: as for `launch_gemv`.
     """
-    parts, slots, warps = candidate or step.DEFAULT
+    parts, slots, warps = candidate or step.default(keys.shape[3])
     _, heads, length, size = keys.shape
     shared = q.shape[1] // heads
     rows = max(16, shared)
@@ -110,8 +111,8 @@ def launch_attention_step(
         q.contiguous(),
         k.contiguous(),
         v.contiguous(),
-        cos,
-        sin,
+        cos.contiguous(),
+        sin.contiguous(),
         position,
         keys,
         values,

@@ -180,9 +180,20 @@ def _(
 ) -> Tensor:
     from .launch import launch_attention_step
 
+    heads, size = keys.shape[1], keys.shape[3]
+    if not takes(q.shape[1] // heads, size):
+        return attend(q, k, v, cos, sin, position, keys, values, scale)
     return launch_attention_step(q, k, v, cos, sin, position, keys, values, scale, candidate)
+
+
+SMALLEST_HEAD = 32  # the kernel multiplies halves of heads, and the tensor cores take 16 columns or more
+
+
+def takes(shared: int, size: int) -> bool:
+    """Whether the kernel is made for so many queries to each head of keys, and for heads of this size."""
+    return size >= SMALLEST_HEAD and not size & (size - 1) and (shared <= 16 or not shared & (shared - 1))
 
 
 def own(cache: Tensor) -> Tensor:
     """A copy that may be written to; left out where the caller gives the cache away."""
-    return cache.clone()
+    return cache.clone(memory_format=torch.contiguous_format)  # as the kernel reads it

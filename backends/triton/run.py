@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -101,7 +102,7 @@ class Program:
 
     def _eager(self, tensors: Sequence[Tensor], *, owned: bool = False) -> list[Any]:
         if self._given and not owned:  # the caller's own are not written to
-            tensors = [t.clone() for t in tensors]
+            tensors = [t.clone(memory_format=torch.contiguous_format) for t in tensors]
         try:
             with torch.no_grad(), exact_convolutions():
                 return list(self.module(*tensors))
@@ -110,13 +111,16 @@ class Program:
             raise TamagoError("B002", "torch cannot run the program on these inputs", why=first) from error
 
     def _capture(self, tensors: Sequence[Tensor]) -> Captured | None:
-        inputs = [t.clone() for t in tensors]
+        inputs = [t.clone(memory_format=torch.contiguous_format) for t in tensors]
         for _ in range(WARM):
             self._eager(inputs, owned=True)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
+        # A workspace that cuBLAS keeps from an earlier capture would be freed with that one's memory.
+        torch._C._cuda_clearCublasWorkspaces()  # pyright: ignore[reportPrivateUsage]
         try:
-            with torch.cuda.graph(graph):
+            with warnings.catch_warnings(), torch.cuda.graph(graph):
+                warnings.simplefilter("ignore")  # a program of views alone has an empty graph
                 outputs = self._eager(inputs, owned=True)
         except (TamagoError, RuntimeError) as error:
             # What asks the device for a number while it runs (a loop's condition, a size) cannot be replayed.

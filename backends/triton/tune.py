@@ -8,16 +8,20 @@ one that hangs or crashes takes the child with it and nothing else. What a child
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from queue import Empty, Queue
 from threading import Thread
 from typing import IO, Any
+from weakref import finalize
 
 import onnx_ir as ir
 import torch
@@ -27,10 +31,12 @@ from ...compiler.ir import dims
 from ...compiler.price import Stored
 from ...compiler.progress import progress
 from .lowering import CANDIDATE, LINEAR
+from .records import shipped
 
 KEY_VERSION = 1
 SECONDS = 60.0  # for one kernel and shape; candidates that are left then are not measured
 PATIENCE = 30.0  # seconds without a word from the child, its start and compilation included
+GLANCE = 0.2  # seconds between two looks at whether it is still there
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Tuner:
     def candidate(self, job: Job) -> list[int] | None:
         """The fastest settings known for a job; measured when there is no record. None: the kernel's defaults."""
         key = self.key(job)
-        record = self._store.verdict(key)
+        record = self._store.verdict(key) or shipped(asdict(job), self._environment)
         if record is None and self._measure:
             record = self._tune(job)
             if record["timings"]:
@@ -134,6 +140,7 @@ class Children:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[str] | None = None
+        self._end: Callable[[], object] = lambda: None
         self._answers: Answers | None = None
 
     def measure(self, job: Job) -> tuple[list[Record], list[Record]]:
@@ -154,11 +161,9 @@ class Children:
         return timings, failed
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            self._child = self._answers = None
+        """End the process and those that compile for it, whatever they are doing."""
+        self._end()
+        self._child = self._answers = None
 
     def _ask(
         self, question: Record, timings: list[Record], failed: list[Record], deadline: float
@@ -167,9 +172,10 @@ class Children:
         if self._child is None:
             words = [sys.executable, "-m", f"{__package__}.tune_child"]
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self._child = subprocess.Popen(words, text=True, **pipes)  # it ends when its input does
-            assert self._child.stdout is not None
-            self._answers = Answers(self._child.stdout)
+            # It ends when its input does; its own processes would outlive its crash, so they are a group with it.
+            self._child = subprocess.Popen(words, text=True, start_new_session=True, **pipes)
+            self._answers = Answers(self._child)
+            self._end = finalize(self, _end, self._child)
         assert self._child.stdin is not None
         current: Sequence[int] | None = None
         try:
@@ -178,42 +184,67 @@ class Children:
             return current, False
         assert self._answers is not None
         for line in self._answers.until(deadline):
-            said = json.loads(line)
-            match said["what"]:
-                case "start":
-                    current = said["candidate"]
-                case "timing":
+            match _parsed(line):
+                case {"what": "start", "candidate": candidate}:
+                    current = candidate
+                case {"what": "timing", **said}:
                     timings.append({k: said[k] for k in ("candidate", "milliseconds", "spread", "error")})
-                case "failed":
-                    failed.append({"candidate": said["candidate"], "reason": said["reason"]})
-                case _:
+                case {"what": "failed", "candidate": candidate, "reason": reason}:
+                    failed.append({"candidate": candidate, "reason": reason})
+                case {"what": "end"}:
                     return current, True
+                case _:
+                    pass  # what a library printed, or half a line of a process that died
         return current, False
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert child.stdin is not None
+    with suppress(BrokenPipeError):  # of a question that it did not live to read
+        child.stdin.close()
 
 
 class Answers:
     """A process' lines as they come: a thread reads them, so that waiting can have an end."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, child: subprocess.Popen[str]) -> None:
+        assert child.stdout is not None
+        self._child = child
         self._queue: Queue[str] = Queue()
-        self._thread = Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread = Thread(target=self._read, args=(child.stdout,), daemon=True)
         self._thread.start()
 
     def until(self, deadline: float) -> Iterator[str]:
-        """Lines, until there are none for too long."""
+        """Lines, until there are none for too long, or the process has ended: its own may hold its output open."""
+        heard = time.perf_counter()
         while True:
+            ended = self._child.poll() is not None
             try:
-                line = self._queue.get(timeout=min(PATIENCE, max(deadline - time.perf_counter(), 0.1)))
+                line = self._queue.get(timeout=GLANCE)
             except Empty:
-                return
+                if ended or time.perf_counter() > min(heard + PATIENCE, deadline):
+                    return
+                continue
             if not line:
                 return
             yield line
+            heard = time.perf_counter()
 
     def _read(self, stream: IO[str]) -> None:
-        for line in stream:
-            self._queue.put(line)
+        with stream:
+            for line in stream:
+                self._queue.put(line)
         self._queue.put("")
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _attention_step(node: ir.Node | None) -> AttentionStepJob | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -182,3 +183,34 @@ def test_measured_programs_are_never_slower_by_their_own_figures() -> None:
     assert timing is not None
     assert compiled.report.verdict in ("faster", "no gain")
     assert (compiled.report.verdict == "faster") == (timing.ratio >= 1.0 and timing.best_ratio >= 0.98)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_target_cuda_says_that_it_needs_a_gpu() -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(nn.Linear(4, 4).eval(), (torch.ones(1, 4),), target="cuda", store=":memory:")
+
+    assert error.value.code == "B020"
+
+
+def test_a_budget_for_the_target_cuda_is_refused() -> None:
+    words: dict[str, Any] = {"budget": tamago.Budget(rise=0.01), "calibration": [((torch.ones(1, 4),), None)] * 8}
+
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(nn.Linear(4, 4).eval(), (torch.ones(1, 4),), target="cuda", store=":memory:", **words)
+
+    assert error.value.code == "U051"
+
+
+def test_a_tensor_that_stays_where_it_is_is_checked_all_the_same() -> None:
+    compiled = tamago.compile(nn.Linear(4, 4).eval(), (torch.ones(1, 4),), measure=False, store=":memory:")
+    signature = compiled._signature  # pyright: ignore[reportPrivateUsage]
+    assert signature is not None
+    x = torch.ones(1, 4)
+
+    (given,) = signature.feeds((x,), keep_tensors=True).values()
+
+    assert given is x
+    with pytest.raises(tamago.TamagoError) as error:
+        signature.feeds((torch.ones(2, 4),), keep_tensors=True)
+    assert error.value.code == "T031"

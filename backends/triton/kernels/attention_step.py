@@ -11,9 +11,13 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-DEFAULT = (4, 128, 4)  # parts of the cache, slots of a block, warps
 PARTS, SLOTS, WARPS = (1, 2, 4, 8, 16), (32, 64, 128, 256), (4, 8)
 FEWEST, MOST = 32, 256  # elements of keys and values that a thread holds, those under way included
+
+
+def default(size: int) -> tuple[int, int, int]:
+    """Settings for heads of this size where nothing was measured: what a thread holds then fits in its registers."""
+    return 4, max(16, min(128, 8192 // size)), 4
 
 
 def candidates(length: int, size: int) -> list[tuple[int, int, int]]:
@@ -100,7 +104,8 @@ def attention_step(
         weight += 1.0
         out += nv.to(tl.float32)[None, :]
     for first in range(start, end, BL):
-        score = tl.dot(r1, k1) + tl.dot(r2, k2)
+        # float32 stays float32: without a word said it would be tf32
+        score = tl.dot(r1, k1, input_precision="ieee") + tl.dot(r2, k2, input_precision="ieee")
         score = tl.where((first + slot < end)[None, :], score, float("-inf"))
         higher = tl.maximum(top, tl.max(score, 1))
         probability = tl.exp(score - higher[:, None])
@@ -110,7 +115,7 @@ def attention_step(
         k1 = tl.load(at_keys + (first + BL) * D, following[None, :], 0.0)
         k2 = tl.load(at_keys + (first + BL) * D + HALF, following[None, :], 0.0)
         old = tl.load(at_values + (first + BL) * D, following[:, None], 0.0)
-        out = out * shrink[:, None] + tl.dot(probability.to(kind), block)
+        out = out * shrink[:, None] + tl.dot(probability.to(kind), block, input_precision="ieee")
         weight = weight * shrink + tl.sum(probability, 1)
         top = higher
     target = y + (head * SHARED + row)[:, None] * D + every[None, :]

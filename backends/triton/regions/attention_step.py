@@ -18,10 +18,10 @@ from ....compiler.fold import remove_unused
 from ....compiler.ir import dims, metadata, new_constant, unique_names
 from ....compiler.operators import DOMAIN
 from ....compiler.optimise import Names
+from ..library import takes
 from .position import by_position, is_position
 
 HIDDEN = -1e4  # a score that is lower by this much or more counts for nothing: e⁻¹⁰⁰⁰⁰ = 0
-SMALLEST = 16  # size of a head
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _steps(node: ir.Node, known: _Known) -> Iterator[_Step]:
     if shape is None or len(shape) != 4 or not all(isinstance(d, int) for d in shape):
         return
     batch, heads, length, size = (int(d) for d in shape if isinstance(d, int))
-    if batch != 1 or size < SMALLEST or size & (size - 1) or dims(value) != shape:
+    if batch != 1 or dims(value) != shape:
         return
     keys, values = _written(key, known, length), _written(value, known, length)
     if keys is None or values is None or not _sees_up_to_position(known.at_each(mask, length), length):
@@ -108,7 +108,8 @@ def _steps(node: ir.Node, known: _Known) -> Iterator[_Step]:
     k = turned_k[0]
     if not _one_token(q, None, size) or not _one_token(k, heads, size) or not _one_token(v, heads, size):
         return
-    if not _one_token(query, None, size) or prod(_static(query) or (0,)) % (heads * size):
+    shared, left = divmod(prod(_static(query) or (0,)), heads * size)
+    if not _one_token(query, None, size) or left or not takes(shared, size):
         return
     if any(_row(known.at_each(table, length), size // 2) is None for table in (cos, sin)):
         return

@@ -77,4 +77,8 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node], fresh: Names) -> None:
     )
     graph.insert_before(first, [product, split])  # the first of them: all read the same row
     for node, part in zip(nodes, parts, strict=True):
-        node.outputs[0].replace_all_uses_with(part, replace_graph_outputs=True)
+        old = node.outputs[0]
+        name = old.name
+        old.replace_all_uses_with(part, replace_graph_outputs=True)
+        if part.is_graph_output():  # outputs keep their names
+            old.name, part.name = fresh(f"{name}/before"), name

@@ -1,0 +1,32 @@
+"""Tuning records that come with the package, a JSON file for each device: a first compilation need not measure them.
+
+Made by `python -m tests.gpu.decode_table` on the device: each record holds the job, the device and versions it was
+measured with, the date, and every candidate's time, spread and error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+def shipped(job: Mapping[str, Any], environment: str) -> Mapping[str, Any] | None:
+    """The record of a job on this device, whatever versions it was measured with; None where there is none."""
+    return _by_job().get(_key(job, environment))
+
+
+@cache
+def _by_job() -> Mapping[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for file in files(__name__).iterdir():
+        if file.name.endswith(".json"):
+            found |= {_key(r["job"], r["environment"]): r for r in json.loads(file.read_text(encoding="utf-8"))}
+    return found
+
+
+def _key(job: Mapping[str, Any], environment: str) -> str:
+    device = environment.partition(" torch ")[0]
+    return json.dumps([device, job], sort_keys=True)
