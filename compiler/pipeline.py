@@ -290,6 +290,9 @@ def _store(options: Options) -> Generator[Store]:
 
 def _target(options: Options, store: Store) -> Backend:
     if options.target == "cuda":
+        from ..backends.triton.run import require_gpu
+
+        require_gpu()
         from ..backends.triton.target import Cuda
 
         return Cuda(store, options.portable)

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from tamago.backends.onnxruntime.alternatives import RULES as ALTERNATIVES
+from tamago.backends.triton.alternatives import RULES as KERNELS
 from tamago.compiler.blocks import find_blocks
 from tamago.compiler.choose import Problem, choose
 from tamago.compiler.decode import decode
@@ -22,6 +23,7 @@ from tamago.compiler.facts import Array
 from tamago.compiler.fold import remove_unused
 from tamago.compiler.inference import infer
 from tamago.compiler.ir import new_constant, unique_names
+from tamago.compiler.operators import attach
 from tamago.compiler.opset import TARGET
 from tamago.compiler.optimise import Names, problem_of
 from tamago.compiler.price import Prices
@@ -60,7 +62,7 @@ class Case:
 
 
 def rules() -> tuple[Rule, ...]:
-    return (*all_rules(), *ALTERNATIVES)
+    return (*all_rules(), *ALTERNATIVES, *KERNELS)
 
 
 def cases(which: str) -> Iterator[Case]:
@@ -109,6 +111,7 @@ def model_of(case: Case, seed: int = 0) -> ir.Model:
     )
     model = ir.Model(graph, ir_version=10)
     infer(model)
+    attach(model)
     return model
 
 
@@ -216,6 +219,7 @@ def apply(case: Case, model: ir.Model) -> tuple[ir.Model, Saturation]:
     for index, instance in enumerate(block.instances):
         splice(changed.graph, instance, decode(block, encoded, choice, index, names), names)
     remove_unused(changed.graph)
+    attach(changed)
     return changed, report
 
 

@@ -88,7 +88,9 @@ def _(
 
     if x.numel() != x.shape[-1]:  # more than one row: what torch has for it
         return meaning(x, w, gate, scale, residual, epsilon, activation)
-    return launch_gemv(x, w, gate, scale, residual, epsilon, activation, candidate)
+    # Settings are chosen for constant weights alone; others may be the result of the kernel ahead, and must be awaited.
+    early = None if candidate is not None else False
+    return launch_gemv(x, w, gate, scale, residual, epsilon, activation, candidate, early=early)
 
 
 @torch.library.custom_op("tamago::attention_step", mutates_args=("keys", "values"), device_types="cpu")

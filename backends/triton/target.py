@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
+from triton.errors import TritonError
 
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
@@ -17,7 +18,7 @@ from ...compiler.site_model import agree, made_up, site_model, size_of
 from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
 from .alternatives import RULES
 from .regions import REGIONS
-from .run import Program, environment, require_gpu
+from .run import Program, environment
 from .timing import interleave_graphs
 from .tune import Tuner
 
@@ -48,10 +49,6 @@ class Cuda:
     settled: frozenset[str] = frozenset(["Attention", "RotaryEmbedding"])
     _own: list[Tuner] = field(default_factory=list[Tuner], repr=False)
 
-    def __post_init__(self) -> None:
-        """Raise B020 or B021 where there is nothing to run on."""
-        require_gpu()
-
     @property
     def environment(self) -> str:
         """What prices depend on besides the operator."""
@@ -76,7 +73,7 @@ class Cuda:
             runs = [
                 self._replay(*site_model(site, n, version, own_constants=True, integers=ZEROS)) for n in (FEW, many)
             ]
-        except (TamagoError, RuntimeError, ValueError):
+        except (TamagoError, RuntimeError, ValueError, TritonError):
             return None
         if any(run is None for run in runs):
             return None
@@ -161,7 +158,7 @@ class Cuda:
             program = self.lower(model)
             outputs = program(feeds)
             return _replay(program, feeds), outputs
-        except (TamagoError, RuntimeError):
+        except (TamagoError, RuntimeError, TritonError):
             return None, None
 
     def _replay(self, model: ir.Model, feeds: Mapping[str, Array]) -> Callable[[], object] | None:

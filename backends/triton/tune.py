@@ -8,20 +8,10 @@ one that hangs or crashes takes the child with it and nothing else. What a child
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import blake2b
-from queue import Empty, Queue
-from threading import Thread
-from typing import IO, Any
-from weakref import finalize
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -30,53 +20,12 @@ from torch import Tensor, fx
 from ...compiler.ir import dims
 from ...compiler.price import Stored
 from ...compiler.progress import progress
+from .children import Children
+from .jobs import AttentionStepJob, GemvJob, Job
 from .lowering import CANDIDATE, LINEAR
 from .records import shipped
 
 KEY_VERSION = 1
-SECONDS = 60.0  # for one kernel and shape; candidates that are left then are not measured
-PATIENCE = 30.0  # seconds without a word from the child, its start and compilation included
-GLANCE = 0.2  # seconds between two looks at whether it is still there
-
-
-@dataclass(frozen=True)
-class GemvJob:
-    """One row times n rows of k weights, and what is fused with it."""
-
-    n: int
-    k: int
-    dtype: str
-    gated: bool
-    normed: bool
-    residual: bool
-    activation: str
-    kernel: str = "gemv"
-
-    def __str__(self) -> str:
-        return f"{self.kernel} {self.n}x{self.k} {self.dtype}"
-
-
-@dataclass(frozen=True)
-class AttentionStepJob:
-    """A step of attention over a cache of so many slots."""
-
-    heads: int
-    shared: int
-    size: int
-    length: int
-    dtype: str
-    kernel: str = "attention_step"
-
-    def __str__(self) -> str:
-        return f"{self.kernel} {self.heads}x{self.shared}x{self.size}, {self.length} slots, {self.dtype}"
-
-
-Job = GemvJob | AttentionStepJob
-
-
-def job_of(fields: Mapping[str, Any]) -> Job:
-    """The job that `asdict` made these fields of."""
-    return GemvJob(**fields) if fields["kernel"] == "gemv" else AttentionStepJob(**fields)
 
 
 class Tuner:
@@ -130,121 +79,6 @@ class Tuner:
             "timings": timings,
             "failed": failed,
         }
-
-
-Record = Mapping[str, Any]
-
-
-class Children:
-    """The measuring process: started when first asked, asked again, and another in its place when it ends."""
-
-    def __init__(self) -> None:
-        self._child: subprocess.Popen[str] | None = None
-        self._end: Callable[[], object] = lambda: None
-        self._answers: Answers | None = None
-
-    def measure(self, job: Job) -> tuple[list[Record], list[Record]]:
-        """All candidates of a job, measured: (candidate, milliseconds, spread, error), and failures with reasons."""
-        timings: list[Record] = []
-        failed: list[Record] = []
-        deadline = time.perf_counter() + SECONDS
-        while time.perf_counter() < deadline:
-            skip = [r["candidate"] for r in (*timings, *failed)]
-            last, finished = self._ask({"job": asdict(job), "skip": skip}, timings, failed, deadline)
-            if finished:
-                break
-            self.close()
-            if last is None:  # it never came to measuring: nothing more is learnt by asking again
-                failed.append({"candidate": None, "reason": "the measuring process ended before it measured anything"})
-                break
-            failed.append({"candidate": last, "reason": "it hung or crashed"})
-        return timings, failed
-
-    def close(self) -> None:
-        """End the process and those that compile for it, whatever they are doing."""
-        self._end()
-        self._child = self._answers = None
-
-    def _ask(
-        self, question: Record, timings: list[Record], failed: list[Record], deadline: float
-    ) -> tuple[Sequence[int] | None, bool]:
-        """Read answers as they come; the candidate that was being measured when they stopped, and whether all came."""
-        if self._child is None:
-            words = [sys.executable, "-m", f"{__package__}.tune_child"]
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            # It ends when its input does; its own processes would outlive its crash, so they are a group with it.
-            self._child = subprocess.Popen(words, text=True, start_new_session=True, **pipes)
-            self._answers = Answers(self._child)
-            self._end = finalize(self, _end, self._child)
-        assert self._child.stdin is not None
-        current: Sequence[int] | None = None
-        try:
-            print(json.dumps(question), file=self._child.stdin, flush=True)
-        except BrokenPipeError:
-            return current, False
-        assert self._answers is not None
-        for line in self._answers.until(deadline):
-            match _parsed(line):
-                case {"what": "start", "candidate": candidate}:
-                    current = candidate
-                case {"what": "timing", **said}:
-                    timings.append({k: said[k] for k in ("candidate", "milliseconds", "spread", "error")})
-                case {"what": "failed", "candidate": candidate, "reason": reason}:
-                    failed.append({"candidate": candidate, "reason": reason})
-                case {"what": "end"}:
-                    return current, True
-                case _:
-                    pass  # what a library printed, or half a line of a process that died
-        return current, False
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    assert child.stdin is not None
-    with suppress(BrokenPipeError):  # of a question that it did not live to read
-        child.stdin.close()
-
-
-class Answers:
-    """A process' lines as they come: a thread reads them, so that waiting can have an end."""
-
-    def __init__(self, child: subprocess.Popen[str]) -> None:
-        assert child.stdout is not None
-        self._child = child
-        self._queue: Queue[str] = Queue()
-        self._thread = Thread(target=self._read, args=(child.stdout,), daemon=True)
-        self._thread.start()
-
-    def until(self, deadline: float) -> Iterator[str]:
-        """Lines, until there are none for too long, or the process has ended: its own may hold its output open."""
-        heard = time.perf_counter()
-        while True:
-            ended = self._child.poll() is not None
-            try:
-                line = self._queue.get(timeout=GLANCE)
-            except Empty:
-                if ended or time.perf_counter() > min(heard + PATIENCE, deadline):
-                    return
-                continue
-            if not line:
-                return
-            yield line
-            heard = time.perf_counter()
-
-    def _read(self, stream: IO[str]) -> None:
-        with stream:
-            for line in stream:
-                self._queue.put(line)
-        self._queue.put("")
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def _attention_step(node: ir.Node | None) -> AttentionStepJob | None:

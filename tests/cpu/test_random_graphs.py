@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tamago.compiler.files import from_proto, to_proto
 from tamago.compiler.inference import infer
+from tamago.compiler.operators import attach
 from tamago.compiler.pipeline import compile_traced
 from tamago.compiler.trace import trace
 from tests.rule_cases import Case, cases, model_of
@@ -58,6 +59,7 @@ def joined(chosen: list[Case]) -> ir.Model:
     graph = ir.Graph(inputs, ends, nodes=nodes, initializers=constants, opset_imports=opsets, name="grown")
     model = ir.Model(graph, ir_version=10)
     infer(model)
+    attach(model)
     return from_proto(to_proto(model))
 
 

@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(("n", "k"), [(96, 64), (1000, 600), (3072, 2048)])
 def test_every_candidate_of_the_product_is_right(n: int, k: int, dtype: str) -> None:
-    from tamago.backends.triton.tune import GemvJob
+    from tamago.backends.triton.jobs import GemvJob
     from tamago.backends.triton.tune_child import TOLERANCE, candidates_of, subject_of
 
     for gated, normed, residual in ((False, False, False), (True, True, False), (False, True, True)):
@@ -56,7 +56,7 @@ def test_every_candidate_of_the_product_is_right(n: int, k: int, dtype: str) -> 
 def test_every_candidate_of_the_attention_step_is_right(
     heads: int, shared: int, size: int, length: int, dtype: str
 ) -> None:
-    from tamago.backends.triton.tune import AttentionStepJob
+    from tamago.backends.triton.jobs import AttentionStepJob
     from tamago.backends.triton.tune_child import TOLERANCE, candidates_of, subject_of
 
     job = AttentionStepJob(heads, shared, size, length, dtype)
