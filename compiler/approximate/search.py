@@ -329,7 +329,7 @@ class Search:
             others = [f for f in left[1:] if f.level <= level or f.tables is not found.tables]
             left = self._within(found.tables, level) or others
             if self.outcome.attempts == ATTEMPTS - 1:
-                left = self._last_resort(allowed) or left
+                left = self._last_resort(allowed, level) or left
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "
@@ -369,11 +369,14 @@ class Search:
             return float((bound / (rise + spread)) ** 2)
         return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)
 
-    def _last_resort(self, allowed: float) -> list[Found]:
-        """The choice for the last proof: next to nothing is risked, for an exact result is the alternative."""
+    def _last_resort(self, allowed: float, level: float) -> list[Found]:
+        """The choice for the last proof: next to nothing is risked, for an exact result is the alternative.
+
+        It risks less than what could not be proved: a metric's few samples where choices are made say nothing of it.
+        """
         tables = self.exact.with_methods(STORING) if self.task.size else self.exact
         for part in SAFE:
-            found = self._within(tables, part * self.level_for(allowed))
+            found = self._within(tables, min(part * self.level_for(allowed), level))
             if all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):
                 return found
         return []
