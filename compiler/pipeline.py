@@ -433,19 +433,13 @@ def _run_both(
     reference: Runnable, program: Runnable, feeds: Mapping[str, Array], side_by_side: bool
 ) -> tuple[Any, Any]:
     """The outputs of both, side by side where they may: here time is not what is asked."""
-    if not side_by_side:
-        try:
-            wanted = reference(feeds)
-        except TamagoError:
-            return None, None
-        return wanted, program(feeds)
     with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(program, feeds)
+        running = beside.submit(program, feeds) if side_by_side else None
         try:
             wanted = reference(feeds)
         except TamagoError:
             return None, None  # made-up inputs that the model itself does not take say nothing about the result
-        return wanted, running.result()
+        return wanted, program(feeds) if running is None else running.result()
 
 
 def _compare_times(

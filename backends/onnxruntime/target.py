@@ -12,7 +12,7 @@ from ...compiler.facts import Array
 from ...compiler.price import Site
 from ...compiler.rule import Rule
 from ...compiler.site_model import agree, made_up
-from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
+from ...compiler.timing import Timing, beside_first, clearly_fastest, compared, decided, interleave, side_by_side
 from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
 from .measure import measure
@@ -78,14 +78,11 @@ class OnnxRuntime:
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of calls that do the same, compared round by round."""
-        if not runs:
-            return []
-        return beside_first(interleave(runs, rounds=9, seconds=seconds, slot=0.002))
+        return side_by_side(runs, seconds)
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-        timings = interleave(runs, rounds=21, seconds=8.0)
-        return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
+        return compared(runs)
 
     def time_blocks(
         self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None

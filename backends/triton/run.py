@@ -86,7 +86,7 @@ class Program:
         """
         if self.device.type != "cuda" or self.note:
             return self._eager(tensors)
-        key = tuple((tuple(t.shape), t.dtype) for t in tensors)
+        key = _shapes(tensors)
         captured = self._captured.get(key)
         if captured is None:
             captured = self._capture(tensors)
@@ -98,7 +98,7 @@ class Program:
     def replayable(self, tensors: Sequence[Tensor]) -> Captured | None:
         """The captured graph for these inputs, for timing alone; None where it could not be captured."""
         self.run(tensors)
-        return self._captured.get(tuple((tuple(t.shape), t.dtype) for t in tensors))
+        return self._captured.get(_shapes(tensors))
 
     def _eager(self, tensors: Sequence[Tensor], *, owned: bool = False) -> list[Any]:
         if self._given and not owned:  # the caller's own are not written to
@@ -160,6 +160,11 @@ class Captured:
                 held.copy_(given)
         self.graph.replay()
         return [o if any(o is i for i in self.inputs) else o.clone() for o in self.outputs]
+
+
+def _shapes(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+    """What a captured graph is for."""
+    return tuple((tuple(t.shape), t.dtype) for t in tensors)
 
 
 def _give_away(module: fx.GraphModule, given: Mapping[str, str]) -> frozenset[int]:

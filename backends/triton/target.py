@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +16,7 @@ from ...compiler.operators import attach
 from ...compiler.price import Site, Stored
 from ...compiler.rule import Rule
 from ...compiler.site_model import agree, made_up, site_model, size_of
-from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
+from ...compiler.timing import Timing, beside_first, clearly_fastest, compared, decided, interleave, side_by_side
 from .alternatives import RULES
 from .regions import REGIONS
 from .run import Program, environment
@@ -37,17 +38,14 @@ class Cuda:
     Args:
         store: where tuning records are kept.
         portable: True forbids tamago's own operators (a saved file holds their meaning either way).
-        tuner: picks kernels' settings; made from the store when None.
     """
 
     store: Stored
     portable: bool = False
-    tuner: Tuner | None = None
     search_seconds: float = 240.0  # kernels are compiled and tuned in it
     runs_side_by_side: bool = False  # a capture must be alone on the device
     forgives: bool = False
     settled: frozenset[str] = frozenset(["Attention", "RotaryEmbedding"])
-    _own: list[Tuner] = field(default_factory=list[Tuner], repr=False)
 
     @property
     def environment(self) -> str:
@@ -83,7 +81,7 @@ class Cuda:
 
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
         """The model as an FX program on the device; with the kernels' default settings where not optimised."""
-        return Program(model, self._tuner() if optimise else None)
+        return Program(model, self._tuner if optimise else None)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:
         """No other layouts are offered yet."""
@@ -118,12 +116,11 @@ class Cuda:
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of calls that do the same, compared round by round."""
-        return beside_first(interleave(runs, rounds=9, seconds=seconds, slot=0.002)) if runs else []
+        return side_by_side(runs, seconds)
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-        timings = interleave(runs, rounds=21, seconds=8.0)
-        return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
+        return compared(runs)
 
     def time_blocks(
         self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
@@ -164,12 +161,9 @@ class Cuda:
     def _replay(self, model: ir.Model, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
         return _replay(self.lower(model), feeds)
 
+    @cached_property
     def _tuner(self) -> Tuner:
-        if self.tuner is not None:
-            return self.tuner
-        if not self._own:
-            self._own.append(Tuner(self.store, self.environment))
-        return self._own[0]
+        return Tuner(self.store, self.environment)
 
 
 def _replay(program: Program, feeds: Mapping[str, Array]) -> Callable[[], object] | None:

@@ -20,6 +20,7 @@ from ....compiler.operators import DOMAIN
 from ....compiler.optimise import Names
 from ..library import takes
 from .position import by_position, is_position
+from .replace import replace
 
 HIDDEN = -1e4  # a score that is lower by this much or more counts for nothing: e⁻¹⁰⁰⁰⁰ = 0
 
@@ -205,10 +206,7 @@ def _write(graph: ir.Graph, step: _Step, known: _Known, fresh: Names) -> None:
     )
     graph.insert_before(step.attention, [*before, node])
     for value, result in zip(old, new, strict=True):
-        name = value.name
-        value.replace_all_uses_with(result, replace_graph_outputs=True)
-        if result.is_graph_output():  # outputs keep their names
-            value.name, result.name = fresh(f"{name}/before"), name
+        replace(value, result, fresh)
 
 
 def _four(graph: ir.Graph, value: ir.Value, size: int, fresh: Names, before: list[ir.Node]) -> ir.Value:

@@ -15,6 +15,7 @@ from ....compiler.fold import remove_unused
 from ....compiler.ir import constant_tensor, metadata, new_constant, unique_names
 from ....compiler.operators import DOMAIN
 from ....compiler.optimise import Names
+from .replace import replace
 
 WEIGHT = {"Linear": 1, "NormLinear": 2}
 
@@ -77,8 +78,4 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node], fresh: Names) -> None:
     )
     graph.insert_before(first, [product, split])  # the first of them: all read the same row
     for node, part in zip(nodes, parts, strict=True):
-        old = node.outputs[0]
-        name = old.name
-        old.replace_all_uses_with(part, replace_graph_outputs=True)
-        if part.is_graph_output():  # outputs keep their names
-            old.name, part.name = fresh(f"{name}/before"), name
+        replace(node.outputs[0], part, fresh)
