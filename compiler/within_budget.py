@@ -8,19 +8,16 @@ from typing import Any
 
 import onnx_ir as ir
 
-from .approximate.account import Approximation, WorkloadTime, explain, tries
+from .approximate.account import Approximation, explain, tries
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.method import Method
-from .approximate.search import ATTEMPTS, Search
+from .approximate.search import Search
 from .approximate.stack import examples, takes_batches
 from .approximate.structure import Structure
-from .approximate.task import Outcome, Task
+from .approximate.task import Task
 from .facts import Array
 from .ir import weight_bytes, with_distinct_names
-
-TIMINGS = 2  # a loss is believed when it is measured twice
-NO_SLOWER = 0.98  # a smaller program whose ratio is below this beyond doubt is slower
 
 
 @dataclass(frozen=True)
@@ -56,20 +53,6 @@ class Result:
         if self.model is not None and size:
             return float(weight_bytes(self.model))
         return sum(w.weight * w.result for w in self.account.workloads)
-
-
-@dataclass(frozen=True)
-class Sides:
-    """What every result is paired with: the original and the exact program, as they run; and what is minimised.
-
-    `bytes` are those of what is returned where nothing approximate is.
-    """
-
-    reference: Any
-    exact: Any
-    target: Any
-    size: bool
-    bytes: int
 
 
 def approximate(
@@ -123,6 +106,7 @@ def approximate(
         portable,
         until,
         structures,
+        weight_bytes(otherwise),
     )
     search = Search(task)
     try:
@@ -131,21 +115,10 @@ def approximate(
         account = Approximation(request.budget.describe(), search.loss.kind, parts.chosen, len(parts.verify))
         account.notes.append("interrupted before anything was chosen: the result is exact")
         return [Result(None, None, account, [])]
-    sides = Sides(reference, target.lower(exact), target, size, weight_bytes(otherwise))
-    return [_result(search.at(budget), sides) for budget in request.budget.bounds(rises)]
+    return [_result(search.at(budget)) for budget in request.budget.bounds(rises)]
 
 
-def _result(search: Search, sides: Sides) -> Result:
-    result = _tried(search, sides)
-    slower = result.model is None and search.outcome.found is not None
-    if not (slower and sides.size and search.outcome.attempts < ATTEMPTS):
-        return result
-    # Proved, smaller, and slower than it was priced: what only stores less runs the same kernels.
-    again = _tried(search.storing_only(), sides)
-    return result if again.model is None else again
-
-
-def _tried(search: Search, sides: Sides) -> Result:
+def _result(search: Search) -> Result:
     task, outcome = search.task, search.solve()
     account = Approximation(
         task.budget.describe(),
@@ -161,46 +134,9 @@ def _tried(search: Search, sides: Sides) -> Result:
     found = outcome.found
     if found is None or found.proof is None:
         return Result(None, None, account, explain(outcome))
-    model = found.build()
-    program = sides.target.lower(model)
-    gained = False
-    for _ in range(TIMINGS):
-        account.workloads = [_time(sides.target, sides.reference, sides.exact, program, w) for w in task.workloads]
-        gained = _gained(model, sides, account.workloads)
-        if gained:
-            break
-    latency = task.budget.latency
-    if latency is not None and sum(w.weight * w.result for w in account.workloads) > latency:
-        account.notes.append(f"the program within the budget takes more than {latency:g} ms")
-        return Result(None, None, account, explain(outcome))
-    if not gained:
-        account.notes.append(
-            "the program within the budget is not faster (or smaller, and no slower) than the exact one"
-        )
-        return Result(None, None, account, explain(outcome))
-    _tell(account, outcome)
-    return Result(model, program, account, explain(outcome))
-
-
-def _tell(account: Approximation, outcome: Outcome) -> None:
-    found = outcome.found
-    assert found is not None
-    assert found.proof is not None
+    account.workloads = list(found.times)
     account.predicted, account.on_choosing, account.proof = found.predicted, found.on_choosing, found.proof
     account.upper = found.proof.upper(outcome.attempts)
     account.choice, account.structure = found.choice, found.tables.structure
-
-
-def _time(target: Any, reference: Any, exact: Any, result: Any, workload: Workload) -> WorkloadTime:
-    runs = [lambda p=p: p(workload.feeds) for p in (reference, exact, result)]
-    (before, plain, after), (ratio, low, high) = target.compare(runs)
-    return WorkloadTime(workload.weight, before, plain, after, ratio, low, high)
-
-
-def _gained(model: ir.Model, sides: Sides, times: Sequence[WorkloadTime]) -> bool:
-    if sides.size and weight_bytes(model) >= sides.bytes:
-        return False
-    if sides.size:
-        return all(t.high >= NO_SLOWER for t in times)
-    result = sum(t.weight * t.result for t in times)
-    return result < min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))
+    model = found.build()
+    return Result(model, task.target.lower(model), account, explain(outcome))

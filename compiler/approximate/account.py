@@ -6,20 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .acceptance import Evidence
-from .task import Alternative, Outcome
-
-
-@dataclass(frozen=True)
-class WorkloadTime:
-    """Interleaved milliseconds of one workload: the original, the exact program, the result, and the speed-up."""
-
-    weight: float
-    original: float
-    exact: float
-    result: float
-    ratio: float
-    low: float
-    high: float
+from .task import Alternative, Outcome, WorkloadTime
 
 
 @dataclass(frozen=True)

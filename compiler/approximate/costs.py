@@ -44,6 +44,10 @@ class Target(Protocol):
         """Milliseconds of each, interleaved."""
         ...
 
+    def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
+        """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
+        ...
+
 
 def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Sequence[Workload]) -> list[float]:
     """What whole programs take over the workloads with their weights, timed side by side."""

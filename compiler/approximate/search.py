@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +23,7 @@ from ..verify import compare
 from .acceptance import Evidence
 from .budget import Budget
 from .costs import milliseconds_of
+from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
 from .responses import Response
@@ -40,6 +42,8 @@ SAFE = (0.02, 2e-4, 2e-6)  # of the level, that the last choice to be proved may
 SURE = 3.0  # standard errors that it stays below the budget where it was chosen
 TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
 MOST_VARIANTS = 2  # programs that get tables beside the exact one's
+REFUSALS = 3  # candidates that turn out not to be worth their error
+NOT_WORTH = "the cheapest program within the budget where it was chosen"
 CHEAPER = 0.97  # of the best choice's cost: what a variant must promise
 
 
@@ -60,6 +64,7 @@ class Search:
         self.variants = Variants(task, self.loss)
         self._before: Scores = []
         self.worth = float("inf")
+        self.refusals = 0
 
     def prepare(self) -> None:
         """Fill the tables: each place's forms with predicted rise and measured cost."""
@@ -70,6 +75,10 @@ class Search:
         (milliseconds,) = milliseconds_of(self.task.target, [self.task.exact], self.task.workloads)
         self.exact.price(milliseconds)
         self.outcome = self._outcome()
+        self.storing = self.exact.with_methods(STORING)
+        task, latency = self.task, self.task.budget.latency
+        exact = task.target.lower(task.exact)
+        self.sides = Sides(task.original, exact, task.target, task.workloads, task.size, task.bytes, latency)
 
     def _outcome(self) -> Outcome:
         return Outcome(alternatives=self.exact.alternatives, refused=list(self.exact.refused))
@@ -102,14 +111,7 @@ class Search:
         other.task = replace(self.task, budget=budget)
         other.judge = replace(self.judge, budget=budget)
         other.outcome = self._outcome()
-        return other
-
-    def storing_only(self) -> Search:
-        """The same search among forms that change what is stored and not what runs; its proofs go on counting."""
-        other = copy(self)
-        other.exact = self.exact.with_methods(STORING)
-        other.task = replace(self.task, structures=())
-        other.outcome = replace(self.outcome, found=None)
+        other.refusals = 0
         return other
 
     def solve(self) -> Outcome:
@@ -144,7 +146,7 @@ class Search:
 
     def measure(self, tables: Tables, choice: Choice) -> Found:
         """The choice built and judged on the choosing samples."""
-        evidence = self._judged(tables.build(choice.changed))
+        evidence = self._judged(tables.build(choice.changed), unseen=bool(tables.structure))
         level = tables.base + self._interaction(tables) * (choice.rise - tables.base)
         predicted = self.in_judged_units(level)
         return Found(tables, choice.changed, choice.rise, choice.level, predicted, choice.cost, evidence)
@@ -261,7 +263,7 @@ class Search:
         least = best[0].cost if best else self._cost_of_exact()
         promising: list[tuple[float, Measured]] = []
         try:
-            for measured in self.variants.within(self._judged, FILL * allowed):
+            for measured in self.variants.within(partial(self._judged, unseen=True), FILL * allowed):
                 self.outcome.variants.append((measured.structure, measured.setting, measured.evidence.value))
                 promise = self._promise(measured, best, allowed)
                 if promise < CHEAPER * least:
@@ -278,9 +280,12 @@ class Search:
             found += self.candidates(tables, allowed)
         return found
 
-    def _judged(self, model: ir.Model) -> Evidence:
-        scores = self.judge.scores(self.task.target.lower(model), self.task.split.choose, self.batch)
-        return self.judge.evidence(self._before, scores, self.task.split.choose)
+    def _judged(self, model: ir.Model, *, unseen: bool) -> Evidence:
+        """A program on the choosing samples; what a structure was fitted to looks better there than it is."""
+        numbers = self.variants.unseen if unseen else range(len(self.task.split.choose))
+        samples = [self.task.split.choose[i] for i in numbers]
+        scores = self.judge.scores(self.task.target.lower(model), samples, self.batch)
+        return self.judge.evidence([self._before[i] for i in numbers], scores, samples)
 
     def _base(self, measured: Measured) -> float:
         """What of the level a variant uses by itself: for a metric the level is no measure of it."""
@@ -312,10 +317,21 @@ class Search:
         progress("proof on samples that chose nothing")
         before = self.judge.scores(task.original, task.split.verify)  # exact: batches change nothing
         needed: list[int] = []
-        while left and self.outcome.attempts < ATTEMPTS:
-            found = left[0]
+        level, safe = float("inf"), allowed <= 0
+        while self.outcome.attempts < ATTEMPTS:
+            if not safe and (not left or self.outcome.attempts == ATTEMPTS - 1):
+                safe, left = True, self._last_resort(allowed, level) or left
+            if not left:
+                break
+            found = left.pop(0)
+            model = self._laid_out(found)
+            program = task.target.lower(model)
+            found.times = self.sides.times(model, program)
+            reason = self.sides.refuses(model, found.times)
+            if reason is not None:
+                left = self._instead(found, reason, left, allowed)
+                continue
             self.outcome.attempts += 1
-            program = task.target.lower(self._laid_out(found))
             runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, self.batch})]
             proofs = [self.judge.evidence(before, after, task.split.verify) for after in runs]
             attempt = self.outcome.attempts
@@ -326,16 +342,28 @@ class Search:
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
             level = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS), allowed)
-            others = [f for f in left[1:] if f.level <= level or f.tables is not found.tables]
-            left = self._within(found.tables, level) or others
-            if self.outcome.attempts == ATTEMPTS - 1:
-                left = self._last_resort(allowed, level) or left
+            others = [f for f in left if f.level <= level or f.tables is not found.tables]
+            left = [*self._within(found.tables, level), *others]
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "
                 f"{allowed:g}: about {min(needed)} calibration samples would"
             )
         return None
+
+    def _instead(self, found: Found, reason: str, left: Sequence[Found], allowed: float) -> list[Found]:
+        """What is left when a candidate is not worth its error: it was priced by its parts, and timed as a whole.
+
+        A smaller program that is slower makes room for those that store less and run the same kernels.
+        """
+        self.outcome.refused.append(("the program", found.tables.structure or "forms", f"a choice that fits {reason}"))
+        self.outcome.notes[:] = [n for n in self.outcome.notes if not n.startswith(NOT_WORTH)]
+        self.outcome.notes.append(f"{NOT_WORTH} {reason}")
+        self.refusals += 1
+        others = list(left) if self.refusals < REFUSALS else [f for f in left if f.tables is self.storing]
+        if not self.task.size or self.refusals > 1:
+            return others
+        return sorted([*others, *self.candidates(self.storing, allowed)], key=lambda f: f.cost)
 
     def _laid_out(self, found: Found) -> ir.Model:
         """The program in its fastest layout: the proof is of that one, and so is every run after it."""
@@ -350,8 +378,12 @@ class Search:
 
     def _tighten(self, proof: Evidence, attempt: int, allowed: float) -> float:
         """What part of the predicted rise of a choice that was not proved the next one may have."""
-        if self.task.budget.metric is not None or not np.isfinite(proof.upper(attempt)):
+        upper = proof.upper(attempt)
+        if not np.isfinite(upper):
             return TIGHTEN
+        if self.task.budget.metric is not None:
+            # Answers turn with the amplitude of an error, √level, and their number scatters with its root.
+            return float(np.clip((allowed / max(upper, 1e-30)) ** 4, 1e-6, TIGHTEN))
         return min(self._part(proof, (proof.upper(attempt) - proof.value) / max(proof.error, 1e-30), allowed), 0.9)
 
     def _part(self, evidence: Evidence, deviations: float, allowed: float) -> float:
@@ -374,7 +406,7 @@ class Search:
 
         It risks less than what could not be proved: a metric's few samples where choices are made say nothing of it.
         """
-        tables = self.exact.with_methods(STORING) if self.task.size else self.exact
+        tables = self.storing if self.task.size else self.exact
         for part in SAFE:
             found = self._within(tables, min(part * self.level_for(allowed), level))
             if all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):

@@ -40,6 +40,7 @@ class Task:
         portable: no operators outside ONNX.
         until: `time.perf_counter` after which the search only finishes what it has.
         structures: what may be done to the whole program first.
+        bytes: of the weights of what is returned where nothing approximate is.
     """
 
     original: Callable[[Mapping[str, Array]], Sequence[Any]]
@@ -56,6 +57,20 @@ class Task:
     portable: bool = False
     until: float = float("inf")
     structures: Sequence[Structure] = ()
+    bytes: float = float("inf")
+
+
+@dataclass(frozen=True)
+class WorkloadTime:
+    """Interleaved milliseconds of one workload: the original, the exact program, the result, and the speed-up."""
+
+    weight: float
+    original: float
+    exact: float
+    result: float
+    ratio: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ class Found:
         on_choosing: measured where it was chosen.
         proof: measured on the other samples; None: not yet.
         layout: which of the target's layouts it is in; None: as it is written.
+        times: of each workload, measured before the proof.
     """
 
     tables: Tables
@@ -118,6 +134,7 @@ class Found:
     on_choosing: Evidence
     proof: Evidence | None = None
     layout: int | None = None
+    times: Sequence[WorkloadTime] = ()
 
     def build(self) -> ir.Model:
         """The program: written anew each time, for a search keeps many."""

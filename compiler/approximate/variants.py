@@ -94,12 +94,16 @@ class Variants:
     Args:
         task: what is asked.
         loss: what structures weigh errors by.
+
+    `unseen` numbers the choosing samples that no structure looked at: on those a variant is judged.
     """
 
     def __init__(self, task: Task, loss: LossModel) -> None:
         self._task = task
-        # Half of the samples: what is fitted to all that choose looks better on them than it is.
-        self._observed = Observed(task.exact, _enough(task.split.choose[::2] or task.split.choose), loss)
+        choose = task.split.choose
+        looked_at = _enough(choose[::2])
+        self._observed = Observed(task.exact, looked_at, loss)
+        self.unseen = [i for i in range(len(choose)) if i % 2 or i // 2 >= len(looked_at)]
         self._running: dict[str, Iterator[Variant]] = {}
         self._known: dict[str, list[Measured]] = {}
         self._seconds = 0.0
@@ -112,7 +116,7 @@ class Variants:
         another one offers.
 
         Args:
-            judged: the evidence of a program on the samples that choose.
+            judged: the evidence of a program on choosing samples that no structure looked at.
             limit: in the judge's units.
         """
         offered: list[Measured] = []

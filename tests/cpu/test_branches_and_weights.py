@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tamago
 from tamago.backends.onnxruntime.target import OnnxRuntime
-from tamago.compiler import within_budget
+from tamago.compiler.approximate import gain
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.places import find_places, find_weights
 from tamago.compiler.approximate.taken_branches import taken_branches
@@ -26,7 +26,7 @@ FLOATS = np.random.default_rng(0).standard_normal((3, WIDTH, WIDTH)).astype(np.f
 @pytest.fixture(autouse=True)
 def _time_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs of microseconds beside a busy suite: that what is slower is not returned has tests of its own."""
-    monkeypatch.setattr(within_budget, "NO_SLOWER", 0.0)
+    monkeypatch.setattr(gain, "NO_SLOWER", 0.0)
 
 
 def value(name: str, shape: list[int | str], dtype: int = TensorProto.FLOAT) -> Any:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from tamago.compiler import within_budget
+from tamago.compiler.approximate import gain
 from tamago.compiler.cli import main
 from tests.node_cases import floats
 
@@ -26,7 +26,7 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _time_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs of microseconds beside a busy suite: that what is slower is not returned has tests of its own."""
-    monkeypatch.setattr(within_budget, "NO_SLOWER", 0.0)
+    monkeypatch.setattr(gain, "NO_SLOWER", 0.0)
 
 
 def model() -> onnx.ModelProto:

@@ -18,6 +18,7 @@ import tamago
 from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample
+from tamago.compiler.approximate.gain import Sides
 from tamago.compiler.approximate.search import Search
 from tamago.compiler.approximate.stack import stacked
 from tamago.compiler.approximate.task import Found
@@ -416,3 +417,20 @@ def test_only_the_methods_that_may_be_used_are(trained: Trained) -> None:
     compiled = trained.compile(tamago.Budget(loss="kl", rise=0.05), objective="size", methods=["stored_weights"])
 
     assert {a.method for a in account(compiled).choice} == {"stored_weights"}
+
+
+def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(sides: Sides, model: Any, times: Any) -> str | None:
+        runs = {n.op_type for n in model.graph.all_nodes()}
+        return "is smaller but slower" if runs & {"MatMulNBits", "MatMulInteger", "DynamicQuantizeMatMul"} else None
+
+    monkeypatch.setattr(Sides, "refuses", refuses)
+    compiled = trained.compile_for_few(tamago.Budget(loss=cross_entropy, rise=0.02))
+
+    found = account(compiled)
+    assert found.proof is not None
+    assert {a.method for a in found.choice} == {"stored_weights"}
+    assert found.attempts == 1, "a program that is slower costs no proof"
+    assert any("smaller but slower" in note for note in found.notes)

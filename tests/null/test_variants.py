@@ -139,3 +139,18 @@ def test_structures_look_at_enough_samples_and_no_more() -> None:
     list(variants(Structure("s", "slicing", "nobody", "n", looks)).within(rise_by_size, 1.0))
 
     assert seen == [FEWEST, len(SAMPLES) // 2], "every second sample"
+
+
+def test_variants_are_judged_where_no_structure_looked() -> None:
+    seen: list[Sample] = []
+
+    def looks(observed: Observed) -> Iterator[Variant]:
+        seen.extend(observed.samples)
+        yield from ()
+
+    samples = [Sample({"x": np.zeros((1, 4), np.float32)}, number) for number in range(5)]
+    made = variants(Structure("s", "slicing", "nobody", "n", looks), samples=samples)
+    list(made.within(rise_by_size, 1.0))
+
+    assert [s.target for s in seen] == [0, 2, 4]
+    assert made.unseen == [1, 3]

@@ -1,0 +1,69 @@
+"""Is a program worth its error? Timed beside the original and the exact program before a proof is spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from ..facts import Array
+from ..ir import weight_bytes
+from .budget import Workload
+from .costs import Target
+from .task import WorkloadTime
+
+TIMINGS = 2  # a loss is believed when it is measured twice
+NO_SLOWER = 0.98  # of the original's speed is noise
+Program = Callable[[Mapping[str, Array]], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What every result is paired with, and what is minimised.
+
+    Args:
+        original: the model as it was given, as a program.
+        exact: what exact rewriting made of it, as a program.
+        target: where they run.
+        workloads: what latency is judged on.
+        size: bytes are minimised instead of milliseconds.
+        bytes: of the weights of what is returned where nothing approximate is.
+        latency: the most milliseconds over the workloads; None: any.
+    """
+
+    original: Program
+    exact: Program
+    target: Target
+    workloads: Sequence[Workload]
+    size: bool
+    bytes: float
+    latency: float | None
+
+    def times(self, model: ir.Model, program: Program) -> list[WorkloadTime]:
+        """Of a program on each workload; taken twice where the first time speaks against it."""
+        found: list[WorkloadTime] = []
+        for _ in range(TIMINGS):
+            found = [self._time(program, workload) for workload in self.workloads]
+            if self.refuses(model, found) is None:
+                break
+        return found
+
+    def refuses(self, model: ir.Model, times: Sequence[WorkloadTime]) -> str | None:
+        """Why a program is not worth an error; None where it is."""
+        taken = sum(t.weight * t.result for t in times)
+        if self.latency is not None and taken > self.latency:
+            return f"takes more than {self.latency:g} ms"
+        if self.size and weight_bytes(model) >= self.bytes:
+            return "is not smaller than the exact one"
+        if self.size:
+            slow = [t for t in times if t.ratio < NO_SLOWER and t.high < 1.0]
+            return f"is smaller but slower, {slow[0].ratio:.2f}x" if slow else None
+        best = min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))
+        return None if taken < best else "is not faster than the exact one"
+
+    def _time(self, program: Program, workload: Workload) -> WorkloadTime:
+        runs = [lambda p=p: p(workload.feeds) for p in (self.original, self.exact, program)]
+        (before, plain, after), (ratio, low, high) = self.target.compare(runs)
+        return WorkloadTime(workload.weight, before, plain, after, ratio, low, high)
