@@ -239,10 +239,11 @@ class Search:
     def _room(self, found: Found, allowed: float) -> float:
         """How much may be measured where forms are chosen, so that the proof, which has noise of its own, succeeds.
 
-        A metric's few samples say too little: there the prediction decides, and the proof.
+        A metric chooses on fewer samples than it proves on, where it will scatter less.
         """
         if self.task.budget.metric is not None:
-            return FILL * allowed + found.on_choosing.error
+            fewer = np.sqrt(found.on_choosing.samples / len(self.task.split.verify))
+            return min(FILL * allowed, allowed - CLEAR * float(fewer) * found.on_choosing.error)
         error = found.on_choosing.error if np.isfinite(found.on_choosing.error) else allowed
         return min(FILL * allowed, allowed - CLEAR * error)
 
