@@ -1,0 +1,161 @@
+"""A model on wgpu: a plan for each set of input shapes, its buffers on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.errors import TamagoError
+from ...compiler.facts import Array
+from .device import Device, default_device
+from .lowering import plan_of
+from .plan import Copy, Interface, Plan
+from .types import NUMPY, as_stored
+
+
+class Program:
+    """A model on a device.
+
+    Args:
+        model: in standard operators.
+        device: where; None: the fastest there is.
+    """
+
+    def __init__(self, model: ir.Model, device: Device | None = None) -> None:
+        self.model = model
+        self.device = default_device() if device is None else device
+        frozen = set(model.graph.initializers.values())
+        self.inputs = [v.name or "" for v in model.graph.inputs if v not in frozen]
+        self.outputs = [v.name or "" for v in model.graph.outputs]
+        self.note = ""
+        self._loaded: dict[tuple[tuple[int, ...], ...], Loaded] = {}
+
+    def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
+        """Arrays in, arrays out, in the graph's order.
+
+        Raises:
+            TamagoError: B002, the inputs do not fit; B031, operators without a kernel.
+        """
+        return self.loaded(feeds)(feeds)
+
+    def loaded(self, feeds: Mapping[str, Array]) -> Loaded:
+        """The plan for these inputs' shapes, on the device."""
+        shapes = {name: tuple(np.shape(feeds[name])) for name in self.inputs}
+        key = tuple(shapes.values())
+        if key not in self._loaded:
+            plan, weights = plan_of(self.model, shapes, half=self.device.half)
+            self._loaded[key] = Loaded(plan, weights, self.device)
+        return self._loaded[key]
+
+
+class Loaded:
+    """A plan with its buffers and pipelines on a device.
+
+    Raises:
+        TamagoError: B042, the device refuses a kernel or a buffer.
+    """
+
+    def __init__(self, plan: Plan, weights: Mapping[str, Array], device: Device) -> None:
+        import wgpu
+
+        self.plan, self.device = plan, device
+        usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST  # pyright: ignore
+        gpu = device.gpu
+        try:
+            self.buffers = [gpu.create_buffer(size=size, usage=usage) for size in plan.buffers]
+            for number, name in plan.weights.items():
+                self._upload(number, weights[name])
+            self._pipelines = [self._pipeline(number) for number in range(len(plan.kernels))]
+            self._steps = [s if isinstance(s, Copy) else self.bound(s.buffers, s.choices[0].kernel) for s in plan.steps]
+        except wgpu.GPUError as error:
+            raise TamagoError("B042", "the device refuses the program", why=str(error).strip()[:2000]) from error
+
+    def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """One run."""
+        for given in self.plan.inputs:
+            self.write(given, np.asarray(feeds[given.name]))
+        self.submit()
+        return [self.read(output) for output in self.plan.outputs]
+
+    def submit(self) -> None:
+        """All steps, on the inputs that are there."""
+        encoder = self.device.gpu.create_command_encoder()
+        compute: Any = None
+        for step, bound in zip(self.plan.steps, self._steps, strict=True):
+            if isinstance(step, Copy):
+                if compute is not None:
+                    compute.end()
+                compute = None
+                encoder.copy_buffer_to_buffer(self.buffers[step.source], 0, self.buffers[step.target], 0, step.bytes)
+                continue
+            compute = encoder.begin_compute_pass() if compute is None else compute
+            choice = step.choices[0]
+            compute.set_pipeline(self._pipelines[choice.kernel][0])
+            compute.set_bind_group(0, bound)
+            compute.dispatch_workgroups(*choice.workgroups)
+        if compute is not None:
+            compute.end()
+        self.device.gpu.queue.submit([encoder.finish()])
+
+    def write(self, given: Interface, array: Array) -> None:
+        """An input.
+
+        Raises:
+            TamagoError: B002, a value needs more than 32 bits.
+        """
+        try:
+            self._upload(given.buffer, as_stored(array, given.stored))
+        except OverflowError as error:
+            raise TamagoError("B002", f"input '{given.name}' does not fit", why=str(error)) from error
+
+    def read(self, output: Interface) -> Array:
+        """An output."""
+        count = prod(output.shape)
+        if not count:
+            return np.zeros(output.shape, _numpy(output.dtype))
+        kind = NUMPY[output.stored]
+        data = self.device.gpu.queue.read_buffer(self.buffers[output.buffer])
+        found = np.frombuffer(data, kind, count).reshape(output.shape)
+        return found.astype(_numpy(output.dtype))
+
+    def bound(self, buffers: Sequence[int], kernel: int) -> Any:
+        """Buffers as a kernel's bindings."""
+        entries = [
+            {"binding": i, "resource": {"buffer": self.buffers[b], "offset": 0, "size": self.plan.buffers[b]}}
+            for i, b in enumerate(buffers)
+        ]
+        return self.device.gpu.create_bind_group(layout=self._pipelines[kernel][1], entries=entries)
+
+    def _upload(self, number: int, array: Array) -> None:
+        data = array.tobytes()
+        if data:
+            self.device.gpu.queue.write_buffer(self.buffers[number], 0, data + b"\0" * (-len(data) % 4))
+
+    def _pipeline(self, number: int) -> tuple[Any, Any]:
+        import wgpu
+
+        kernel, gpu = self.plan.kernels[number], self.device.gpu
+        layout = gpu.create_bind_group_layout(
+            entries=[
+                {
+                    "binding": i,
+                    "visibility": wgpu.ShaderStage.COMPUTE,  # pyright: ignore
+                    "buffer": {"type": "storage" if written else "read-only-storage"},
+                }
+                for i, written in enumerate(kernel.written)
+            ]
+        )
+        whole = gpu.create_pipeline_layout(bind_group_layouts=[layout])
+        module = gpu.create_shader_module(code=self.device.source(kernel))
+        pipeline = gpu.create_compute_pipeline(layout=whole, compute={"module": module, "entry_point": "main"})
+        return pipeline, layout
+
+
+def _numpy(dtype: str) -> Any:
+    import ml_dtypes
+
+    return {"bool": np.bool_, "bfloat16": ml_dtypes.bfloat16}.get(dtype) or np.dtype(dtype)

@@ -1,0 +1,191 @@
+"""Which values lie in buffers, and which operators one kernel does.
+
+An operator that reduces is the root of a kernel. What follows it element by element, or only moves elements, is done
+where the root stores its result; what precedes it is computed where it reads. An operator that does neither has a
+kernel of its own, with everything before it that nobody else wants. A dispatch costs tens of microseconds in a browser:
+an element computed twice costs less than a buffer in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import onnx_ir as ir
+
+from .expression import shape_of
+from .group import Group
+from .kernels.registry import KERNELS, Kernel
+from .operators import ELEMENTS, MOVES, ElementRule
+from .types import computed
+
+MOST_BUFFERS = 7  # that a kernel reads: every device binds eight
+FREE = 1  # arithmetic that is done again for each reader rather than stored
+FEW = 3  # arithmetic that a product does each time it reads an element
+MUCH = 8  # arithmetic that is not done again for each of many readers
+AHEAD = 40  # nodes that are looked at for the end of what follows a root
+
+
+@dataclass
+class Schedule:
+    """Groups in order, and nodes that there is nothing for."""
+
+    groups: list[Group] = field(default_factory=list[Group])
+    unsupported: list[ir.Node] = field(default_factory=list[ir.Node])
+
+
+def element_rule(node: ir.Node) -> ElementRule | None:
+    """How an operator is computed element by element; None where it is not."""
+    rule = ELEMENTS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    return rule if rule is not None and _typed(node) and rule.applies(node) else None
+
+
+def kernel_rule(node: ir.Node) -> Kernel | None:
+    """The loop of an operator; None where there is none."""
+    rule = KERNELS.get((node.domain.removeprefix("ai.onnx"), node.op_type))
+    return rule if rule is not None and _typed(node) and rule.applies(node) else None
+
+
+def _typed(node: ir.Node) -> bool:
+    values = [v for v in (*node.inputs, *node.outputs) if v is not None and (v.name or v in node.inputs)]
+    return all(computed(v.dtype) is not None and v.shape is not None and v.shape.is_static() for v in values)
+
+
+class _Scheduler:
+    """State of one pass over a graph."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.nodes = list(graph)
+        self.order = {node: number for number, node in enumerate(self.nodes)}
+        self.outputs = set(graph.outputs)
+        self.elements = {n: rule for n in self.nodes if (rule := element_rule(n)) is not None}
+        self.kernels = {n: rule for n in self.nodes if n not in self.elements and (rule := kernel_rule(n)) is not None}
+        self.absorbed: set[ir.Node] = set()
+        self.inlined: dict[ir.Value, ir.Node] = {}
+        self.costs: dict[ir.Value, int] = {}
+        self.leaves: dict[ir.Value, frozenset[ir.Value]] = {}
+
+    def readers(self, value: ir.Value) -> list[ir.Node]:
+        """Nodes that read a value, each once."""
+        return list(dict.fromkeys(use.node for use in value.uses() if use.node in self.order))
+
+    # --- what follows a root ----------------------------------------------------------------------------------
+
+    def path(self, root: ir.Node) -> tuple[list[ir.Node | ir.Value], ir.Value, dict[ir.Value, ir.Node]]:
+        """As far as the kernel can go on from the root's result; where it ends; what it computes on the way."""
+        value, found, inside = root.outputs[0], list[ir.Node | ir.Value](), dict[ir.Value, ir.Node]()
+        reads = {v for v in root.inputs if v is not None}
+        while value not in self.outputs:
+            readers = self.readers(value)
+            if len(readers) == 1 and self._moves(readers[0], value):
+                node = readers[0]
+                found.append(node)
+                inside[node.outputs[0]] = node
+                self.absorbed.add(node)
+                value = node.outputs[0]
+                continue
+            region = self._region(value, readers)
+            others = {v for n in region for v in n.inputs if v is not None} - {n.outputs[0] for n in region} - {value}
+            if not region or len(reads | others) > MOST_BUFFERS:
+                break
+            reads |= others
+            inside |= {n.outputs[0]: n for n in region}
+            self.absorbed |= set(region)
+            value = region[-1].outputs[0]
+            found.append(value)
+        return found, value, inside
+
+    def _moves(self, node: ir.Node, value: ir.Value) -> bool:
+        free = node in self.elements and node not in self.absorbed and node.op_type in MOVES
+        return free and node.inputs[0] is value and all(v is not value for v in node.inputs[1:])
+
+    def _region(self, value: ir.Value, readers: Sequence[ir.Node]) -> list[ir.Node]:
+        """The nodes between a value and the one that all who read it lead to, element by element."""
+        if not readers:
+            return []
+        first = min(self.order[n] for n in readers)
+        shape, region, made = shape_of(value), list[ir.Node](), {value}
+        for node in self.nodes[first : first + AHEAD]:
+            if not any(v in made for v in node.inputs if v is not None):
+                continue
+            if not self._follows(node, made, shape):
+                return []
+            region.append(node)
+            inner = [v for v in made if v not in self.outputs]
+            if len(inner) == len(made) and all(r in region for v in made for r in self.readers(v)):
+                return region
+            if any(v in self.outputs for v in made):
+                return []
+            made.add(node.outputs[0])
+        return []
+
+    def _follows(self, node: ir.Node, made: set[ir.Value], shape: tuple[int, ...]) -> bool:
+        rule = self.elements.get(node)
+        if rule is None or not rule.pointwise or node in self.absorbed or shape_of(node.outputs[0]) != shape:
+            return False
+        return all(v is None or v not in made or shape_of(v) == shape for v in node.inputs)
+
+    # --- what precedes ----------------------------------------------------------------------------------------
+
+    def place(self, node: ir.Node) -> list[ir.Value]:
+        """The results of a node that works element by element that need a buffer."""
+        rule = self.elements[node]
+        inputs = [v for v in node.inputs if v is not None]
+        for value in node.outputs:
+            if not value.name or not (self.readers(value) or value in self.outputs):
+                continue
+            self.costs[value] = rule.cost + sum(self.costs.get(v, 0) for v in inputs)
+            leaves = frozenset(leaf for v in inputs for leaf in self._leaves(v))
+            self.leaves[value] = leaves
+            if len(leaves) <= MOST_BUFFERS - 2 and self._is_computed_again(value):
+                self.inlined[value] = node
+        return [v for v in node.outputs if v in self.costs and v not in self.inlined]
+
+    def _leaves(self, value: ir.Value) -> frozenset[ir.Value]:
+        if value.const_value is not None and value.const_value.size == 1:
+            return frozenset()
+        return self.leaves[value] if value in self.inlined else frozenset([value])
+
+    def _is_computed_again(self, value: ir.Value) -> bool:
+        """Whether a value is computed where it is read instead of stored."""
+        cost, readers = self.costs[value], self.readers(value)
+        if value in self.outputs or any(r not in self.elements and r not in self.kernels for r in readers):
+            return False
+        if cost == 0:
+            return True
+        if len(readers) > 1 and cost > FREE:
+            return False
+        return all(self._may_compute(r, value, cost) for r in readers)
+
+    def _may_compute(self, reader: ir.Node, value: ir.Value, cost: int) -> bool:
+        kernel = self.kernels.get(reader)
+        if kernel is not None:
+            return cost <= FEW if kernel.reads_often else True
+        often = prod(shape_of(reader.outputs[0])) > 4 * max(prod(shape_of(value)), 1)
+        total = len({leaf for v in reader.inputs if v is not None for leaf in self._leaves(v)}) + len(
+            self.leaves[value]
+        )
+        return not (often and cost >= MUCH) and total <= MOST_BUFFERS
+
+
+def schedule(graph: ir.Graph) -> Schedule:
+    """Kernels for a graph whose shapes are known.
+
+    Args:
+        graph: in topological order, constants folded.
+    """
+    state, found = _Scheduler(graph), Schedule()
+    found.unsupported = [n for n in state.nodes if n not in state.elements and n not in state.kernels]
+    roots = {node: state.path(node) for node in state.nodes if node in state.kernels}
+    stored: list[ir.Value] = []
+    for node in state.nodes:
+        if node in state.elements and node not in state.absorbed:
+            stored += state.place(node)
+    for root, (path, result, inside) in roots.items():
+        found.groups.append(Group(root, tuple(path), result, state.inlined | inside))
+    for value in stored:
+        producer = value.producer()
+        assert producer is not None
+        found.groups.append(Group(None, (), value, state.inlined | {value: producer}))
+    return found
