@@ -12,6 +12,7 @@ from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from .plan import F16, SUBGROUPS, Kernel
 
 FEATURES = {F16: "shader-f16", SUBGROUPS: "subgroup", "timestamps": "timestamp-query"}  # as wgpu calls them
+ADAPTER = ("vendor", "architecture", "device", "description", "backend_type")
 LIMITS = (
     "max-buffer-size",
     "max-storage-buffer-binding-size",
@@ -79,9 +80,7 @@ def default_device() -> Device:
         required_features=[FEATURES[name] for name in sorted(offered)], required_limits=limits
     )
     info = adapter.info
-    name = " ".join(
-        str(info.get(key, "")) for key in ("vendor", "architecture", "device", "description", "backend_type")
-    )
+    name = " ".join(str(info.get(key, "")) for key in ADAPTER)
     return Device(gpu, frozenset(offered), " ".join(name.split()), info.get("adapter_type") == "CPU")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ class Shader:
         self._lines.append("  " * self._depth + text)
 
     @contextmanager
-    def block(self, head: str) -> Iterator[None]:
+    def block(self, head: str) -> Generator[None]:
         """`head { … }`; what becomes known inside is forgotten after it."""
         self.line(f"{head} {{")
         self._depth += 1
@@ -249,12 +249,10 @@ class Element:
         """A number, of the result's type unless said."""
         return self.shader.literal(value, kind or self.kind)
 
-    def when(
-        self, condition: str, then: Callable[[], str], otherwise: Callable[[], str], kind: str | None = None
-    ) -> str:
+    def when(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
         """One of two, of which only that one is computed."""
         shader, name = self.shader, self.shader.name("c")
-        shader.line(f"var {name}: {kind or self.kind};")
+        shader.line(f"var {name}: {self.kind};")
         with shader.block(f"if ({condition})"):
             shader.line(f"{name} = {then()};")
         with shader.block("else"):

@@ -179,9 +179,8 @@ class _Lowering:
     def _weight(self, value: ir.Value) -> str:
         assert value.const_value is not None
         array = np.asarray(value.const_value.numpy())
-        self.weights[value.name or ""] = as_stored(
-            array.astype(np.float32) if array.dtype.kind == "V" else array, stored(value.dtype, half=self.half)
-        )
+        single = array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16 is no type of NumPy's own
+        self.weights[value.name or ""] = as_stored(single, stored(value.dtype, half=self.half))
         return value.name or ""
 
     def _interface(self, value: ir.Value, buffer: int) -> Interface:

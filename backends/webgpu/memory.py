@@ -32,9 +32,8 @@ def assign(
         for name in written:
             if name not in places:
                 places[name] = _place(sizes[name], buffers, free)
-        for name in {*read, *written}:
-            if name not in kept and last[name] == number and name in places:
-                free.append(places[name])
+        ended = {n for n in (*read, *written) if n not in kept and last[n] == number and n in places}
+        free += [places[name] for name in sorted(ended)]
     return places, buffers
 
 

@@ -163,9 +163,8 @@ class _Scheduler:
         if kernel is not None:
             return cost <= FEW if kernel.reads_often else True
         often = prod(shape_of(reader.outputs[0])) > 4 * max(prod(shape_of(value)), 1)
-        total = len({leaf for v in reader.inputs if v is not None for leaf in self._leaves(v)}) + len(
-            self.leaves[value]
-        )
+        beside = {leaf for v in reader.inputs if v is not None for leaf in self._leaves(v)}
+        total = len(beside | self.leaves[value])
         return not (often and cost >= MUCH) and total <= MOST_BUFFERS
 
 

@@ -1,8 +1,8 @@
-"""A model for one set of input shapes: every size known, what follows from sizes alone computed, functions written out."""
+"""A model for one set of input shapes: sizes known, what follows from them computed, functions written out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -56,12 +56,13 @@ def _set_shape(value: ir.Value, shape: tuple[int, ...] | None) -> None:
                 todo=f"say it: --shape {value.name}=…",
             )
         return
-    fits = declared is None or (
-        len(declared) == len(shape)
-        and all(not isinstance(d, int) or d == s for d, s in zip(declared, shape, strict=True))
-    )
-    if not fits:
-        raise TamagoError(
-            "B033", f"input '{value.name}' cannot have the shape {list(shape)}", why=f"it is declared as {declared}"
-        )
+    if declared is not None and not _fits(declared, shape):
+        why = f"it is declared as {declared}"
+        raise TamagoError("B033", f"input '{value.name}' cannot have the shape {list(shape)}", why=why)
     value.shape = ir.Shape(shape)
+
+
+def _fits(declared: Sequence[object], shape: tuple[int, ...]) -> bool:
+    return len(declared) == len(shape) and all(
+        not isinstance(d, int) or d == s for d, s in zip(declared, shape, strict=True)
+    )

@@ -84,9 +84,8 @@ def as_stored(array: Array, lies: str) -> Array:
     Raises:
         OverflowError: an integer needs more than 32 bits.
     """
-    target = NUMPY[lies]
-    if array.dtype.kind in "iu" and array.size:
-        limits = np.iinfo(target) if lies in ("i32", "u32") else None
-        if limits is not None and (int(array.min()) < limits.min or int(array.max()) > limits.max):
+    if array.dtype.kind in "iu" and array.size and lies in ("i32", "u32"):
+        low, high = (-(2**31), 2**31 - 1) if lies == "i32" else (0, 2**32 - 1)
+        if int(array.min()) < low or int(array.max()) > high:
             raise OverflowError(f"{array.dtype} values beyond 32 bits")
-    return np.ascontiguousarray(array.astype(target))
+    return np.ascontiguousarray(array.astype(NUMPY[lies]))
