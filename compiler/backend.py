@@ -36,6 +36,15 @@ class OnDevice(Protocol):
         ...
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """A program that leaves on its device what one call hands on to the next."""
+
+    def run_keeping(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """Outputs in the graph's order; those that take the place of an input as the device holds them."""
+        ...
+
+
 class Backend(BlocksTarget, CostsTarget, Protocol):
     """A target."""
 
@@ -66,6 +75,16 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
     @property
     def settled(self) -> frozenset[str]:
         """Operators that no trial leaves out: `finish` makes more of them than a trial of a block can show."""
+        ...
+
+    @property
+    def estimate(self) -> Callable[[Site], float] | None:
+        """Milliseconds of an operator that was not measured; None: a processor's roofline."""
+        ...
+
+    @property
+    def believed(self) -> Backend:
+        """Whose outputs a result is compared with: this target's own for the original, or another's."""
         ...
 
     def price(self, site: Site, version: int) -> tuple[float, float, int] | None:

@@ -1,7 +1,7 @@
 """Every failure a user can cause, as one coded error: what, where, why, and what to do.
 
 Codes: `T` tracing a torch model, `M` reading or writing a model file, `U` use of the interface,
-`V` verification, `S` the store, `B` a backend, `G` generation.
+`V` verification, `S` the store, `B` a backend, `G` generation, `W` a folder for the web.
 """
 
 EXIT_FAILED_CHECK = 1

@@ -114,6 +114,8 @@ def _twin(node: ir.Node, same: dict[tuple[object, ...], ir.Node]) -> ir.Node | N
     used = tuple(bool(v.name) for v in node.outputs)
     key = (op_name(node), describe_attributes(node), tuple(map(id, node.inputs)), used)
     found = same.setdefault(key, node)
+    if found.graph is None:  # it went away itself since: its results are nobody's
+        found = same[key] = node
     return found if found is not node else None
 
 

@@ -132,11 +132,17 @@ def roofline(site: Site) -> float:
         return 0.0
     if site.op in VIEWS:
         return DISPATCH
-    moved = sum(_bytes(f) for f in site.operands if f is not None) + _bytes(site.result) * site.outputs
-    work = _flops(site) / FLOPS
+    flops, moved = work_of(site)
+    work = flops / FLOPS
     if site.op in SLOW_ELEMENTWISE:
         work += _elements(site.result) * TRANSCENDENTAL
     return DISPATCH + max(work, moved / BYTES)
+
+
+def work_of(site: Site) -> tuple[float, float]:
+    """Floating-point operations of the products in a site, and bytes of its operands and results."""
+    moved = sum(_bytes(f) for f in site.operands if f is not None) + _bytes(site.result) * site.outputs
+    return _flops(site), moved
 
 
 def _elements(fact: Fact) -> int:
@@ -188,6 +194,7 @@ class Prices:
             have the last word.
         sizes: what free dimensions are priced at.
         settled: operators that no trial leaves out: what is fused after the choice shows in no trial of a block.
+        estimate: milliseconds of a site that was not measured; None: a processor's roofline.
     """
 
     store: Stored
@@ -196,13 +203,17 @@ class Prices:
     preferences: Mapping[str, float] = field(default_factory=dict[str, float])
     sizes: Sizes = field(default_factory=dict[str, int])
     settled: frozenset[str] = frozenset()
+    estimate: Callable[[Site], float] | None = None
     _known: dict[str, float | None] = field(default_factory=dict[str, float | None])
 
     def price(self, site: Site) -> float:
         """The best figure known without measuring."""
         site = self._bound(site)
         found = self._measured(site)
-        return (roofline(site) if found is None else found) * self.preferences.get(site.op, 1.0)
+        return (self._estimated(site) if found is None else found) * self.preferences.get(site.op, 1.0)
+
+    def _estimated(self, site: Site) -> float:
+        return roofline(site) if self.estimate is None else self.estimate(site)
 
     def _bound(self, site: Site) -> Site:
         if not self.sizes:
@@ -229,7 +240,7 @@ class Prices:
                 continue
             timing = self.measure(site)
             if timing is None:
-                self._known[key] = roofline(site)
+                self._known[key] = self._estimated(site)
                 continue
             milliseconds, spread, samples = timing
             self._known[key] = milliseconds

@@ -26,6 +26,20 @@ def sizes_of(graph: ir.Graph, feeds: Mapping[str, Array] | None) -> dict[str, in
     return found
 
 
+def settle(model: ir.Model, sizes: Sizes) -> None:
+    """Say everywhere in a model what its free dimensions are.
+
+    Args:
+        model: changed in place: shapes only.
+        sizes: by the name of a dimension.
+    """
+    values = [*model.graph.inputs, *model.graph.outputs, *(v for n in model.graph.all_nodes() for v in n.outputs)]
+    for value in values:
+        declared = dims(value)
+        if declared is not None and not all(isinstance(d, int) for d in declared):
+            value.shape = ir.Shape([_number(d, sizes) for d in declared])
+
+
 def bound(fact: Fact, sizes: Sizes) -> Fact:
     """The fact with every dimension that these sizes determine, products and sums of names included."""
     if not sizes or fact.shape is None or all(isinstance(d, int) for d in fact.shape):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from ...compiler.backend import Backend
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.price import Site
@@ -50,6 +51,15 @@ class OnnxRuntime:
     def preferences(self) -> Mapping[str, float]:
         """Factors on prices, for what the runtime makes of an operator that no measurement of it alone can show."""
         return PREFERENCES
+
+    @property
+    def estimate(self) -> None:
+        """A processor's roofline does."""
+
+    @property
+    def believed(self) -> Backend:
+        """Its own runs of the original."""
+        return self
 
     def price(self, site: Site, version: int) -> tuple[float, float, int] | None:
         """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""

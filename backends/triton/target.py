@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from triton.errors import TritonError
 
+from ...compiler.backend import Backend
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.operators import attach
@@ -60,6 +61,15 @@ class Cuda:
     def preferences(self) -> Mapping[str, float]:
         """Alone torch takes longer for these than for their parts; with their neighbours they are one kernel."""
         return dict.fromkeys(self.settled, 0.05)
+
+    @property
+    def estimate(self) -> None:
+        """A processor's roofline does."""
+
+    @property
+    def believed(self) -> Backend:
+        """Its own runs of the original."""
+        return self
 
     def price(self, site: Site, version: int) -> tuple[float, float, int] | None:
         """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""

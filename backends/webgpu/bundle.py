@@ -82,7 +82,7 @@ def write_bundle(
         raise TamagoError("W003", f"there is no page {app.get('kind')!r}", todo=f"use one of: {', '.join(APPS)}")
     _check_weights(plan, weights)
     folder = Path(os.path.abspath(folder))
-    _check_destination(folder, force)
+    check_destination(folder, force)
     with reported(folder):
         beside = folder.parent / f".tamago-{os.getpid()}-{secrets.token_hex(8)}"
         beside.mkdir()  # not a temporary folder of mode 0700: a server runs as somebody else
@@ -108,7 +108,12 @@ def files_of(folder: Path) -> list[File]:
     return sorted(found, key=lambda f: (-f.bytes, f.name))
 
 
-def _check_destination(folder: Path, force: bool) -> None:
+def check_destination(folder: Path, force: bool) -> None:
+    """Refuse to write over what is there.
+
+    Raises:
+        TamagoError: W001 the folder exists, W002 it is no bundle.
+    """
     if not os.path.lexists(folder):
         return
     if not (folder.is_dir() and not folder.is_symlink() and is_bundle(folder)):

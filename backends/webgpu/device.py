@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
+from .limits import Limits
 from .plan import F16, SUBGROUPS, Kernel
 
 FEATURES = {F16: "shader-f16", SUBGROUPS: "subgroup", "timestamps": "timestamp-query"}  # as wgpu calls them
@@ -44,6 +45,17 @@ class Device:
     def half(self) -> bool:
         """Whether shaders have half precision."""
         return F16 in self.features
+
+    @property
+    def limits(self) -> Limits:
+        """What kernels may ask for."""
+        found = self.gpu.limits
+        return Limits(
+            found["max-compute-workgroup-storage-size"],
+            found["max-compute-invocations-per-workgroup"],
+            found["max-storage-buffers-per-shader-stage"],
+            self.software,
+        )
 
     @property
     def environment(self) -> str:

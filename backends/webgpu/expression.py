@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.ir import constant_array
-from .index import Index, Subscript, flatten, unflatten
-from .types import computed, kept, literal, loaded, stored
+from .index import Index, Subscript, div, flatten, mod, mul, unflatten
+from .types import PACKED, computed, kept, literal, loaded, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,17 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     return tuple(int(d) for d in value.shape.numpy())
 
 
+def packing(value: ir.Value) -> int:
+    """How many elements of a value lie in a word: more than one of constants of few bits."""
+    apart = value.const_value is None or value.const_value.size < 2 or value.is_graph_input() or value.is_graph_output()
+    return 1 if apart or value.dtype is None else PACKED.get(value.dtype, 1)
+
+
+def lies(value: ir.Value, *, half: bool) -> str:
+    """How an element of a value's buffer lies: f32, f16, i32 or u32."""
+    return "u32" if packing(value) > 1 else stored(value.dtype, half=half)
+
+
 class Shader:
     """The statements of one kernel, written in order.
 
@@ -39,8 +50,9 @@ class Shader:
     def __init__(self, inlined: Mapping[ir.Value, ir.Node], *, half: bool) -> None:
         self.half = half
         self.slots: dict[ir.Value, int] = {}
+        self.quads: set[ir.Value] = set()  # values whose buffers this kernel reads as vectors of four
         self.functions: dict[str, str] = {}  # helpers of the module, by name
-        self._inlined = inlined
+        self.inlined = inlined
         self._lines: list[str] = []
         self._depth = 1
         self._names = 0
@@ -61,7 +73,7 @@ class Shader:
     @contextmanager
     def block(self, head: str) -> Generator[None]:
         """`head { … }`; what becomes known inside is forgotten after it."""
-        self.line(f"{head} {{")
+        self.line(f"{head} {{" if head else "{")
         self._depth += 1
         self._known.append({})
         yield
@@ -72,7 +84,7 @@ class Shader:
     def name(self, stem: str = "v") -> str:
         """A fresh identifier."""
         self._names += 1
-        return f"{stem}{self._names}"
+        return f"{stem}_{self._names}"  # never the name of a type, such as i32
 
     def let(self, text: str, stem: str = "v") -> str:
         """A constant that holds a value."""
@@ -89,8 +101,15 @@ class Shader:
     def subscript(self, position: Index, shape: Sequence[int]) -> Subscript:
         """Of the element at a position; the way back is remembered."""
         found = tuple(self.index(i) for i in unflatten(position, shape))
-        self._flat[found, tuple(shape)] = position
+        if any(isinstance(i, str) for i in found):  # else it says nothing of where the position is known
+            self._flat[found, tuple(shape)] = position
         return found
+
+    def say(self, subscript: Sequence[Index], shape: Sequence[int], position: Index) -> None:
+        """Remember the position of the element with a subscript."""
+        found = tuple(0 if size == 1 else i for i, size in zip(subscript, shape, strict=True))
+        if any(isinstance(i, str) for i in found):
+            self._flat[found, tuple(shape)] = self._flat[tuple(subscript), tuple(shape)] = position
 
     def position(self, subscript: Sequence[Index], shape: Sequence[int]) -> Index:
         """Of the element with a subscript."""
@@ -109,7 +128,7 @@ class Shader:
         text = self._scalar(value)
         if text is not None:
             return text
-        node = self._inlined.get(value)
+        node = self.inlined.get(value)
         found = self.load(value, key[1]) if node is None else self._computed(node, value, key[1])
         name = self.let(found)
         self._known[-1][key] = name
@@ -122,11 +141,32 @@ class Shader:
 
     def load(self, value: ir.Value, subscript: Sequence[Index]) -> str:
         """An element from its buffer."""
+        return self.load_at(value, self.position(subscript, shape_of(value)))
+
+    def load_at(self, value: ir.Value, position: Index) -> str:
+        """The element at a position of a buffer."""
         slot = self.slots.setdefault(value, len(self.slots))
         kind = computed(value.dtype)
         assert kind is not None
-        position = self.position(subscript, shape_of(value))
-        return loaded(f"b{slot}[{position}]", kind, stored(value.dtype, half=self.half))
+        count = packing(value)
+        if count > 1:
+            word = f"b{slot}[{div(position, count)}]"
+            word = word if kind == "u32" else f"bitcast<i32>({word})"
+            return f"extractBits({word}, u32({mul(mod(position, count), 32 // count)}), {32 // count}u)"
+        text = f"b{slot}[{div(position, 4)}][{mod(position, 4)}]" if value in self.quads else f"b{slot}[{position}]"
+        return loaded(text, kind, stored(value.dtype, half=self.half))
+
+    def word(self, value: ir.Value, number: Index) -> str:
+        """Several elements of a packed value as they lie."""
+        assert packing(value) > 1, value.name
+        slot = self.slots.setdefault(value, len(self.slots))
+        return f"b{slot}[{number}]"
+
+    def quad(self, value: ir.Value, number: Index) -> str:
+        """Four elements that lie side by side, of a value among `quads`, as a vector of single precision."""
+        slot = self.slots.setdefault(value, len(self.slots))
+        text = f"b{slot}[{number}]"
+        return text if stored(value.dtype, half=self.half) == "f32" else f"vec4<f32>({text})"
 
     def kept(self, value: ir.Value, text: str) -> str:
         """An element as the value's buffer holds it."""
@@ -207,6 +247,10 @@ class Element:
     def input(self, number: int, subscript: Sequence[Index]) -> str:
         """An input's element."""
         return self.shader.element(self.operand(number), subscript)
+
+    def scalar(self, number: int) -> str:
+        """The only element of an input, whatever its rank."""
+        return self.input(number, (0,) * len(self.shape_of(number)))
 
     def aligned(self, number: int) -> str:
         """An input's element that broadcasting puts beside this one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from math import prod
@@ -13,29 +13,36 @@ import onnx_ir as ir
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
 from ...compiler.generation.alias import aliases
+from ...compiler.opset import TARGET
 from . import kernels as kernels  # registers loops
-from .expression import shape_of
+from .expression import lies, packing, shape_of
 from .group import Group
 from .kernels.registry import Form
 from .kernels.writer import Writer, every_element
+from .limits import Limits
 from .memory import assign
 from .plan import Choice, Copy, Dispatch, Interface, Kernel, Plan
 from .schedule import element_rule, kernel_rule, schedule
 from .specialise import specialised
-from .types import BYTES, as_stored, computed, stored
+from .types import BYTES, as_packed, as_stored, computed, stored, transfers
+
+TRIES = 4  # forms written for each candidate: a device's limits may rule out most of them
+Shaped = tuple[Kernel, tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A group's kernel in all its forms, and the values that it binds."""
+    """A group's kernel, and the values that it binds.
+
+    Args:
+        group: what it does.
+        first: the form that is taken untuned.
+        forms: all that were asked for, with their workgroups.
+    """
 
     group: Group
-    writers: list[Writer]
-
-    @property
-    def first(self) -> Writer:
-        """The form that is taken untuned."""
-        return self.writers[0]
+    first: Writer
+    forms: tuple[Shaped, ...]
 
     @property
     def reads(self) -> list[ir.Value]:
@@ -50,7 +57,12 @@ def is_known(node: ir.Node) -> bool:
 
 
 def plan_of(
-    model: ir.Model, shapes: Mapping[str, tuple[int, ...]] | None = None, *, half: bool = False
+    model: ir.Model,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    *,
+    half: bool = False,
+    candidates: int = 1,
+    limits: Limits = Limits(),  # noqa: B008
 ) -> tuple[Plan, dict[str, Array]]:
     """The plan of a model for one set of input shapes, and its weights by name as they lie in buffers.
 
@@ -58,22 +70,27 @@ def plan_of(
         model: in standard operators.
         shapes: of the inputs that have free dimensions.
         half: whether the device has f16.
+        candidates: forms of each kernel, at most; a tuner chooses among them.
+        limits: of the device.
 
     Raises:
         TamagoError: B031, operators without a kernel; B032, B033, shapes that are missing or do not fit.
     """
     model = specialised(model, shapes or {}, is_known)
     graph = model.graph
-    _check_types(graph)
     scheduled = schedule(graph)
     if scheduled.unsupported:
         raise _unsupported(scheduled.unsupported)
-    return _Lowering(model, half).plan(scheduled.groups)
+    _check_types(graph)
+    try:
+        return _Lowering(model, half, candidates, limits).plan(scheduled.groups)
+    except OverflowError as error:
+        raise TamagoError("B031", "an integer is too large", why=str(error), exit_code=EXIT_UNSUPPORTED) from error
 
 
 def _check_types(graph: ir.Graph) -> None:
     for value in (*graph.inputs, *graph.outputs):
-        if computed(value.dtype) is None or value.shape is None or not value.shape.is_static():
+        if not transfers(value.dtype) or value.shape is None or not value.shape.is_static():
             raise TamagoError(
                 "B031",
                 f"'{value.name}' is nothing that a buffer holds",
@@ -88,15 +105,29 @@ def _unsupported(nodes: list[ir.Node]) -> TamagoError:
         "B031",
         f"no kernel for {', '.join(names)}",
         where=", ".join(n.name or n.op_type for n in nodes[:3]) + (" …" if len(nodes) > 3 else ""),
+        why=_reason(nodes),
         exit_code=EXIT_UNSUPPORTED,
     )
+
+
+def _reason(nodes: list[ir.Node]) -> str:
+    values = [v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None and (v.name or v.shape is not None)]
+    types = sorted({v.dtype.name for v in values if v.dtype is not None and computed(v.dtype) is None})
+    if types:
+        return f"shaders have no {', '.join(types)}"
+    if any(v.shape is None or not v.shape.is_static() for v in values):
+        return "sizes depend on the contents of inputs"
+    graph = nodes[0].graph
+    version = TARGET if graph is None else graph.opset_imports.get("", TARGET)
+    return "" if version == TARGET else f"the model is of opset {version}; shaders know {TARGET}"
 
 
 class _Lowering:
     """State of one plan."""
 
-    def __init__(self, model: ir.Model, half: bool) -> None:
-        self.graph, self.half = model.graph, half
+    def __init__(self, model: ir.Model, half: bool, candidates: int, limits: Limits) -> None:
+        self.graph, self.half, self.candidates, self.limits = model.graph, half, candidates, limits
+        self.forms: dict[Shaped, tuple[Shaped, ...]] = {}  # of each kernel, by the first
         self.state = aliases(model)
         self.kernels: dict[Kernel, int] = {}
         self.weights: dict[str, Array] = {}
@@ -111,6 +142,7 @@ class _Lowering:
         values |= {*self.graph.inputs, *self.graph.outputs}
         sizes = {self._name(v, same): self._bytes(v) for v in values} | {f"out:{v.name}": self._bytes(v) for v in moved}
         ends = {*self.graph.inputs, *self.graph.outputs, *(v for v in values if v.const_value is not None)}
+        ends |= {v for v in values if not prod(shape_of(v))}  # nobody writes them
         kept = {self._name(v, same) for v in ends if v in values} | {f"out:{v.name}" for v in moved}
         places, buffers = assign(sizes, steps, kept)
         done: list[Dispatch | Copy] = []
@@ -120,7 +152,7 @@ class _Lowering:
             if source is not None and places[self._name(source, same)] != bound[-1]:
                 done.append(Copy(places[self._name(source, same)], bound[-1], self._bytes(source)))
             if prod(w.first.workgroups):
-                choices = tuple(Choice(self._kernel(x.kernel()), x.workgroups) for x in w.writers)
+                choices = tuple(Choice(self._kernel(kernel), workgroups) for kernel, workgroups in w.forms)
                 done.append(Dispatch(w.group.label, tuple(bound), choices))
         done += [Copy(places[self._name(v, same)], places[f"out:{v.name}"], self._bytes(v)) for v in moved]
         held = {places[self._name(v, same)]: self._weight(v) for v in values if v.const_value is not None}
@@ -140,29 +172,43 @@ class _Lowering:
         return plan, self.weights
 
     def _write(self, group: Group) -> Written:
-        forms: list[Form] = [every_element]
+        forms: Iterable[Form] = [every_element]
         if group.root is not None:
             rule = kernel_rule(group.root)
             assert rule is not None
-            forms = list(rule.forms(group.root))
-        writers: list[Writer] = []
-        for form in forms:
-            writer = Writer(group, half=self.half, slots=writers[0].shader.slots if writers else None)
+            forms = rule.forms(group.root)
+        first: Writer | None = None
+        found: dict[Shaped, None] = {}
+        for number, form in enumerate(forms):
+            if first is not None and number >= TRIES * self.candidates:
+                break
+            writer = Writer(group, half=self.half, slots=first.shader.slots if first else None)
             form(writer)
-            if not writers or set(writer.shader.slots) == set(writers[0].shader.slots):
-                writers.append(writer)
-        return Written(group, writers)
+            if not writer.fits(self.limits) or (first and set(writer.shader.slots) != set(first.shader.slots)):
+                continue
+            shaped = writer.kernel(), writer.workgroups
+            if first is None and shaped in self.forms:  # the same kernel was written for other buffers
+                return Written(group, writer, self.forms[shaped])
+            first = first or writer
+            found[shaped] = None
+            if len(found) >= self.candidates:
+                break
+        assert first is not None, f"no form of {group.label} fits the device"
+        self.forms[next(iter(found))] = tuple(found)
+        return Written(group, first, tuple(found))
 
     def _same_buffer(self, written: list[Written]) -> dict[str, str]:
         """Input name by the output that is written in its place: a state that nobody else reads any more."""
         found: dict[str, str] = {}
         inputs = {v.name: v for v in self.graph.inputs}
         for number, w in enumerate(written):
-            source, target = w.first.copied, self.state.get(w.group.result.name or "")
-            if source is None or target is None or inputs.get(target) is not source or w.group.path:
+            source, name = w.first.copied, w.group.result.name or ""
+            target = self.state.get(name)
+            if source is None or target is None or inputs.get(target) is not source or source in self.graph.outputs:
                 continue
-            if all(source not in list(x.first.shader.slots) for x in written[number:]):
-                found[w.group.result.name or ""] = target
+            if source in w.first.shader.slots or any(source in x.reads for x in written[number + 1 :]):
+                continue
+            found[name] = target
         return found
 
     def _name(self, value: ir.Value, same: Mapping[str, str]) -> str:
@@ -170,7 +216,7 @@ class _Lowering:
         return same.get(name, name)
 
     def _bytes(self, value: ir.Value) -> int:
-        size = prod(shape_of(value)) * BYTES[stored(value.dtype, half=self.half)]
+        size = -(-prod(shape_of(value)) // packing(value)) * BYTES[lies(value, half=self.half)]
         return max(-(-size // 4) * 4, 4)
 
     def _kernel(self, kernel: Kernel) -> int:
@@ -180,7 +226,8 @@ class _Lowering:
         assert value.const_value is not None
         array = np.asarray(value.const_value.numpy())
         single = array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16 is no type of NumPy's own
-        self.weights[value.name or ""] = as_stored(single, stored(value.dtype, half=self.half))
+        count, kind = packing(value), stored(value.dtype, half=self.half)
+        self.weights[value.name or ""] = as_packed(array, count) if count > 1 else as_stored(single, kind)
         return value.name or ""
 
     def _interface(self, value: ir.Value, buffer: int) -> Interface:

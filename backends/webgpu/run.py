@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from .device import Device, default_device
 from .lowering import plan_of
-from .plan import Copy, Interface, Plan
+from .plan import Copy, Interface, Kernel, Plan
 from .types import NUMPY, as_stored
 
 
@@ -42,14 +43,52 @@ class Program:
         """
         return self.loaded(feeds)(feeds)
 
-    def loaded(self, feeds: Mapping[str, Array]) -> Loaded:
+    def loaded(self, feeds: Mapping[str, Any]) -> Loaded:
         """The plan for these inputs' shapes, on the device."""
         shapes = {name: tuple(np.shape(feeds[name])) for name in self.inputs}
         key = tuple(shapes.values())
         if key not in self._loaded:
-            plan, weights = plan_of(self.model, shapes, half=self.device.half)
+            plan, weights = plan_of(self.model, shapes, half=self.device.half, limits=self.device.limits)
             self._loaded[key] = Loaded(plan, weights, self.device)
         return self._loaded[key]
+
+
+@dataclass(frozen=True)
+class Held:
+    """An output that stays on the device, until the program that left it there runs again.
+
+    Args:
+        owner: that program.
+        place: which output.
+        run: which of its runs.
+    """
+
+    owner: Loaded
+    place: Interface
+    run: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its elements."""
+        return self.place.shape
+
+    def check(self) -> None:
+        """Raise B002 where a later run has written over it."""
+        if self.run != self.owner.runs:
+            why = "the program has run again since"
+            raise TamagoError("B002", f"'{self.place.name}' is no longer on the device", why=why)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Its elements, read back."""
+        self.check()
+        return self.owner.read(self.place).astype(dtype or _numpy(self.place.dtype), copy=bool(copy))
+
+
+class Copied(NamedTuple):
+    """A state, and the buffer that it is copied to."""
+
+    state: Held
+    target: int
 
 
 class Loaded:
@@ -62,17 +101,22 @@ class Loaded:
     def __init__(self, plan: Plan, weights: Mapping[str, Array], device: Device) -> None:
         import wgpu
 
-        self.plan, self.device = plan, device
+        self.plan, self.device, self.runs = plan, device, 0
         usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST  # pyright: ignore
         gpu = device.gpu
         try:
             self.buffers = [gpu.create_buffer(size=size, usage=usage) for size in plan.buffers]
             for number, name in plan.weights.items():
                 self._upload(number, weights[name])
-            self._pipelines = [self._pipeline(number) for number in range(len(plan.kernels))]
-            self._steps = [s if isinstance(s, Copy) else self.bound(s.buffers, s.choices[0].kernel) for s in plan.steps]
+            self._pipelines: dict[int, tuple[Any, Any]] = {}  # of kernels that something asked for
+            self.take(plan)
         except wgpu.GPUError as error:
             raise TamagoError("B042", "the device refuses the program", why=str(error).strip()[:2000]) from error
+
+    def take(self, plan: Plan) -> None:
+        """Let a plan that differs from this one only in the order of choices take its place."""
+        self.plan = plan
+        self._steps = [s if isinstance(s, Copy) else self.bound(s.buffers, s.choices[0].kernel) for s in plan.steps]
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
         """One run."""
@@ -81,9 +125,34 @@ class Loaded:
         self.submit()
         return [self.read(output) for output in self.plan.outputs]
 
-    def submit(self) -> None:
-        """All steps, on the inputs that are there."""
+    def keeping(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """One run whose state stays on the device: `Held` in, where one is given, and out for each state of the plan.
+
+        Raises:
+            TamagoError: B002, a state that a later run has written over.
+        """
+        copies: list[Copied] = []
+        for given in self.plan.inputs:
+            value = feeds[given.name]
+            if not isinstance(value, Held):
+                self.write(given, np.asarray(value))
+                continue
+            value.check()
+            if value.owner is not self or value.place.buffer != given.buffer:
+                copies.append(Copied(value, given.buffer))
+        self.submit(copies)
+        return [
+            Held(self, output, self.runs) if output.name in self.plan.state else self.read(output)
+            for output in self.plan.outputs
+        ]
+
+    def submit(self, copies: Sequence[Copied] = ()) -> None:
+        """All steps, on the inputs that are there, after copies of states from elsewhere."""
+        self.runs += 1
         encoder = self.device.gpu.create_command_encoder()
+        for state, target in copies:
+            source = state.owner.buffers[state.place.buffer]
+            encoder.copy_buffer_to_buffer(source, 0, self.buffers[target], 0, self.plan.buffers[target])
         compute: Any = None
         for step, bound in zip(self.plan.steps, self._steps, strict=True):
             if isinstance(step, Copy):
@@ -94,12 +163,17 @@ class Loaded:
                 continue
             compute = encoder.begin_compute_pass() if compute is None else compute
             choice = step.choices[0]
-            compute.set_pipeline(self._pipelines[choice.kernel][0])
+            compute.set_pipeline(self.pipeline(choice.kernel)[0])
             compute.set_bind_group(0, bound)
             compute.dispatch_workgroups(*choice.workgroups)
         if compute is not None:
             compute.end()
         self.device.gpu.queue.submit([encoder.finish()])
+
+    def finished(self) -> None:
+        """All steps on the inputs that are there, and their end awaited."""
+        self.submit()
+        self.device.gpu.queue.read_buffer(self.buffers[-1], 0, 4)
 
     def write(self, given: Interface, array: Array) -> None:
         """An input.
@@ -128,31 +202,39 @@ class Loaded:
             {"binding": i, "resource": {"buffer": self.buffers[b], "offset": 0, "size": self.plan.buffers[b]}}
             for i, b in enumerate(buffers)
         ]
-        return self.device.gpu.create_bind_group(layout=self._pipelines[kernel][1], entries=entries)
+        return self.device.gpu.create_bind_group(layout=self.pipeline(kernel)[1], entries=entries)
 
     def _upload(self, number: int, array: Array) -> None:
         data = array.tobytes()
         if data:
             self.device.gpu.queue.write_buffer(self.buffers[number], 0, data + b"\0" * (-len(data) % 4))
 
-    def _pipeline(self, number: int) -> tuple[Any, Any]:
-        import wgpu
+    def pipeline(self, number: int) -> tuple[Any, Any]:
+        """A kernel's pipeline and the layout of its bindings."""
+        if number not in self._pipelines:
+            self._pipelines[number] = pipeline_of(self.plan.kernels[number], self.device)
+        return self._pipelines[number]
 
-        kernel, gpu = self.plan.kernels[number], self.device.gpu
-        layout = gpu.create_bind_group_layout(
-            entries=[
-                {
-                    "binding": i,
-                    "visibility": wgpu.ShaderStage.COMPUTE,  # pyright: ignore
-                    "buffer": {"type": "storage" if written else "read-only-storage"},
-                }
-                for i, written in enumerate(kernel.written)
-            ]
-        )
-        whole = gpu.create_pipeline_layout(bind_group_layouts=[layout])
-        module = gpu.create_shader_module(code=self.device.source(kernel))
-        pipeline = gpu.create_compute_pipeline(layout=whole, compute={"module": module, "entry_point": "main"})
-        return pipeline, layout
+
+def pipeline_of(kernel: Kernel, device: Device) -> tuple[Any, Any]:
+    """A kernel on a device, and the layout of its bindings."""
+    import wgpu
+
+    gpu = device.gpu
+    layout = gpu.create_bind_group_layout(
+        entries=[
+            {
+                "binding": i,
+                "visibility": wgpu.ShaderStage.COMPUTE,  # pyright: ignore
+                "buffer": {"type": "storage" if written else "read-only-storage"},
+            }
+            for i, written in enumerate(kernel.written)
+        ]
+    )
+    whole = gpu.create_pipeline_layout(bind_group_layouts=[layout])
+    module = gpu.create_shader_module(code=device.source(kernel))
+    pipeline = gpu.create_compute_pipeline(layout=whole, compute={"module": module, "entry_point": "main"})
+    return pipeline, layout
 
 
 def _numpy(dtype: str) -> Any:

@@ -14,9 +14,11 @@ from math import prod
 
 import onnx_ir as ir
 
+from ...compiler.opset import TARGET, same_meaning
+from .definitions import DOMAIN
 from .expression import shape_of
 from .group import Group
-from .kernels.registry import KERNELS, Kernel
+from .kernels.registry import KERNELS, Kernel, only_first_output
 from .operators import ELEMENTS, MOVES, ElementRule
 from .types import computed
 
@@ -24,6 +26,7 @@ MOST_BUFFERS = 7  # that a kernel reads: every device binds eight
 FREE = 1  # arithmetic that is done again for each reader rather than stored
 FEW = 3  # arithmetic that a product does each time it reads an element
 MUCH = 8  # arithmetic that is not done again for each of many readers
+LONG = 64  # operators that are written out again and again where a value is read
 AHEAD = 40  # nodes that are looked at for the end of what follows a root
 
 
@@ -35,16 +38,33 @@ class Schedule:
     unsupported: list[ir.Node] = field(default_factory=list[ir.Node])
 
 
+# Operators whose versions after tamago's opset were read: rules know what they added, or only types were.
+NEWER = frozenset({
+    "BitCast", "BitShift", "Cast", "Celu", "CumProd", "DepthToSpace", "DequantizeLinear", "Einsum", "Mod", "OneHot",
+    "QuantizeLinear", "Range", "ReduceLogSum", "ReduceLogSumExp", "ReverseSequence", "SpaceToDepth", "Swish",
+    "TensorScatter",
+})  # fmt: skip
+
+
+def _is_understood(node: ir.Node) -> bool:
+    """Whether an operator means at the model's opset what the rules say."""
+    if node.domain not in ("", "ai.onnx") or node.graph is None or node.op_type in NEWER:
+        return True
+    return same_meaning(node.op_type, node.graph.opset_imports.get("", TARGET))
+
+
 def element_rule(node: ir.Node) -> ElementRule | None:
     """How an operator is computed element by element; None where it is not."""
-    rule = ELEMENTS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    return rule if rule is not None and _typed(node) and rule.applies(node) else None
+    rule = ELEMENTS.get(node.op_type) if node.domain in ("", "ai.onnx", DOMAIN) else None
+    if rule is None or not _typed(node) or not _is_understood(node) or not rule.applies(node):
+        return None
+    return rule if len({v for v in node.inputs if v is not None and v.const_value is None}) <= MOST_BUFFERS else None
 
 
 def kernel_rule(node: ir.Node) -> Kernel | None:
     """The loop of an operator; None where there is none."""
-    rule = KERNELS.get((node.domain.removeprefix("ai.onnx"), node.op_type))
-    return rule if rule is not None and _typed(node) and rule.applies(node) else None
+    rule = KERNELS.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+    return rule if rule is not None and _typed(node) and _is_understood(node) and rule.applies(node) else None
 
 
 def _typed(node: ir.Node) -> bool:
@@ -63,7 +83,9 @@ class _Scheduler:
         self.kernels = {n: rule for n in self.nodes if n not in self.elements and (rule := kernel_rule(n)) is not None}
         self.absorbed: set[ir.Node] = set()
         self.inlined: dict[ir.Value, ir.Node] = {}
+        self.together: dict[ir.Node, list[ir.Node]] = {}  # the root and what follows it, by each of them
         self.costs: dict[ir.Value, int] = {}
+        self.lengths: dict[ir.Value, int] = {}
         self.leaves: dict[ir.Value, frozenset[ir.Value]] = {}
 
     def readers(self, value: ir.Value) -> list[ir.Node]:
@@ -75,30 +97,32 @@ class _Scheduler:
     def path(self, root: ir.Node) -> tuple[list[ir.Node | ir.Value], ir.Value, dict[ir.Value, ir.Node]]:
         """As far as the kernel can go on from the root's result; where it ends; what it computes on the way."""
         value, found, inside = root.outputs[0], list[ir.Node | ir.Value](), dict[ir.Value, ir.Node]()
-        reads = {v for v in root.inputs if v is not None}
-        while value not in self.outputs:
+        together = self.together[root] = [root]
+        while value not in self.outputs and self.kernels[root].starts_from(root) is None:
             readers = self.readers(value)
             if len(readers) == 1 and self._moves(readers[0], value):
-                node = readers[0]
-                found.append(node)
-                inside[node.outputs[0]] = node
-                self.absorbed.add(node)
-                value = node.outputs[0]
-                continue
-            region = self._region(value, readers)
-            others = {v for n in region for v in n.inputs if v is not None} - {n.outputs[0] for n in region} - {value}
-            if not region or len(reads | others) > MOST_BUFFERS:
-                break
-            reads |= others
+                found.append(readers[0])
+                region = readers
+            else:
+                region = self._region(value, readers)
+                if not region or len(self._bound([*together, *region])) > MOST_BUFFERS:
+                    break
+                found.append(region[-1].outputs[0])
             inside |= {n.outputs[0]: n for n in region}
+            together += region
             self.absorbed |= set(region)
+            self.together |= dict.fromkeys(region, together)
             value = region[-1].outputs[0]
-            found.append(value)
         return found, value, inside
 
     def _moves(self, node: ir.Node, value: ir.Value) -> bool:
         free = node in self.elements and node not in self.absorbed and node.op_type in MOVES
-        return free and node.inputs[0] is value and all(v is not value for v in node.inputs[1:])
+        return (
+            free
+            and only_first_output(node)
+            and node.inputs[0] is value
+            and all(v is not value for v in node.inputs[1:])
+        )
 
     def _region(self, value: ir.Value, readers: Sequence[ir.Node]) -> list[ir.Node]:
         """The nodes between a value and the one that all who read it lead to, element by element."""
@@ -124,6 +148,8 @@ class _Scheduler:
         rule = self.elements.get(node)
         if rule is None or not rule.pointwise or node in self.absorbed or shape_of(node.outputs[0]) != shape:
             return False
+        if not only_first_output(node):
+            return False
         return all(v is None or v not in made or shape_of(v) == shape for v in node.inputs)
 
     # --- what precedes ----------------------------------------------------------------------------------------
@@ -135,12 +161,19 @@ class _Scheduler:
         for value in node.outputs:
             if not value.name or not (self.readers(value) or value in self.outputs):
                 continue
-            self.costs[value] = rule.cost + sum(self.costs.get(v, 0) for v in inputs)
-            leaves = frozenset(leaf for v in inputs for leaf in self._leaves(v))
-            self.leaves[value] = leaves
-            if len(leaves) <= MOST_BUFFERS - 2 and self._is_computed_again(value):
+            self.costs[value] = rule.cost + sum(self.costs[v] for v in inputs if v in self.inlined)
+            self.lengths[value] = 1 + sum(self.lengths[v] for v in inputs if v in self.inlined)
+            leaves = self.leaves[value] = self._bound([node])
+            short = len(leaves) <= MOST_BUFFERS - 2 and self.lengths[value] <= LONG
+            if short and self._is_computed_again(value):
                 self.inlined[value] = node
         return [v for v in node.outputs if v in self.costs and v not in self.inlined]
+
+    def _bound(self, nodes: Sequence[ir.Node], inlined: ir.Value | None = None) -> frozenset[ir.Value]:
+        """The buffers that a kernel of these nodes reads, one more value inlined if that is said."""
+        made = {v for n in nodes for v in n.outputs}
+        read = {v for n in nodes for v in n.inputs if v is not None and v not in made}
+        return frozenset(leaf for v in read for leaf in (self.leaves[v] if v is inlined else self._leaves(v)))
 
     def _leaves(self, value: ir.Value) -> frozenset[ir.Value]:
         if value.const_value is not None and value.const_value.size == 1:
@@ -152,20 +185,21 @@ class _Scheduler:
         cost, readers = self.costs[value], self.readers(value)
         if value in self.outputs or any(r not in self.elements and r not in self.kernels for r in readers):
             return False
-        if cost == 0:
-            return True
         if len(readers) > 1 and cost > FREE:
             return False
         return all(self._may_compute(r, value, cost) for r in readers)
 
     def _may_compute(self, reader: ir.Node, value: ir.Value, cost: int) -> bool:
+        if len(self._bound(self.together.get(reader, [reader]), value)) > MOST_BUFFERS:
+            return False
         kernel = self.kernels.get(reader)
         if kernel is not None:
-            return cost <= FEW if kernel.reads_often else True
+            start = kernel.starts_from(reader)
+            if start is not None and reader.inputs[start] is value:  # the result is a copy of its buffer
+                return False
+            return cost <= FEW or not kernel.reads_often
         often = prod(shape_of(reader.outputs[0])) > 4 * max(prod(shape_of(value)), 1)
-        beside = {leaf for v in reader.inputs if v is not None for leaf in self._leaves(v)}
-        total = len(beside | self.leaves[value])
-        return not (often and cost >= MUCH) and total <= MOST_BUFFERS
+        return not (often and cost >= MUCH)
 
 
 def schedule(graph: ir.Graph) -> Schedule:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from ...compiler.errors import TamagoError
+from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.fold import fold
 from ...compiler.function_bodies import write_out
 from ...compiler.inference import infer
-from ...compiler.ir import unique_names
+from ...compiler.ir import bodies, dims, unique_names
 from ...compiler.opset import TARGET, to_target
 from ...compiler.optimise import Names
+from ...compiler.sizes import settle
+from .definitions import defined
+from .types import computed
 
-ROUNDS = 6  # of computing what is known and writing out what is not
+ROUNDS = 12  # of computing what is known and writing out what is not
 
 
 def specialised(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], known: Callable[[ir.Node], bool]) -> ir.Model:
@@ -27,26 +30,66 @@ def specialised(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], known: C
         known: whether there is a kernel for a node.
 
     Raises:
-        TamagoError: B032, an input's shape is not known; B033, a shape contradicts the model's.
+        TamagoError: B031, an input is no tensor; B032, an input's shape is not known; B033, a shape contradicts the
+            model's.
     """
     model = model.clone()
     if model.functions:
         common.InlinePass()(model)
     to_target(model, TARGET)
+    sizes: dict[str, int] = {}
     for value in model.graph.inputs:
-        _set_shape(value, shapes.get(value.name or ""))
+        sizes |= _set_shape(value, shapes.get(value.name or ""))
+    settle(model, sizes)
     names = Names(unique_names(model.graph))
     for _ in range(ROUNDS):
         infer(model)
         changed = fold(model.graph, model.opset_imports.get("", TARGET), names)
-        if not changed and not write_out(model, lambda node: not known(node)):
+        if changed or defined(model.graph, _is_typed, lambda node: not known(node), names):
+            continue
+        written = write_out(model, lambda node: _is_typed(node) and not known(node))
+        if not written and not _known_outputs_apart(model.graph, names):
             break
     infer(model)
     return model
 
 
-def _set_shape(value: ir.Value, shape: tuple[int, ...] | None) -> None:
-    declared = None if value.shape is None else list(value.shape)
+def _is_typed(node: ir.Node) -> bool:
+    """Whether shaders have the types of all its operands and results: else other operators are no help."""
+    return all(computed(v.dtype) is not None for v in (*node.inputs, *node.outputs) if v is not None and v.dtype)
+
+
+def _known_outputs_apart(graph: ir.Graph, names: Names) -> bool:
+    """An Identity behind each output of the model that is known ahead, so that folding makes a constant of it."""
+    found = False
+    for node in list(graph):
+        inputs = [v for v in node.inputs if v is not None]
+        known = node.op_type in ("Shape", "Size", "Constant") or (
+            bool(inputs) and all(v.is_initializer() and not v.is_graph_input() for v in inputs)
+        )
+        if not known or node.op_type == "Identity" or bodies(node):
+            continue
+        for old in node.outputs:
+            if not old.is_graph_output():
+                continue
+            name = old.name
+            old.name = names(f"{name}/known")
+            identity = ir.node("Identity", [old])
+            identity.name, new = names("Identity"), identity.outputs[0]
+            new.name, new.type, new.shape = name, old.type, old.shape
+            graph.insert_after(node, identity)
+            for position, output in enumerate(graph.outputs):
+                if output is old:
+                    graph.outputs[position] = new
+            found = True
+    return found
+
+
+def _set_shape(value: ir.Value, shape: tuple[int, ...] | None) -> dict[str, int]:
+    """Give an input its shape; what that says of named dimensions."""
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        raise TamagoError("B031", f"input '{value.name}' is no tensor", why=str(value.type), exit_code=EXIT_UNSUPPORTED)
+    declared = dims(value)
     if shape is None:
         if declared is None or not all(isinstance(d, int) for d in declared):
             raise TamagoError(
@@ -55,11 +98,12 @@ def _set_shape(value: ir.Value, shape: tuple[int, ...] | None) -> None:
                 why=f"it is declared as {declared}",
                 todo=f"say it: --shape {value.name}=…",
             )
-        return
+        return {}
     if declared is not None and not _fits(declared, shape):
-        why = f"it is declared as {declared}"
+        why = f"it is declared as {list(declared)}"
         raise TamagoError("B033", f"input '{value.name}' cannot have the shape {list(shape)}", why=why)
     value.shape = ir.Shape(shape)
+    return {d: s for d, s in zip(declared or (), shape, strict=False) if isinstance(d, str)}
 
 
 def _fits(declared: Sequence[object], shape: tuple[int, ...]) -> bool:

@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", type=Path, nargs="+", help="ONNX files with the same inputs; the first is the baseline"
     )
+    parser.add_argument("--target", default="cpu", help="cpu, cuda or webgpu; copies to and fro count")
     parser.add_argument("--threads", type=int, help="threads of one operator")
     parser.add_argument("--rounds", type=int, default=30, help="samples of each (default: 30)")
     parser.add_argument("--inputs", type=Path, metavar="FILE.npz", help="inputs by name (default: made up)")
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from ..timing import interleave, paired_ratio
 
     models = [read_model(path) for path in options.models]
-    programs = [run_as_it_is(m, Options(threads=options.threads)).program for m in models]
+    programs = [run_as_it_is(m, Options(target=options.target, threads=options.threads)).program for m in models]
     made = make_feeds(models[0].graph, 0, options.batch, options.length)
     feeds: Mapping[str, Array] | None = read_inputs(options.inputs) or made
     if feeds is None:

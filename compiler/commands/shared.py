@@ -16,7 +16,7 @@ from ..facts import Array
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """What `optimize` and `explain` share."""
-    parser.add_argument("--target", default="cpu", help="where the model will run (default: cpu, ONNX Runtime)")
+    parser.add_argument("--target", default="cpu", help="cpu (default), cuda, webgpu, or web: a browser")
     parser.add_argument(
         "--drift", default="rounding", choices=["none", "rounding"], help="none: bit-identical rules only"
     )

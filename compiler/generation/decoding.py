@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import OnDevice
+from ..backend import OnDevice, Stateful
 from ..facts import Array
 from ..torch_tensors import to_numpy
 from .alias import aliases
@@ -64,4 +64,6 @@ class Decoder:
 def _runner(compiled: Compiled) -> Run:
     """How a program is run: one on a device keeps the cache there."""
     program = compiled.program
+    if isinstance(program, Stateful):
+        return program.run_keeping
     return program.run_by_name if isinstance(program, OnDevice) else program

@@ -7,11 +7,8 @@ listed there that passes fails, and so does an entry that matches no test.
 
 from __future__ import annotations
 
-import re
-import tomllib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +24,9 @@ from onnx.backend.test.runner import Runner
 
 from tamago.compiler.torch_operators.dtypes import to_numpy, to_torch
 from tamago.compiler.torch_program import torch_program
+from tests.conformance.expectations import Expected, read_expected, reason_for
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Tests that fail for one known reason."""
-
-    pattern: re.Pattern[str]
-    reason: str
-
-
-def expected_failures() -> list[Expected]:
-    with Path(__file__).with_name("torch_expected_failures.toml").open("rb") as file:
-        entries = tomllib.load(file)["expected_failure"]
-    return [Expected(re.compile(entry["pattern"]), entry["reason"]) for entry in entries]
 
 
 def load_cases() -> dict[str, TestCase]:
@@ -52,11 +36,11 @@ def load_cases() -> dict[str, TestCase]:
 
 
 CASES = load_cases()
-EXPECTED = expected_failures()
+EXPECTED = read_expected("torch_expected_failures.toml", "expected_failure")
 
 
 def reason_to_fail(name: str) -> str | None:
-    return next((entry.reason for entry in EXPECTED if entry.pattern.fullmatch(name)), None)
+    return reason_for(name, EXPECTED)
 
 
 def read_value(path: Path, kind: onnx.TypeProto) -> Any:

@@ -18,9 +18,9 @@ from ....compiler.fold import remove_unused
 from ....compiler.ir import dims, metadata, new_constant, unique_names
 from ....compiler.operators import DOMAIN
 from ....compiler.optimise import Names
+from ....compiler.replace import replace
 from ..library import takes
 from .position import by_position, is_position
-from .replace import replace
 
 HIDDEN = -1e4  # a score that is lower by this much or more counts for nothing: e⁻¹⁰⁰⁰⁰ = 0
 

@@ -15,7 +15,7 @@ from ....compiler.fold import remove_unused
 from ....compiler.ir import constant_tensor, metadata, new_constant, unique_names
 from ....compiler.operators import DOMAIN
 from ....compiler.optimise import Names
-from .replace import replace
+from ....compiler.replace import replace
 
 WEIGHT = {"Linear": 1, "NormLinear": 2}
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import onnx_ir as ir
 
-from ..expression import shape_of
+from ..expression import Element, shape_of
 from ..index import Index, Subscript
-from ..types import HIGHEST, LOWEST, computed
-from .registry import Form, kernel, only_first_output
+from ..types import LEAST, LOWEST, MOST, computed
+from .registry import Form, kernel
 from .writer import Writer
 
 ALONE = 64  # elements that one thread adds up by itself
@@ -25,43 +26,54 @@ class Reduce:
 
     Args:
         start: what nothing adds up to, by WGSL type.
-        term: what an element contributes.
         join: two of them.
+        term: what an element contributes.
         end: the result, from what they add up to and their number.
     """
 
-    start: Callable[[str], str]
+    start: Callable[[str], float | bool]
     join: Callable[[str, str], str]
     term: Callable[[str], str] = lambda x: x
     end: Callable[[str, int, str], str] = lambda x, count, kind: x
-
-
-_ZERO = {"f32": "0.0", "i32": "0i", "u32": "0u"}
-_LEAST = {"f32": LOWEST, "i32": "(-2147483647i - 1i)", "u32": "0u"}
-_MOST = {"f32": HIGHEST, "i32": "2147483647i", "u32": "4294967295u"}
 
 
 def _plus(a: str, b: str) -> str:
     return f"({a} + {b})"
 
 
-_MAX = Reduce(lambda k: _LEAST[k], lambda a, b: f"max({a}, {b})")
-_MIN = Reduce(lambda k: _MOST[k], lambda a, b: f"min({a}, {b})")
+def _sum(
+    term: Callable[[str], str] = lambda x: x, end: Callable[[str, int, str], str] = lambda x, count, kind: x
+) -> Reduce:
+    return Reduce(lambda kind: 0, _plus, term, end)
+
+
+def _mean(x: str, count: int, kind: str) -> str:
+    return f"({x} / {kind}({count}))"
+
+
+_MAX = Reduce(lambda kind: LEAST[kind], lambda a, b: f"max({a}, {b})")
+_MIN = Reduce(lambda kind: MOST[kind], lambda a, b: f"min({a}, {b})")
+_ANY = Reduce(lambda kind: False, lambda a, b: f"({a} || {b})")
+_ALL = Reduce(lambda kind: True, lambda a, b: f"({a} && {b})")
 REDUCTIONS = {
-    "ReduceSum": Reduce(lambda k: _ZERO[k], _plus),
-    "ReduceMean": Reduce(lambda k: _ZERO[k], _plus, end=lambda x, n, kind: f"({x} / {kind}({n}))"),
+    "ReduceSum": _sum(),
+    "ReduceMean": _sum(end=_mean),
     "ReduceMax": _MAX,
     "ReduceMin": _MIN,
-    "ReduceProd": Reduce(lambda k: f"{k}(1)", lambda a, b: f"({a} * {b})"),
-    "ReduceL1": Reduce(lambda k: _ZERO[k], _plus, lambda x: f"abs({x})"),
-    "ReduceL2": Reduce(
-        lambda k: _ZERO[k], _plus, lambda x: f"({x} * {x})", lambda x, n, kind: f"{kind}(sqrt(f32({x})))"
-    ),
-    "ReduceSumSquare": Reduce(lambda k: _ZERO[k], _plus, lambda x: f"({x} * {x})"),
-    "ReduceLogSum": Reduce(lambda k: _ZERO[k], _plus, end=lambda x, n, kind: f"{kind}(log(f32({x})))"),
-    "GlobalAveragePool": Reduce(lambda k: _ZERO[k], _plus, end=lambda x, n, kind: f"({x} / {kind}({n}))"),
+    "ReduceProd": Reduce(lambda kind: 1, lambda a, b: f"({a} * {b})"),
+    "ReduceL1": _sum(lambda x: f"abs({x})"),
+    "ReduceL2": _sum(lambda x: f"({x} * {x})", lambda x, n, kind: f"{kind}(sqrt(f32({x})))"),
+    "ReduceSumSquare": _sum(lambda x: f"({x} * {x})"),
+    "ReduceLogSum": _sum(end=lambda x, n, kind: f"{kind}(log(f32({x})))"),
+    "GlobalAveragePool": _sum(end=_mean),
     "GlobalMaxPool": _MAX,
 }
+
+
+def _rule(e: Element) -> Reduce:
+    if e.kind_of(0) == "bool":
+        return {"ReduceMax": _ANY, "ReduceMin": _ALL}[e.node.op_type]
+    return REDUCTIONS[e.node.op_type]
 
 
 def axes_of(node: ir.Node) -> tuple[int, ...] | None:
@@ -103,10 +115,10 @@ def _sizes(node: ir.Node) -> tuple[tuple[int, ...], tuple[int, ...], list[int], 
 def _by_threads(w: Writer) -> None:
     """A thread for each result."""
     e = w.root
-    rule, kind = REDUCTIONS[e.node.op_type], e.kind_of(0)
+    rule, kind = _rule(e), e.kind_of(0)
     _, axes, outer, inner = _sizes(e.node)
     at = w.shader.subscript(w.a_thread_each(prod(outer)), outer)
-    w.shader.line(f"var sum = {rule.start(kind)};")
+    w.shader.line(f"var sum = {w.shader.literal(rule.start(kind), kind)};")
     with w.shader.block(f"for (var r = 0; r < {prod(inner)}; r++)"):
         x = e.input(0, joined(at, w.shader.subscript("r", inner), axes))
         w.shader.line(f"sum = {rule.join('sum', rule.term(x))};")
@@ -116,10 +128,10 @@ def _by_threads(w: Writer) -> None:
 def _by_workgroups(w: Writer) -> None:
     """A workgroup for each result: every thread takes some, then they are joined two by two."""
     e = w.root
-    rule, kind = REDUCTIONS[e.node.op_type], e.kind_of(0)
+    rule, kind = _rule(e), e.kind_of(0)
     _, axes, outer, inner = _sizes(e.node)
     at = w.shader.subscript(w.a_workgroup_each(prod(outer), GROUP), outer)
-    w.shader.line(f"var sum = {rule.start(kind)};")
+    w.shader.line(f"var sum = {w.shader.literal(rule.start(kind), kind)};")
     with w.shader.block(f"for (var r = t; r < {prod(inner)}; r += {GROUP})"):
         x = e.input(0, joined(at, w.shader.subscript("r", inner), axes))
         w.shader.line(f"sum = {rule.join('sum', rule.term(x))};")
@@ -152,7 +164,7 @@ def _finish(w: Writer, at: Subscript, text: str) -> None:
 def _known_axes(node: ir.Node) -> bool:
     if node.inputs[0] is None or axes_of(node) is None:
         return False
-    return computed(node.inputs[0].dtype) in ("f32", "i32", "u32")
+    return computed(node.inputs[0].dtype) != "bool" or node.op_type in ("ReduceMax", "ReduceMin")
 
 
 @kernel(*REDUCTIONS, applies=_known_axes)
@@ -163,23 +175,26 @@ def reduce(node: ir.Node) -> list[Form]:
     return [_by_threads, _by_workgroups] if alone else [_by_workgroups, _by_threads]
 
 
-def _arg(w: Writer) -> None:
-    e = w.root
-    shape = e.shape_of(0)
-    axis = e.integer("axis", 0) % len(shape)
-    outer = [s for a, s in enumerate(shape) if a != axis]
-    at = w.shader.subscript(w.a_thread_each(prod(outer)), outer)
-    kind = e.kind_of(0)
-    sign = (">" if e.node.op_type == "ArgMax" else "<") + ("=" if e.integer("select_last_index", 0) else "")
-    w.shader.line(f"var best = {e.input(0, joined(at, [0], [axis]))};")
-    w.shader.line("var found = 0i;")
-    with w.shader.block(f"for (var r = 1; r < {shape[axis]}; r++)"):
-        x = e.input(0, joined(at, ["r"], [axis]))
-        w.shader.line(f"if ({x} {sign} best) {{ best = {kind}({x}); found = r; }}")
-    w.store(joined(at, [0], [axis]) if e.integer("keepdims", 1) else at, "found")
+def _log_sum_exp(w: Writer) -> None:
+    """The logarithm of Σ e^x as m + log Σ e^(x − m) with the largest m, so that nothing overflows."""
+    e, shader = w.root, w.shader
+    _, axes, outer, inner = _sizes(e.node)
+    at = shader.subscript(w.a_workgroup_each(prod(outer), GROUP), outer)
+    loop = f"for (var r = t; r < {prod(inner)}; r += {GROUP})"
+    shader.line(f"var most = {LOWEST};")
+    with shader.block(loop):
+        shader.line(f"most = max(most, {e.input(0, joined(at, shader.subscript('r', inner), axes))});")
+    top = join_in_workgroup(w, "most", "f32", lambda a, b: f"max({a}, {b})", GROUP)
+    shader.line("var sum = 0.0;")
+    with shader.block(loop):
+        shader.line(f"sum += exp({e.input(0, joined(at, shader.subscript('r', inner), axes))} - {top});")
+    total = join_in_workgroup(w, "sum", "f32", _plus, GROUP)
+    infinite = shader.literal(-np.inf, "f32")
+    with shader.block("if (t == 0)"):
+        _finish(w, at, f"select({top} + log({total}), {infinite}, {total} == 0.0)")
 
 
-@kernel("ArgMax", "ArgMin", applies=only_first_output)
-def arg(node: ir.Node) -> list[Form]:
-    """Where the largest or smallest is."""
-    return [_arg]
+@kernel("ReduceLogSumExp", applies=lambda node: _known_axes(node) and computed(node.outputs[0].dtype) == "f32")
+def log_sum_exp(node: ir.Node) -> list[Form]:
+    """A workgroup for each result."""
+    return [_log_sum_exp]

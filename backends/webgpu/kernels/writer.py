@@ -7,12 +7,12 @@ from math import prod
 
 import onnx_ir as ir
 
-from ..expression import Element, Shader, shape_of
+from ..expression import Element, Shader, lies, shape_of
 from ..group import Group
 from ..index import Subscript
+from ..limits import Limits
 from ..operators import MOVES
 from ..plan import F16, Kernel
-from ..types import stored
 
 THREADS = 64
 MOST_GROUPS = 65535  # of workgroups along one axis
@@ -34,6 +34,8 @@ class Writer:
         self.threads: tuple[int, int, int] = (THREADS, 1, 1)
         self.workgroups: tuple[int, int, int] = (1, 1, 1)
         self.declarations: list[str] = []  # of the module: workgroup memory
+        self.memory = 0  # bytes of it
+        self.avoidable = False  # whether threads wait for each other, and another form does without
         self.copied: ir.Value | None = None  # what the result is a copy of before the kernel runs
 
     @property
@@ -72,7 +74,18 @@ class Writer:
     def shared(self, name: str, kind: str, count: int) -> str:
         """Memory of the workgroup."""
         self.declarations.append(f"var<workgroup> {name}: array<{kind}, {count}>;")
+        self.memory += count * _size(kind)
         return name
+
+    def fits(self, limits: Limits) -> bool:
+        """Whether a device with these limits runs it."""
+        return (
+            not (limits.software and self.avoidable)
+            and prod(self.threads) <= limits.threads
+            and self.memory <= limits.memory
+            and len(self.buffers) <= limits.buffers
+            and max(self.workgroups) <= MOST_GROUPS
+        )
 
     # --- the result -------------------------------------------------------------------------------------------
 
@@ -108,11 +121,14 @@ class Writer:
     def kernel(self) -> Kernel:
         """The module."""
         half = self.shader.half
-        lies = [stored(v.dtype, half=half) for v in self.buffers]
-        names = [*(f"b{i}" for i in range(len(lies) - 1)), "out"]
+        kinds = [lies(v, half=half) for v in self.buffers]
+        names = [*(f"b{i}" for i in range(len(kinds) - 1)), "out"]
+        held = [
+            f"vec4<{kind}>" if v in self.shader.quads else kind for v, kind in zip(self.buffers, kinds, strict=True)
+        ]
         bindings = [
             f"@group(0) @binding({i}) var<storage, {'read_write' if name == 'out' else 'read'}> {name}: array<{kind}>;"
-            for i, (name, kind) in enumerate(zip(names, lies, strict=True))
+            for i, (name, kind) in enumerate(zip(names, held, strict=True))
         ]
         x, y, z = self.threads
         entry = [
@@ -122,7 +138,15 @@ class Writer:
         ]
         parts = [*bindings, *self.declarations, *self.shader.functions.values(), *entry, self.shader.body, "}"]
         written = tuple(name == "out" for name in names)
-        return Kernel("\n".join(parts) + "\n", written, (F16,) if "f16" in lies else ())
+        return Kernel("\n".join(parts) + "\n", written, (F16,) if "f16" in kinds else ())
+
+
+def _size(kind: str) -> int:
+    """Bytes of an element of workgroup memory: `array<vec4<f32>, 8>` and the like."""
+    if kind.startswith("array<"):
+        inner, _, count = kind[6:-1].rpartition(", ")
+        return _size(inner) * int(count)
+    return 4 * _size(kind[5:-1]) if kind.startswith("vec4<") else 2 if kind == "f16" else 4
 
 
 def every_element(writer: Writer) -> None:

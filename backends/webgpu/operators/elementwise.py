@@ -7,8 +7,9 @@ from functools import reduce
 
 import onnx_ir as ir
 
+from ....compiler.ir import constant_array
 from ..expression import Element
-from ..types import computed, literal
+from ..types import computed, wrapped
 from .registry import element
 
 # erf by Abramowitz and Stegun 7.1.26 is good to 1.5e-7 absolute, but its relative error near 0 is not: there a series.
@@ -24,10 +25,23 @@ ERF = """fn erf(x: f32) -> f32 {
   return sign(x) * (1.0 - p * exp(-min(a * a, 80.0)));
 }"""
 # tanh of a large argument is NaN on some drivers: (e^x − e^−x)/(e^x + e^−x) overflows.
-TANH = "fn tanh_(x: f32) -> f32 { return tanh(clamp(x, -15.0, 15.0)); }"
+# Of a small one it loses digits on others: there a series.
+TANH = """fn tanh_(x: f32) -> f32 {
+  let s = x * x;
+  return select(tanh(clamp(x, -15.0, 15.0)), x * (1.0 - s * (0.33333334 - s * 0.13333333)), s < 0.01);
+}"""
 # 1/(1 + e^−x) needs no bound: e^−x is at worst infinite, and 1/∞ is 0; written so that it does not rely on it.
 SIGMOID = "fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(clamp(-x, -87.0, 87.0))); }"
-SOFTPLUS = "fn softplus(x: f32) -> f32 { return max(x, 0.0) + log(1.0 + exp(-abs(x))); }"
+# log(1 + e) of a small e is its series: 1 + e has lost most of it.
+SOFTPLUS = """fn softplus(x: f32) -> f32 {
+  let e = exp(-abs(x));
+  return max(x, 0.0) + select(log(1.0 + e), e * (1.0 - e * (0.5 - e * 0.33333334)), e < 0.01);
+}"""
+# tanh(log(1 + n)) = n(n + 2)/(n(n + 2) + 2) for n = e^x, which keeps its digits where n is small.
+MISH = """fn mish(x: f32) -> f32 {
+  let n = exp(min(x, 20.0)); let m = n * (n + 2.0);
+  return x * (m / (m + 2.0));
+}"""
 # No shader has to keep to IEEE's rules about what is not a number: the bits say what is.
 IS_NAN = "fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }"
 IS_INF = "fn is_inf(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }"
@@ -40,18 +54,17 @@ POW = """fn power(x: f32, y: f32) -> f32 {
   if (floor(y) != y) { return from_bits(0x7fc00000u); }
   return select(p, -p, floor(y * 0.5) * 2.0 != y);
 }"""
-ROUND = "fn round_even(x: f32) -> f32 { return round(x); }"  # WGSL rounds halves to even as ONNX does
 INT_POW = """fn int_power(x: i32, y: i32) -> i32 {
   var base = x; var n = y; var found = 1;
   while (n > 0) { if ((n & 1) == 1) { found = found * base; } base = base * base; n = n >> 1u; }
   return found;
 }"""
-# From 3.4e38 on, and for what is not a number, a conversion to an integer is undefined.
 HELPERS = {
     "erf": ERF,
     "tanh_": TANH,
     "sigmoid": SIGMOID,
     "softplus": SOFTPLUS,
+    "mish": MISH,
     "is_nan": IS_NAN,
     "is_inf": IS_INF,
     "int_power": INT_POW,
@@ -75,11 +88,10 @@ def _unary(names: str, text: Callable[[Element, str], str], cost: int = 1, *, fl
 
 
 _unary("Abs", lambda e, x: x if e.kind == "u32" else f"abs({x})", floats=False)
-_unary("Neg", lambda e, x: f"(-{x})", floats=False)
+_unary("Neg", lambda e, x: wrapped(f"(-{x})", e.value.dtype), floats=False)
 _unary("Sign", lambda e, x: f"select(0u, 1u, {x} > 0u)" if e.kind == "u32" else f"sign({x})", floats=False)
 _unary("Not", lambda e, x: f"(!{x})", floats=False)
-_unary("BitwiseNot", lambda e, x: f"(~{x})", floats=False)
-_unary("Identity Dropout", lambda e, x: x, 0, floats=False)
+_unary("Identity", lambda e, x: x, 0, floats=False)
 _unary("Exp", lambda e, x: f"exp({x})", 4)
 _unary("Log", lambda e, x: f"log({x})", 4)
 _unary("Sqrt", lambda e, x: f"sqrt({x})", 2)
@@ -105,8 +117,25 @@ _unary("Softplus", lambda e, x: call(e, "softplus", x), 8)
 _unary("Softsign", lambda e, x: f"({x} / (1.0 + abs({x})))", 2)
 _unary("Relu", lambda e, x: f"max({x}, {e.literal(0)})", floats=False)
 _unary("HardSwish", lambda e, x: f"({x} * clamp({x} / 6.0 + 0.5, 0.0, 1.0))", 3)
-_unary("Mish", lambda e, x: f"({x} * {call(e, 'tanh_', call(e, 'softplus', x))})", 12)
+_unary("Mish", lambda e, x: call(e, "mish", x), 12)
 _unary("IsNaN", lambda e, x: call(e, "is_nan", x), 2)
+
+
+def _not_training(node: ir.Node) -> bool:
+    """Whether a Dropout lets everything through."""
+
+    def is_zero(number: int) -> bool:
+        value = node.inputs[number] if number < len(node.inputs) else None
+        known = None if value is None else constant_array(value, 1)
+        return known is not None and not known.any()
+
+    return len(node.inputs) < 3 or node.inputs[2] is None or is_zero(2) or is_zero(1)
+
+
+@element("Dropout", cost=0, pointwise=True, applies=_not_training)
+def dropout(e: Element) -> str:
+    """What goes in; the mask is true everywhere."""
+    return e.aligned(0) if e.value is e.node.outputs[0] else "true"
 
 
 @element("LeakyRelu", pointwise=True)
@@ -202,8 +231,8 @@ def clip(e: Element) -> str:
     """max, then min: where the bounds cross, the upper one holds."""
     found = e.aligned(0)
     if e.has(1):
-        found = f"max({found}, {e.input(1, ())})"
-    return f"min({found}, {e.input(2, ())})" if e.has(2) else found
+        found = f"max({found}, {e.scalar(1)})"
+    return f"min({found}, {e.scalar(2)})" if e.has(2) else found
 
 
 def _binary(name: str, text: Callable[[Element, str, str], str], cost: int = 1) -> None:
@@ -213,12 +242,11 @@ def _binary(name: str, text: Callable[[Element, str, str], str], cost: int = 1) 
 
 
 def _operator(sign: str) -> Callable[[Element, str, str], str]:
-    return lambda e, a, b: f"({a} {sign} {b})"
+    return lambda e, a, b: wrapped(f"({a} {sign} {b})", e.value.dtype)
 
 
 for _name, _sign in {
-    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "And": "&&", "Or": "||", "BitwiseAnd": "&", "BitwiseOr": "|",
-    "BitwiseXor": "^", "Xor": "!=",
+    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "And": "&&", "Or": "||", "Xor": "!=",
 }.items():  # fmt: skip
     _binary(_name, _operator(_sign))
 
@@ -236,18 +264,6 @@ for _name, _sign in {
     "Equal": "==", "Less": "<", "LessOrEqual": "<=", "Greater": ">", "GreaterOrEqual": ">="
 }.items():  # fmt: skip
     _binary(_name, _comparison(_sign))
-
-
-def _modulus(e: Element, a: str, b: str) -> str:
-    """The sign of the divisor, or with fmod of the dividend."""
-    if e.integer("fmod", 0) or e.kind == "u32":
-        return f"({a} % {b})"
-    rest = e.shader.let(f"{a} % {b}")
-    zero = e.literal(0)
-    return f"select({rest}, {rest} + {b}, {rest} != {zero} && ({rest} < {zero}) != ({b} < {zero}))"
-
-
-_binary("Mod", _modulus, 3)
 
 
 def _power(e: Element, a: str, b: str) -> str:
@@ -268,17 +284,10 @@ def _power(e: Element, a: str, b: str) -> str:
         e.literal(float("nan"), "f32")
         e.shader.helper("power", POW)
         return f"{e.kind}(power(f32({a}), {b}))"
-    return f"{e.kind}({call(e, 'int_power', f'i32({a})', f'i32({b})')})"
+    return wrapped(f"{e.kind}({call(e, 'int_power', f'i32({a})', f'i32({b})')})", e.value.dtype)
 
 
 _binary("Pow", _power, 8)
-
-
-def _shift(e: Element, a: str, b: str) -> str:
-    return f"({a} {'<<' if e.text('direction', '') == 'LEFT' else '>>'} {b})"
-
-
-_binary("BitShift", _shift)
 
 
 def _variadic(name: str, join: Callable[[str, str], str]) -> None:
@@ -305,25 +314,15 @@ def where(e: Element) -> str:
     return e.when(e.aligned(0), lambda: e.aligned(1), lambda: e.aligned(2))
 
 
-_NARROW = {"INT8": (8, True), "INT16": (16, True), "UINT8": (8, False), "UINT16": (16, False)}
+@element("BatchNormalization", cost=5, pointwise=True, applies=lambda node: not _training(node) and _is_float(node))
+def batch_normalization(e: Element) -> str:
+    """(x − mean)/√(variance + ε)·scale + shift, of its channel."""
+    channel = (e.at[1] if len(e.at) > 1 else 0,)
+    scale, shift, mean, variance = (e.input(number, channel) for number in range(1, 5))
+    epsilon = e.literal(e.number("epsilon", 1e-5))
+    return f"(({e.aligned(0)} - {mean}) * inverseSqrt({variance} + {epsilon}) * {scale} + {shift})"
 
 
-def _can_cast(node: ir.Node) -> bool:
-    source, target = node.inputs[0], node.outputs[0]
-    return source is not None and computed(source.dtype) is not None and computed(target.dtype) is not None
-
-
-@element("Cast", "CastLike", pointwise=True, applies=_can_cast)
-def cast(e: Element) -> str:
-    """Another element type; narrow integers wrap around, what is true is 1."""
-    x, source, target = e.aligned(0), e.kind_of(0), e.kind
-    if target == "bool":
-        return x if source == "bool" else f"({x} != {literal(0, source)})"
-    found = x if source == target else f"{target}({x})"
-    dtype = e.value.dtype
-    bits, signed = _NARROW.get(dtype.name if dtype is not None else "", (32, True))
-    if bits == 32 or source == "bool":
-        return found
-    if signed:  # the sign is that of the last bit kept
-        return f"(({found} << {32 - bits}u) >> {32 - bits}u)"
-    return f"({found} & {(1 << bits) - 1}u)"
+def _training(node: ir.Node) -> bool:
+    mode = node.attributes.get("training_mode")
+    return mode is not None and bool(mode.as_int())

@@ -143,7 +143,7 @@ def pad(e: Element) -> str:
             at[axis] = f"min({folded}, {period} - {folded})" if size > 1 else 0
     if not inside:
         return e.input(0, at)
-    return e.when(" && ".join(inside), lambda: e.input(0, at), lambda: e.input(2, ()) if e.has(2) else e.literal(0))
+    return e.when(" && ".join(inside), lambda: e.input(0, at), lambda: e.scalar(2) if e.has(2) else e.literal(0))
 
 
 @element("Gather", cost=0)
@@ -200,8 +200,11 @@ def space_to_depth(e: Element) -> str:
     """Blocks of pixels become channels."""
     n, c, y, x = e.at
     size, depth = e.integer("blocksize", 1), e.shape_of(0)[1]
-    block = div(c, depth)
-    return e.input(0, [n, mod(c, depth), add(mul(y, size), div(block, size)), add(mul(x, size), mod(block, size))])
+    if e.text("mode", "DCR") == "DCR":
+        channel, block = mod(c, depth), div(c, depth)
+    else:
+        channel, block = div(c, size * size), mod(c, size * size)
+    return e.input(0, [n, channel, add(mul(y, size), div(block, size)), add(mul(x, size), mod(block, size))])
 
 
 @element("Trilu", cost=1, applies=lambda node: _known(node, 1))
@@ -219,7 +222,7 @@ def eye_like(e: Element) -> str:
     return f"select({e.literal(0)}, {e.literal(1)}, {e.at[1]} == {add(e.at[0], e.integer('k', 0))})"
 
 
-@element("ConstantOfShape", cost=0, applies=lambda node: True)
+@element("ConstantOfShape", cost=0)
 def constant_of_shape(e: Element) -> str:
     """One value everywhere."""
     value = e.node.attributes.get("value")

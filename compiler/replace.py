@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from ....compiler.optimise import Names
+from .optimise import Names
 
 
 def replace(old: ir.Value, new: ir.Value, fresh: Names) -> None:

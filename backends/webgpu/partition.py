@@ -1,0 +1,146 @@
+"""A model of which a device runs what it has kernels for, and another runtime the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.errors import TamagoError
+from ...compiler.facts import Array
+from ...compiler.ir import captured
+from .device import Device
+from .lowering import is_known
+from .run import Program
+from .specialise import specialised
+
+NO_KERNEL = "B031"
+Run = Callable[[Mapping[str, Array]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Nodes that run in one place, after the parts before them."""
+
+    program: Run
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Partitioned:
+    """A model, on the device as far as it goes.
+
+    Args:
+        model: any.
+        device: where.
+        elsewhere: makes programs of what the device has no kernels for.
+    """
+
+    def __init__(self, model: ir.Model, device: Device, elsewhere: Callable[[ir.Model], Run]) -> None:
+        self.model, self.device, self._elsewhere = model, device, elsewhere
+        self._whole = Program(model, device)
+        self.inputs, self.outputs = self._whole.inputs, self._whole.outputs
+        self.note = ""
+        self._parts: dict[tuple[tuple[int, ...], ...], list[Part]] = {}
+
+    def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
+        """Arrays in, arrays out, in the graph's order.
+
+        Raises:
+            TamagoError: B002, B032, B033: the inputs do not fit.
+        """
+        parts = self._parts.get(self._key(feeds))
+        if parts is None:
+            try:
+                return self._whole(feeds)
+            except TamagoError as reason:
+                if reason.code != NO_KERNEL:
+                    raise
+            parts = self._parts[self._key(feeds)] = self._cut(feeds)
+        known = {name: np.asarray(feeds[name]) for name in self.inputs}
+        for part in parts:
+            known |= zip(part.outputs, part.program({name: known[name] for name in part.inputs}), strict=True)
+        return [known[name] for name in self.outputs]
+
+    def run_keeping(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """A run whose state stays on the device; what is cut in parts keeps it in arrays.
+
+        Raises:
+            TamagoError: B002, B032, B033: the inputs do not fit.
+        """
+        if self._key(feeds) not in self._parts:
+            try:
+                return self._whole.loaded(feeds).keeping(feeds)
+            except TamagoError as reason:
+                if reason.code != NO_KERNEL:
+                    raise
+        return self({name: np.asarray(value) for name, value in feeds.items()})
+
+    def repeated(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
+        """One run after another on the same inputs: those of a program that is whole stay on the device."""
+        self(feeds)
+        return (lambda: self(feeds)) if self._key(feeds) in self._parts else self._whole.loaded(feeds).finished
+
+    def _key(self, feeds: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(np.shape(feeds[name])) for name in self.inputs)
+
+    def _cut(self, feeds: Mapping[str, Array]) -> list[Part]:
+        shapes = {name: tuple(np.shape(feeds[name])) for name in self.inputs}
+        model = specialised(self.model, shapes, is_known)
+        strange = sorted({n.op_type for n in model.graph if not is_known(n)})
+        self.note = f"run by ONNX Runtime, for there is no kernel: {', '.join(strange)}"
+        parts: list[Part] = []
+        groups = _groups(model.graph)
+        for known, nodes in groups:
+            outside = [n for _, others in groups if others is not nodes for n in others]
+            part = cut_out(model, nodes, outside)
+            program = Program(part, self.device) if known else self._elsewhere(part)
+            names = tuple(v.name or "" for v in part.graph.inputs), tuple(v.name or "" for v in part.graph.outputs)
+            parts.append(Part(program, *names))
+        return [*parts, *_handed_through(model.graph)]
+
+
+def _groups(graph: ir.Graph) -> list[tuple[bool, list[ir.Node]]]:
+    """Nodes by place, such that every group reads only what came before it; as few groups as that allows."""
+    levels: dict[ir.Node, int] = {}
+    for node in graph:
+        level = 0 if is_known(node) else 1  # even levels are the device's
+        for value in (*node.inputs, *captured(node)):
+            producer = None if value is None else value.producer()
+            if producer is not None and producer in levels:
+                same = levels[producer] % 2 == (0 if is_known(node) else 1)
+                level = max(level, levels[producer] + (0 if same else 1))
+        levels[node] = level
+    found: dict[int, list[ir.Node]] = {}
+    for node, level in levels.items():
+        found.setdefault(level, []).append(node)
+    return [(level % 2 == 0, found[level]) for level in sorted(found)]
+
+
+def cut_out(model: ir.Model, nodes: Sequence[ir.Node], outside: Sequence[ir.Node]) -> ir.Model:
+    """Some nodes of a model as one of their own.
+
+    Args:
+        model: not changed.
+        nodes: in topological order.
+        outside: the model's other nodes: what they read of these is an output.
+    """
+    inside = set(nodes)
+    read = list(dict.fromkeys(v for n in nodes for v in (*n.inputs, *captured(n)) if v is not None))
+    inputs = [v.name or "" for v in read if v.const_value is None and v.producer() not in inside]
+    wanted = {v for n in outside for v in (*n.inputs, *captured(n))} | set(model.graph.outputs)
+    outputs = [v.name or "" for n in nodes for v in n.outputs if v in wanted]
+    graph = ir.convenience.extract(model.graph, inputs, outputs)
+    return ir.Model(graph, ir_version=model.ir_version)
+
+
+def _handed_through(graph: ir.Graph) -> list[Part]:
+    """Outputs that are constants."""
+    fixed = [v for v in graph.outputs if v.const_value is not None]
+    if not fixed:
+        return []
+    arrays = [np.asarray(v.const_value.numpy()) for v in fixed if v.const_value is not None]
+    return [Part(lambda feeds: arrays, (), tuple(v.name or "" for v in fixed))]

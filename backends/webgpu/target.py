@@ -1,0 +1,170 @@
+"""A WebGPU device as a target: what the pipeline asks of a backend, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.backend import Backend
+from ...compiler.errors import TamagoError
+from ...compiler.facts import Array
+from ...compiler.price import Site, Stored
+from ...compiler.rule import Rule
+from ...compiler.site_model import agree, made_up
+from ...compiler.timing import Timing, beside_first, clearly_fastest, compared, decided, interleave, side_by_side
+from .device import Device, default_device
+from .lowering import plan_of
+from .partition import Partitioned
+from .regions import REGIONS
+from .speeds import TYPICAL, Speeds, speeds_of
+
+MOST_ROUNDS = 15
+FINISH_SECONDS = 1.0  # for comparing two programs
+
+
+@dataclass(frozen=True)
+class WebGpu:
+    """A device that wgpu finds, or a browser's that nobody knows yet.
+
+    Args:
+        device: where programs run; None: the other target runs them here, and prices are those of a typical device.
+        store: where tuning records are kept.
+        believed: whose outputs a result is compared with, for kernels that are wrong would be wrong for the original
+            too; it runs what there is no kernel for.
+    """
+
+    device: Device | None
+    store: Stored
+    believed: Backend
+    search_seconds: float = 20.0
+    runs_side_by_side: bool = False
+    forgives: bool = False  # an index out of range reads something else, and says nothing
+    settled: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_default_device(cls, store: Stored, believed: Backend) -> WebGpu:
+        """The fastest adapter there is.
+
+        Raises:
+            TamagoError: B040, wgpu is missing; B041, there is no adapter.
+        """
+        return cls(default_device(), store, believed)
+
+    @property
+    def environment(self) -> str:
+        """What prices depend on besides the operator."""
+        return "web" if self.device is None else self.device.environment
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Kernels are made for the standard's operators: no others are needed."""
+        return ()
+
+    @property
+    def preferences(self) -> Mapping[str, float]:
+        """None: the estimate knows what shares a kernel."""
+        return {}
+
+    @cached_property
+    def speeds(self) -> Speeds:
+        """What the device does in a millisecond."""
+        return TYPICAL if self.device is None else speeds_of(self.device)
+
+    @property
+    def estimate(self) -> Callable[[Site], float]:
+        """An operator alone says little of what it costs in a kernel with its neighbours: dispatches and bytes do."""
+        return self.speeds.estimate
+
+    def price(self, site: Site, version: int) -> tuple[float, float, int] | None:
+        """Nothing is measured alone."""
+        del site, version
+        return None
+
+    def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
+        """The model with generated kernels; what there are none for is run by the other target."""
+        if self.device is None:
+            return self.believed.lower(model, optimise=optimise)
+        return Partitioned(model, self.device, self.believed.lower)
+
+    def layouts(self, model: ir.Model) -> list[ir.Model]:
+        """No other layouts are offered yet."""
+        del model
+        return []
+
+    def finish(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> tuple[ir.Model, list[str]]:
+        """The program with what is fused after the choice, where that makes fewer dispatches or is faster."""
+        notes: list[str] = []
+        for region in REGIONS:
+            found = region(model)
+            gained = None if found is None else self._gain([model, found], feeds)
+            if found is not None and gained is not None:
+                notes.append(f"{region.__name__.replace('_', ' ')}: {gained}")
+                model = found
+        return model, notes
+
+    def _gain(self, models: Sequence[ir.Model], feeds: Mapping[str, Array] | None) -> str | None:
+        """What the second program has over the first; None where it has nothing.
+
+        A device that a processor plays says nothing of what a dispatch costs on others, and a browser's is not here.
+        """
+        if self.device is None or self.device.software:
+            try:
+                before, after = (len(plan_of(m, _shapes(m, feeds))[0].dispatches) for m in models)
+            except TamagoError:
+                return None
+            return f"{before} dispatches without, {after} with" if after < before else None
+        times = self.time_blocks(models, FINISH_SECONDS, feeds)
+        if times is None or times[1] >= times[0]:
+            return None
+        return f"{times[0]:.4f} ms without, {times[1]:.4f} ms with"
+
+    def time_programs(
+        self, programs: Sequence[Partitioned], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0
+    ) -> list[Timing]:
+        """Interleaved timings of two programs, inputs and outputs on the device."""
+        runs = [program.repeated(feeds) for program in programs]
+        return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
+
+    def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+        """Milliseconds of calls that do the same, compared round by round."""
+        return side_by_side(runs, seconds)
+
+    def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
+        """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
+        return compared(runs)
+
+    def time_blocks(
+        self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
+    ) -> list[float] | None:
+        """Milliseconds of programs with the same inputs; infinity for one that differs or does not load."""
+        feeds = made_up(models[0], 1) if feeds is None else feeds
+        if feeds is None:
+            return None
+        tried = [self._try(model, feeds) for model in models]
+        wanted = tried[0]
+        if wanted is None:
+            return None
+        alive = [i for i, t in enumerate(tried) if t is not None and agree(wanted[1], t[1])]
+        runs = [found[0].repeated(feeds) for i in alive if (found := tried[i]) is not None]
+        times = interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+        result = [float("inf")] * len(models)
+        for i, milliseconds in zip(alive, beside_first(times), strict=True):
+            result[i] = milliseconds
+        return result
+
+    def _try(self, model: ir.Model, feeds: Mapping[str, Array]) -> tuple[Any, Sequence[Array]] | None:
+        try:
+            program = self.lower(model)
+            return program, program(feeds)
+        except TamagoError:
+            return None
+
+
+def _shapes(model: ir.Model, feeds: Mapping[str, Array] | None) -> dict[str, tuple[int, ...]]:
+    """Of the inputs that are given."""
+    inputs = [v.name or "" for v in model.graph.inputs]
+    return {name: tuple(np.shape(feeds[name])) for name in inputs if feeds is not None and name in feeds}

@@ -1,0 +1,197 @@
+"""`tamago web model.onnx site/`: a folder with a page that runs the model on the visitor's GPU."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from ..compiled import compile
+from ..errors import TamagoError
+from ..files import read_model
+from ..ir import dims
+from ..progress import show_progress
+from ..sizes import settle
+from .shared import print_json
+
+if TYPE_CHECKING:
+    from ...backends.webgpu.plan import Plan
+
+Shapes = Mapping[str, tuple[int, ...]]
+CANDIDATES = 4  # forms of a kernel that a page may tune among; one of them does without barriers
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("source", type=Path, help="an ONNX file")
+    parser.add_argument("folder", type=Path, help="where to write; must not exist")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="NAME=D,D,…", help="an input's shape, where the model leaves it"
+    )
+    parser.add_argument("--half", action="store_true", help="compute in float16; visitors then need a GPU that can")
+    parser.add_argument("--app", choices=["classifier", "completion"], help="an example page instead of the plain one")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="classes or, for completion, tokens: one a line, or a JSON list"
+    )
+    parser.add_argument("--mean", metavar="R,G,B", help="classifier: taken from pixels of 0 to 1 (default: 0)")
+    parser.add_argument("--std", metavar="R,G,B", help="classifier: what pixels are divided by then (default: 1)")
+    parser.add_argument("--name", help="the page's title (default: the file's name)")
+    parser.add_argument("--force", action="store_true", help="replace the folder where this command wrote it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Optimise exactly, write the folder, say what is in it."""
+    from ...backends.webgpu.bundle import check_destination, files_of, write_bundle
+    from ...backends.webgpu.lowering import plan_of
+
+    check_destination(options.folder, options.force)
+    shapes, settings = _shapes(options.shape), _settings(options)
+    model = read_model(options.source)
+    _set_shapes(model, shapes)
+    with show_progress(sys.stderr):
+        fast = compile(model, target="web")
+    plan, weights = plan_of(fast.graph, shapes, half=options.half, candidates=CANDIDATES)
+    name = options.name or options.source.stem
+    write_bundle(options.folder, plan, weights, name=name, app=_app(settings, plan), force=options.force)
+    files = files_of(options.folder)
+    total, packed = sum(f.bytes for f in files), sum(f.gzip for f in files)
+    if options.json:
+        rows = [vars(f) for f in files]
+        print_json({"folder": str(options.folder), "files": rows, "bytes": total, "gzip": packed, **_counts(plan)})
+        return 0
+    print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
+    for file in files:
+        print(f"  {file.bytes:12,}  {file.gzip:12,}  {file.name}")
+    print(f"  {total:12,}  {packed:12,}  bytes in all, raw and as gzip sends them")
+    print(f"to see it: python3 -m http.server -d {options.folder}   then open http://localhost:8000")
+    return 0
+
+
+def _counts(plan: Plan) -> dict[str, int]:
+    return {"dispatches": len(plan.dispatches), "kernels": len(plan.kernels)}
+
+
+def _shapes(words: list[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input, from `name=1,3,224,224`."""
+    found: dict[str, tuple[int, ...]] = {}
+    for word in words:
+        name, _, sizes = word.rpartition("=")
+        try:
+            found[name] = tuple(int(size) for size in sizes.split(",") if size)
+        except ValueError:
+            name = ""
+        if not name or any(size < 0 for size in found[name]):
+            todo = "write it as --shape NAME=1,3,224,224"
+            raise TamagoError("W005", "a shape cannot be read", where=word, todo=todo)
+    return found
+
+
+def _set_shapes(model: ir.Model, shapes: Shapes) -> None:
+    """Sizes that are known before the search help it; whether they fit is for the plan to say."""
+    inputs = {value.name: value for value in model.graph.inputs}
+    sizes: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            todo = f"it has {', '.join(str(n) for n in inputs)}"
+            raise TamagoError("W006", f"the model has no input '{name}'", todo=todo)
+        declared = dims(inputs[name]) or shape
+        pairs = list(zip(declared, shape, strict=False))
+        if len(declared) == len(shape) and all(not isinstance(d, int) or d == s for d, s in pairs):
+            inputs[name].shape = ir.Shape(shape)
+            sizes |= {d: s for d, s in pairs if isinstance(d, str)}
+    settle(model, sizes)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any] | None:
+    """What the options say of the example page; read before any work is done.
+
+    Raises:
+        TamagoError: W005 numbers, W009 labels that cannot be read, W007 an option that is for another page.
+    """
+    given = [o for o in ("labels", "mean", "std") if getattr(options, o) is not None]
+    wrong = [o for o in given if options.app is None or (options.app == "completion" and o != "labels")]
+    if wrong:
+        why = "the plain page has no use for it" if options.app is None else "it is for --app classifier"
+        raise TamagoError("W007", f"--{wrong[0]} does not belong here", why=why)
+    if options.app is None:
+        return None
+    labels = None if options.labels is None else _read_labels(options.labels)
+    if options.app == "completion":
+        return {"kind": "completion", "vocabulary": labels}
+    mean, std = _three("mean", options.mean, 0.0), _three("std", options.std, 1.0)
+    return {"kind": "classifier", "labels": labels, "mean": mean, "std": std}
+
+
+def _app(settings: dict[str, Any] | None, plan: Plan) -> dict[str, Any] | None:
+    """The settings, and what the plan shows.
+
+    Raises:
+        TamagoError: W008 the model does not fit the page.
+    """
+    if settings is None:
+        return None
+    return settings | (_classifier(plan, settings["labels"]) if settings["kind"] == "classifier" else _completion(plan))
+
+
+def _read_labels(path: Path) -> list[str]:
+    try:
+        text = path.read_text("utf-8")
+        found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise TamagoError("W009", "the labels cannot be read", where=str(path), why=str(error)) from error
+    if isinstance(found, dict):  # tokens with their numbers
+        by_number = {number: label for label, number in found.items()}
+        found = (
+            [by_number.get(number, "") for number in range(max(by_number, default=-1) + 1)]
+            if _whole(by_number)
+            else None
+        )
+    if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
+        todo = "write one label a line, a JSON list of strings, or a JSON object of numbers by string"
+        raise TamagoError("W009", "the labels cannot be read", where=str(path), todo=todo)
+    return found
+
+
+def _whole(numbers: Mapping[Any, str]) -> bool:
+    return all(isinstance(number, int) and 0 <= number < 1 << 24 for number in numbers)
+
+
+def _three(option: str, text: str | None, otherwise: float) -> list[float]:
+    try:
+        found = [otherwise] if text is None else [float(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) not in (1, 3) or (option == "std" and 0 in found):
+        raise TamagoError("W005", f"--{option} takes one number or three", where=str(text))
+    return found * (3 // len(found))
+
+
+def _classifier(plan: Plan, labels: list[str] | None) -> dict[str, Any]:
+    images = [i for i in plan.inputs if len(i.shape) == 4 and i.shape[0] == 1]
+    if len(plan.inputs) != 1 or not images or not {1, 3} & {images[0].shape[1], images[0].shape[3]}:
+        todo = "it takes a model with one input of [1, 3, H, W] or [1, H, W, 3] (or one channel)"
+        raise TamagoError("W008", "this model is no image classifier", todo=todo)
+    classes = plan.outputs[0].shape[-1] if plan.outputs[0].shape else 0
+    if labels is not None and len(labels) != classes:
+        raise TamagoError("W008", f"there are {len(labels)} labels for {classes} classes")
+    return {"layout": "NCHW" if images[0].shape[1] in (1, 3) else "NHWC"}
+
+
+def _completion(plan: Plan) -> dict[str, Any]:
+    """Which inputs and outputs the page steps with; what else there is must be state."""
+    kept = plan.state.values()
+    free = [i for i in plan.inputs if i.name not in kept]
+    tokens, positions = ([i.name for i in free if len(i.shape) == rank and "int" in i.dtype] for rank in (2, 1))
+    outputs = [o for o in plan.outputs if o.name not in plan.state and "float" in o.dtype]
+    if len(tokens) != 1 or len(positions) > 1 or len(free) != len(tokens) + len(positions) or not outputs:
+        todo = "it takes a step: token [1, 1] and position [1] of int64, caches as state; logits come out"
+        raise TamagoError("W008", "this model is no step of a language model", todo=todo)
+    # Caches are (batch, heads, slots, size of a head): a text has no more tokens than they have slots.
+    slots = [i.shape[-2] for i in plan.inputs if i.name in kept and len(i.shape) > 2]
+    names = {"token": tokens[0], "position": next(iter(positions), None), "logits": outputs[0].name}
+    return {"length": max(slots, default=None), **names}

@@ -1,0 +1,186 @@
+"""Target webgpu from one end to the other: what is compiled, what it is compared with, what ONNX Runtime has to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+import tamago
+from tamago.backends.onnxruntime.target import OnnxRuntime
+from tamago.backends.webgpu.device import default_device
+from tamago.backends.webgpu.partition import Partitioned
+from tamago.backends.webgpu.run import Held, Program
+from tamago.compiler.generation.alias import record_aliases
+from tamago.compiler.store import Store
+from tests.node_cases import floats
+
+
+def model_of(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, list[int | str]],
+    outputs: Mapping[str, int],
+    initializers: dict[str, np.ndarray] | None = None,
+) -> ir.Model:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
+        [onnx.numpy_helper.from_array(array, name) for name, array in (initializers or {}).items()],
+    )
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
+
+
+def node(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, outputs, name=f"{op}_{outputs[0]}", **attributes)
+
+
+def partitioned(model: ir.Model) -> Partitioned:
+    return Partitioned(model, default_device(), OnnxRuntime().lower)
+
+
+def test_a_torch_model_compiled_for_the_device_answers_as_it_does() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(24, 40), nn.GELU(), nn.LayerNorm(40), nn.Linear(40, 5), nn.Softmax(-1)).eval()
+    x = torch.randn(3, 24)
+
+    with Store.open(":memory:") as store:
+        compiled = tamago.compile(module, (x,), target="webgpu", store=store)
+
+    torch.testing.assert_close(compiled(x), module(x), rtol=1e-5, atol=1e-6)
+    assert compiled.report.environment.startswith("webgpu")
+    assert not compiled.report.notes or all("ONNX Runtime" not in note for note in compiled.report.notes)
+
+
+def test_one_program_takes_any_size_of_a_free_dimension() -> None:
+    model = model_of([node("Softmax", ["x"], ["y"])], {"x": ["N", 7]}, {"y": TensorProto.FLOAT})
+    program = Program(model, default_device())
+    for count in (1, 5, 70):
+        x = floats(count, 7, seed=count)
+        power = np.exp(x - x.max(-1, keepdims=True))
+        np.testing.assert_allclose(program({"x": x})[0], power / power.sum(-1, keepdims=True), rtol=1e-5)
+
+
+def test_what_has_no_kernel_is_run_by_onnx_runtime_in_between() -> None:
+    nodes = [
+        node("Relu", ["x"], ["a"]),
+        node("NonZero", ["a"], ["where"]),
+        node("Exp", ["a"], ["b"]),
+        node("Transpose", ["where"], ["turned"]),
+        node("GatherND", ["b", "turned"], ["y"]),
+    ]
+    kinds = {"y": TensorProto.FLOAT, "b": TensorProto.FLOAT}
+    program = partitioned(model_of(nodes, {"x": [4, 5]}, kinds))
+    x = floats(4, 5, seed=1)
+
+    y, b = program({"x": x})
+
+    np.testing.assert_allclose(b, np.exp(np.maximum(x, 0)), rtol=1e-5)
+    np.testing.assert_allclose(y, np.exp(x[x > 0]), rtol=1e-5)
+    assert "NonZero" in program.note
+
+
+def test_what_is_whole_says_nothing_of_onnx_runtime() -> None:
+    program = partitioned(model_of([node("Relu", ["x"], ["y"])], {"x": [4, 5]}, {"y": TensorProto.FLOAT}))
+    program({"x": floats(4, 5, seed=1)})
+    assert not program.note
+
+
+def test_an_operator_without_a_kernel_is_named() -> None:
+    model = model_of([node("NonZero", ["x"], ["y"])], {"x": [4, 5]}, {"y": TensorProto.INT64})
+    with pytest.raises(tamago.TamagoError) as error:
+        Program(model, default_device())({"x": floats(4, 5, seed=1)})
+    assert error.value.code == "B031"
+    assert "NonZero" in str(error.value)
+
+
+def test_a_shape_that_contradicts_the_model_is_refused() -> None:
+    model = model_of([node("Relu", ["x"], ["y"])], {"x": ["N", 5]}, {"y": TensorProto.FLOAT})
+    with pytest.raises(tamago.TamagoError) as error:
+        Program(model, default_device())({"x": floats(4, 6, seed=1)})
+    assert error.value.code == "B033"
+
+
+def test_a_budget_is_refused() -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(nn.Linear(3, 3).eval(), (torch.zeros(1, 3),), target="webgpu", budget=tamago.Budget(rise=0.1),
+                       calibration=[((torch.zeros(1, 3),), None)] * 8)  # fmt: skip
+    assert error.value.code == "U051"
+
+
+def counter() -> ir.Model:
+    """A state that every run adds to."""
+    outputs = {"next": TensorProto.FLOAT, "y": TensorProto.FLOAT}
+    nodes = [node("Add", ["state", "x"], ["next"]), node("Neg", ["next"], ["y"])]
+    model = model_of(nodes, {"x": [3], "state": [3]}, outputs)
+    record_aliases(model, {"next": "state"})
+    return model
+
+
+def test_a_state_stays_on_the_device() -> None:
+    program = partitioned(counter())
+    state: object = np.zeros(3, np.float32)
+    for turn in range(1, 4):
+        state, y = program.run_keeping({"x": np.ones(3, np.float32), "state": state})
+        assert isinstance(state, Held)
+        np.testing.assert_array_equal(y, np.full(3, -turn, np.float32))
+    np.testing.assert_array_equal(np.asarray(state), np.full(3, 3, np.float32))
+
+
+def test_a_state_that_was_written_over_is_refused() -> None:
+    program = partitioned(counter())
+    feeds = {"x": np.ones(3, np.float32), "state": np.zeros(3, np.float32)}
+    old, _ = program.run_keeping(feeds)
+    program.run_keeping(feeds)
+    with pytest.raises(tamago.TamagoError) as error:
+        program.run_keeping({**feeds, "state": old})
+    assert error.value.code == "B002"
+
+
+def test_an_integer_beyond_32_bits_is_refused() -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node("Add", ["x", "x"], ["y"])],
+        "g",
+        [info("x", TensorProto.INT64, [2])],
+        [info("y", TensorProto.INT64, [2])],
+    )
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
+    program = Program(model, default_device())
+    np.testing.assert_array_equal(program({"x": np.array([3, -4])})[0], [6, -8])
+    with pytest.raises(tamago.TamagoError) as error:
+        program({"x": np.array([3, 1 << 40])})
+    assert error.value.code == "B002"
+
+
+def test_generated_text_is_the_models_own() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=61,
+        max_position_embeddings=32,
+    )
+    model: Any = LlamaForCausalLM(config).eval()
+    prompt = torch.randint(0, 61, (1, 4))
+    with Store.open(":memory:") as store:
+        compiled = tamago.compile_causal_lm(
+            model, max_length=24, prompt_lengths=[6], target="webgpu", store=store, measure=False
+        )
+
+    wanted = model.generate(prompt, max_new_tokens=10, do_sample=False, pad_token_id=0)
+
+    assert torch.equal(compiled.generate(prompt, max_new_tokens=10), wanted)
