@@ -95,6 +95,16 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
         """The model as a `Runnable`; without the target's own optimisation when asked."""
         ...
 
+    def tune(self, model: ir.Model, feeds: Mapping[str, Array] | None, seconds: float) -> list[str]:
+        """Measure forms of a program's kernels and keep the records; what there is to say of it.
+
+        Args:
+            model: as it is to be run.
+            feeds: inputs of the sizes that count; made up when None.
+            seconds: to measure for, at most.
+        """
+        ...
+
     def finish(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> tuple[ir.Model, list[str]]:
         """The rewritten model as it is to be run and saved, and notes for the report."""
         ...

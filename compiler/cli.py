@@ -17,6 +17,7 @@ COMMANDS = {
     "explain": "which rules apply to a model, where, and why others do not",
     "check": "compare what two model files compute",
     "bench": "time model files side by side",
+    "tune": "measure forms of a model's kernels on this GPU, and keep the records",
     "web": "write a folder with a page that runs a model on the visitor's GPU",
     "doctor": "is this installation able to do its work",
     "cache": "the store of measured prices: size, clear, export, import",

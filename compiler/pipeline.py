@@ -264,6 +264,16 @@ def run_as_it_is(model: ir.Model, options: Options) -> Compiled:
         return Compiled(model, target.lower(model), report)
 
 
+def tune_as_it_is(
+    model: ir.Model, feeds: Mapping[str, Array], seconds: float, options: Options
+) -> tuple[str, list[str]]:
+    """Measure forms of a model's kernels, nothing searched or changed; the device, and what there is to say."""
+    options.check()
+    with _store(options) as store:
+        target = _target(options, store)
+        return target.environment, target.tune(model, feeds, seconds)
+
+
 class _Clock:
     """Seconds since the start and of each stage."""
 

@@ -52,10 +52,10 @@ def interleave(
         slot: seconds of calls in one turn.
         enough: asked after each round from the sixth on: whether the timings so far already decide.
     """
+    deadline = time.perf_counter() + seconds
     counts = [_calls(run, slot) for run in runs]
     samples: list[list[float]] = [[] for _ in runs]
     generator, order = np.random.default_rng(0), np.arange(len(runs))
-    deadline = time.perf_counter() + seconds
     for number in range(rounds):
         if number >= 3 and time.perf_counter() > deadline:
             break

@@ -14,6 +14,7 @@ from ...compiler.facts import Array
 from ...compiler.ir import captured
 from .device import Device
 from .lowering import is_known
+from .records import Records
 from .run import Program
 from .specialise import specialised
 
@@ -37,11 +38,18 @@ class Partitioned:
         model: any.
         device: where.
         elsewhere: makes programs of what the device has no kernels for.
+        records: which forms of kernels are the fastest; None: the likeliest are taken.
     """
 
-    def __init__(self, model: ir.Model, device: Device, elsewhere: Callable[[ir.Model], Run]) -> None:
-        self.model, self.device, self._elsewhere = model, device, elsewhere
-        self._whole = Program(model, device)
+    def __init__(
+        self,
+        model: ir.Model,
+        device: Device,
+        elsewhere: Callable[[ir.Model], Run],
+        records: Records | None = None,
+    ) -> None:
+        self.model, self.device, self._elsewhere, self._records = model, device, elsewhere, records
+        self._whole = Program(model, device, records)
         self.inputs, self.outputs = self._whole.inputs, self._whole.outputs
         self.note = ""
         self._parts: dict[tuple[tuple[int, ...], ...], list[Part]] = {}
@@ -97,7 +105,7 @@ class Partitioned:
         for known, nodes in groups:
             outside = [n for _, others in groups if others is not nodes for n in others]
             part = cut_out(model, nodes, outside)
-            program = Program(part, self.device) if known else self._elsewhere(part)
+            program = Program(part, self.device, self._records) if known else self._elsewhere(part)
             names = tuple(v.name or "" for v in part.graph.inputs), tuple(v.name or "" for v in part.graph.outputs)
             parts.append(Part(program, *names))
         return [*parts, *_handed_through(model.graph)]

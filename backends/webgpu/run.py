@@ -15,6 +15,8 @@ from ...compiler.facts import Array
 from .device import Device, default_device
 from .lowering import plan_of
 from .plan import Copy, Interface, Kernel, Plan
+from .recorded import recorded
+from .records import Records
 from .types import NUMPY, as_stored
 
 
@@ -24,10 +26,11 @@ class Program:
     Args:
         model: in standard operators.
         device: where; None: the fastest there is.
+        records: which forms of kernels are the fastest; None: the likeliest are taken.
     """
 
-    def __init__(self, model: ir.Model, device: Device | None = None) -> None:
-        self.model = model
+    def __init__(self, model: ir.Model, device: Device | None = None, records: Records | None = None) -> None:
+        self.model, self._records = model, records
         self.device = default_device() if device is None else device
         frozen = set(model.graph.initializers.values())
         self.inputs = [v.name or "" for v in model.graph.inputs if v not in frozen]
@@ -49,6 +52,7 @@ class Program:
         key = tuple(shapes.values())
         if key not in self._loaded:
             plan, weights = plan_of(self.model, shapes, half=self.device.half, limits=self.device.limits)
+            plan = plan if self._records is None else recorded(plan, self._records)
             self._loaded[key] = Loaded(plan, weights, self.device)
         return self._loaded[key]
 

@@ -20,11 +20,16 @@ from ...compiler.timing import Timing, beside_first, clearly_fastest, compared, 
 from .device import Device, default_device
 from .lowering import plan_of
 from .partition import Partitioned
+from .records import Records
 from .regions import REGIONS
+from .run import Loaded
 from .speeds import TYPICAL, Speeds, speeds_of
+from .tune import tuned
 
 MOST_ROUNDS = 15
 FINISH_SECONDS = 1.0  # for comparing two programs
+TUNE_SECONDS = 30.0  # for a whole model
+CANDIDATES = 24  # forms of a kernel, at most
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,12 @@ class WebGpu:
         return {}
 
     @cached_property
+    def records(self) -> Records | None:
+        """Which forms of kernels are the fastest here."""
+        device = self.device
+        return None if device is None else Records(self.store, device.environment, software=device.software)
+
+    @cached_property
     def speeds(self) -> Speeds:
         """What the device does in a millisecond."""
         return TYPICAL if self.device is None else speeds_of(self.device)
@@ -85,10 +96,13 @@ class WebGpu:
         return None
 
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
-        """The model with generated kernels; what there are none for is run by the other target."""
+        """The model with generated kernels, in their likeliest forms where not optimised.
+
+        What there are no kernels for is run by the other target.
+        """
         if self.device is None:
             return self.believed.lower(model, optimise=optimise)
-        return Partitioned(model, self.device, self.believed.lower)
+        return Partitioned(model, self.device, self.believed.lower, self.records if optimise else None)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:
         """No other layouts are offered yet."""
@@ -104,7 +118,25 @@ class WebGpu:
             if found is not None and gained is not None:
                 notes.append(f"{region.__name__.replace('_', ' ')}: {gained}")
                 model = found
+        if self.device is not None and not self.device.software:  # a processor ranks kernels as no GPU does
+            notes += self.tune(model, feeds, TUNE_SECONDS)
         return model, notes
+
+    def tune(self, model: ir.Model, feeds: Mapping[str, Array] | None, seconds: float) -> list[str]:
+        """Measure forms of a program's kernels and keep the records."""
+        feeds = made_up(model, 1) if feeds is None else feeds
+        if self.device is None or feeds is None:
+            return []
+        half, limits = self.device.half, self.device.limits
+        try:
+            plan, weights = plan_of(model, _shapes(model, feeds), half=half, candidates=CANDIDATES, limits=limits)
+            loaded = Loaded(plan, weights, self.device)
+        except TamagoError as reason:
+            return [f"kernels keep their likeliest forms: {reason.what}"]
+        found = tuned(plan, loaded, seconds, self.records)
+        pairs = zip(plan.dispatches, found.dispatches, strict=True)
+        changed = sum(before.choices[0] != after.choices[0] for before, after in pairs)
+        return [f"tuned: {changed} of {len(plan.dispatches)} dispatches take another form than the likeliest"]
 
     def _gain(self, models: Sequence[ir.Model], feeds: Mapping[str, Array] | None) -> str | None:
         """What the second program has over the first; None where it has nothing.

@@ -8,16 +8,17 @@ measuring ends before the candidates do, the next tuning goes on where this one 
 from __future__ import annotations
 
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from zlib import compress, decompress
+from zlib import compress
 
 from .measure import Bench
 from .plan import Choice, Copy, Dispatch, Kernel, Plan
-from .records import Records, digest, job_key
+from .recorded import identity, key_of
+from .records import Records, digest
 from .run import Loaded
 
 SECONDS = 30.0
@@ -90,7 +91,7 @@ def tuned(plan: Plan, loaded: Loaded, seconds: float = SECONDS, records: Records
     if records is not None:
         for job in measured:
             records.keep(job.key, _record(job, plan))
-    steps = [s if isinstance(s, Copy) else replace(s, choices=jobs[_identity(plan, s)].choices) for s in plan.steps]
+    steps = [s if isinstance(s, Copy) else replace(s, choices=jobs[identity(plan, s)].choices) for s in plan.steps]
     return replace(plan, steps=tuple(steps))
 
 
@@ -98,18 +99,12 @@ def jobs_of(plan: Plan) -> dict[tuple[Any, ...], Job]:
     """What there is to choose: dispatches of the same kernels on buffers of the same sizes are one job."""
     found: dict[tuple[Any, ...], Job] = {}
     for dispatch in plan.dispatches:
-        identity = _identity(plan, dispatch)
-        if identity in found:
-            found[identity].count += 1
+        same = identity(plan, dispatch)
+        if same in found:
+            found[same].count += 1
         else:
-            first = dispatch.choices[0]
-            key = job_key(plan.kernels[first.kernel], first.workgroups, [plan.buffers[b] for b in dispatch.buffers])
-            found[identity] = Job(dispatch, 1, key)
+            found[same] = Job(dispatch, 1, key_of(plan, dispatch))
     return found
-
-
-def _identity(plan: Plan, dispatch: Dispatch) -> tuple[Any, ...]:
-    return dispatch.choices, tuple(plan.buffers[b] for b in dispatch.buffers)
 
 
 def _try(job: Job, choice: Choice, bench: Bench) -> None:
@@ -152,27 +147,6 @@ def _packed(kernel: Kernel, choice: Choice) -> dict[str, Any]:
     """The kernel itself: a plan that has no other form than the default can use it."""
     source = b64encode(compress(kernel.source.encode(), 9)).decode()
     return {"source": source, "features": list(kernel.features), "workgroups": list(choice.workgroups)}
-
-
-def recorded(plan: Plan, records: Records) -> Plan:
-    """The plan with the fastest kernels that records know, whatever choices it has."""
-    kernels, best = dict.fromkeys(plan.kernels), dict[tuple[Any, ...], Choice]()
-    for identity, job in jobs_of(plan).items():
-        record = records.find(job.key)
-        if record is None:
-            continue
-        packed, written = record["best"], plan.kernels[job.dispatch.choices[0].kernel].written
-        kernel = Kernel(decompress(b64decode(packed["source"])).decode(), written, tuple(packed["features"]))
-        kernels.setdefault(kernel)
-        x, y, z = packed["workgroups"]
-        best[identity] = Choice(list(kernels).index(kernel), (x, y, z))
-    steps = list(plan.steps)
-    for number, step in enumerate(steps):
-        choice = None if isinstance(step, Copy) else best.get(_identity(plan, step))
-        if choice is not None and not isinstance(step, Copy):
-            rest = tuple(c for c in step.choices if c != choice)
-            steps[number] = replace(step, choices=(choice, *rest))
-    return replace(plan, kernels=tuple(kernels), steps=tuple(steps))
 
 
 def _name(plan: Plan, choice: Choice) -> str:

@@ -15,9 +15,10 @@ from tamago.backends.webgpu import tune
 from tamago.backends.webgpu.device import Device
 from tamago.backends.webgpu.measure import Bench
 from tamago.backends.webgpu.plan import Choice, Plan
+from tamago.backends.webgpu.recorded import recorded
 from tamago.backends.webgpu.records import Records
 from tamago.backends.webgpu.run import Loaded
-from tamago.backends.webgpu.tune import jobs_of, recorded, tuned
+from tamago.backends.webgpu.tune import jobs_of, tuned
 from tamago.compiler.errors import TamagoError
 from tests.webgpu.kernels import close, feeds_of, model_of, planned, wanted
 
