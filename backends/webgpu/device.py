@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -78,6 +79,9 @@ def default_device() -> Device:
         raise TamagoError(
             "B040", "target 'webgpu' needs wgpu", todo="pip install 'tamago[webgpu]'", exit_code=EXIT_UNSUPPORTED
         )
+    if find_spec("triton") is not None:
+        # It and the drivers of processors that play a GPU bring an LLVM each: loaded after theirs, Triton's crashes.
+        import_module("triton")
     import wgpu
 
     try:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ...compiler.ir import constant_array
 from .index import Index, Subscript, div, flatten, mod, mul, unflatten
+from .narrow import is_narrow
 from .types import PACKED, computed, kept, literal, loaded, stored
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def packing(value: ir.Value) -> int:
 
 def lies(value: ir.Value, *, half: bool) -> str:
     """How an element of a value's buffer lies: f32, f16, i32 or u32."""
-    return "u32" if packing(value) > 1 else stored(value.dtype, half=half)
+    if packing(value) > 1:
+        return "u32"
+    return "f16" if is_narrow(value) else stored(value.dtype, half=half)
 
 
 class Shader:
@@ -154,7 +157,7 @@ class Shader:
             word = word if kind == "u32" else f"bitcast<i32>({word})"
             return f"extractBits({word}, u32({mul(mod(position, count), 32 // count)}), {32 // count}u)"
         text = f"b{slot}[{div(position, 4)}][{mod(position, 4)}]" if value in self.quads else f"b{slot}[{position}]"
-        return loaded(text, kind, stored(value.dtype, half=self.half))
+        return loaded(text, kind, lies(value, half=self.half))
 
     def word(self, value: ir.Value, number: Index) -> str:
         """Several elements of a packed value as they lie."""
@@ -166,7 +169,7 @@ class Shader:
         """Four elements that lie side by side, of a value among `quads`, as a vector of single precision."""
         slot = self.slots.setdefault(value, len(self.slots))
         text = f"b{slot}[{number}]"
-        return text if stored(value.dtype, half=self.half) == "f32" else f"vec4<f32>({text})"
+        return text if lies(value, half=self.half) == "f32" else f"vec4<f32>({text})"
 
     def kept(self, value: ir.Value, text: str) -> str:
         """An element as the value's buffer holds it."""

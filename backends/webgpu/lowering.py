@@ -21,6 +21,7 @@ from .kernels.registry import Form
 from .kernels.writer import Writer, every_element
 from .limits import Limits
 from .memory import assign
+from .narrow import narrow
 from .plan import Choice, Copy, Dispatch, Interface, Kernel, Plan
 from .schedule import element_rule, kernel_rule, schedule
 from .specialise import specialised
@@ -61,6 +62,7 @@ def plan_of(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     *,
     half: bool = False,
+    narrow_weights: bool = False,
     candidates: int = 1,
     limits: Limits = Limits(),  # noqa: B008
 ) -> tuple[Plan, dict[str, Array]]:
@@ -70,6 +72,7 @@ def plan_of(
         model: in standard operators.
         shapes: of the inputs that have free dimensions.
         half: whether the device has f16.
+        narrow_weights: store large weights of single precision in half; the device must have f16.
         candidates: forms of each kernel, at most; a tuner chooses among them.
         limits: of the device.
 
@@ -78,6 +81,8 @@ def plan_of(
     """
     model = specialised(model, shapes or {}, is_known)
     graph = model.graph
+    if narrow_weights:
+        narrow(graph)
     scheduled = schedule(graph)
     if scheduled.unsupported:
         raise _unsupported(scheduled.unsupported)
@@ -226,7 +231,7 @@ class _Lowering:
         assert value.const_value is not None
         array = np.asarray(value.const_value.numpy())
         single = array.astype(np.float32) if array.dtype.kind == "V" else array  # bfloat16 is no type of NumPy's own
-        count, kind = packing(value), stored(value.dtype, half=self.half)
+        count, kind = packing(value), lies(value, half=self.half)
         self.weights[value.name or ""] = as_packed(array, count) if count > 1 else as_stored(single, kind)
         return value.name or ""
 

@@ -33,7 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=D,D,…", help="an input's shape, where the model leaves it"
     )
-    parser.add_argument("--half", action="store_true", help="compute in float16; visitors then need a GPU that can")
+    parser.add_argument(
+        "--half", action="store_true", help="weights in float16, for GPUs that have it"
+    )
     parser.add_argument("--app", choices=["classifier", "completion"], help="an example page instead of the plain one")
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="classes or, for completion, tokens: one a line, or a JSON list"
@@ -55,21 +57,39 @@ def run(options: argparse.Namespace) -> int:
     _set_shapes(model, shapes)
     with show_progress(sys.stderr):
         fast = compile(model, target="web")
-    plan, weights = plan_of(fast.graph, shapes, half=options.half, candidates=CANDIDATES)
+    half = options.half
+    plan, weights = plan_of(fast.graph, shapes, half=half, narrow_weights=half, candidates=CANDIDATES)
     name = options.name or options.source.stem
     write_bundle(options.folder, plan, weights, name=name, app=_app(settings, plan), force=options.force)
     files = files_of(options.folder)
     total, packed = sum(f.bytes for f in files), sum(f.gzip for f in files)
     if options.json:
         rows = [vars(f) for f in files]
-        print_json({"folder": str(options.folder), "files": rows, "bytes": total, "gzip": packed, **_counts(plan)})
+        found = {"folder": str(options.folder), "files": rows, "bytes": total, "gzip": packed, **_counts(plan)}
+        print_json(found | ({"half_error": _half_error(fast.graph)} if half else {}))
         return 0
     print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
     for file in files:
         print(f"  {file.bytes:12,}  {file.gzip:12,}  {file.name}")
     print(f"  {total:12,}  {packed:12,}  bytes in all, raw and as gzip sends them")
+    if half:
+        error = _half_error(fast.graph)
+        print(f"largest relative error of weights in float16: {'not known' if error is None else f'{error:.1e}'}")
     print(f"to see it: python3 -m http.server -d {options.folder}   then open http://localhost:8000")
     return 0
+
+
+def _half_error(model: ir.Model) -> float | None:
+    """What rounding the weights changes the outputs by, on made-up inputs; None where none could be made."""
+    from ...backends.onnxruntime.run import Program
+    from ...backends.webgpu.narrow import with_narrow_weights
+    from ..verify import compare, make_feeds
+
+    feeds = make_feeds(model.graph, 0, 1, 1)
+    if feeds is None:
+        return None
+    exact, rounded = Program(model), Program(with_narrow_weights(model))
+    return max((d.error for d in compare(exact.outputs, exact(feeds), rounded(feeds))), default=0.0)
 
 
 def _counts(plan: Plan) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -184,3 +186,15 @@ def test_generated_text_is_the_models_own() -> None:
     wanted = model.generate(prompt, max_new_tokens=10, do_sample=False, pad_token_id=0)
 
     assert torch.equal(compiled.generate(prompt, max_new_tokens=10), wanted)
+
+
+def test_triton_can_be_imported_after_a_device_was_used() -> None:
+    """Drivers that a processor plays a GPU with bring an LLVM, and so does Triton: only one order works."""
+    script = """
+import numpy as np, onnx_ir as ir
+from tamago.backends.webgpu.run import Program
+text = '<ir_version: 10, opset_import: ["" : 20]> g (float[4] x) => (float[4] y) { y = Relu (x) }'
+assert Program(ir.from_onnx_text(text))({"x": np.ones(4, np.float32)})[0].sum() == 4
+import triton
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
