@@ -160,7 +160,8 @@ class _Lowering:
                 choices = tuple(Choice(self._kernel(kernel), workgroups) for kernel, workgroups in w.forms)
                 done.append(Dispatch(w.group.label, tuple(bound), choices))
         done += [Copy(places[self._name(v, same)], places[f"out:{v.name}"], self._bytes(v)) for v in moved]
-        held = {places[self._name(v, same)]: self._weight(v) for v in values if v.const_value is not None}
+        constants = sorted((v for v in values if v.const_value is not None), key=lambda v: v.name or "")
+        held = {places[self._name(v, same)]: self._weight(v) for v in constants}
         inputs = [v for v in self.graph.inputs if v.const_value is None]
         plan = Plan(
             tuple(buffers),
@@ -198,7 +199,9 @@ class _Lowering:
             found[shaped] = None
             if len(found) >= self.candidates:
                 break
-        assert first is not None, f"no form of {group.label} fits the device"
+        if first is None:
+            what = f"no form of {group.label} fits the device"
+            raise TamagoError("B031", what, why=str(self.limits), exit_code=EXIT_UNSUPPORTED)
         self.forms[next(iter(found))] = tuple(found)
         return Written(group, first, tuple(found))
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tamago.backends.webgpu.bundle import write_bundle
 from tamago.backends.webgpu.plan import Plan
 from tests.browser import plans
 from tests.browser.chromium import Chromium, Page
+from tests.browser.png import write_png
 from tests.browser.site import Server
 
 LABELS = ["<img src=x onerror=alert(1)>", "green", "blue"]
@@ -104,15 +104,8 @@ def test_what_goes_wrong_is_text(chromium: Chromium, server: Server, root: Path)
 
 
 def picture(path: Path, colour: tuple[int, int, int]) -> Path:
-    """A PNG of one colour, wider than high."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = zlib.compress((b"\0" + bytes(colour) * 20) * 10)
-    head = struct.pack(">IIBBBBB", 20, 10, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
-    return path
+    """One colour, wider than high."""
+    return write_png(path, np.full((10, 20, 3), colour, np.uint8))
 
 
 def test_a_classifier_names_what_it_sees(chromium: Chromium, server: Server, root: Path, tmp_path: Path) -> None:
