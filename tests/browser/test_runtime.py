@@ -234,7 +234,7 @@ def test_a_kernel_that_does_not_compile_is_named_with_its_line(loaded: Open) -> 
     with loaded(wrong, weights, load=False) as page, pytest.raises(PageError) as error:
         page.run("await tamago.load('./model.json')")
 
-    assert "This browser refused kernel 0 (Gemm, Relu): line 13: unresolved call target 'most'" in str(error.value)
+    assert "This browser refused kernel 0 (Gemm, Relu): line 16: unresolved call target 'most'" in str(error.value)
 
 
 def test_an_adapter_that_is_too_small_is_named(loaded: Open) -> None:
