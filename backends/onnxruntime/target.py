@@ -12,8 +12,9 @@ from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.price import Site
 from ...compiler.rule import Rule
-from ...compiler.site_model import agree, made_up
-from ...compiler.timing import Timing, beside_first, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.site_model import made_up
+from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.trials import Tried, time_alike
 from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
 from .measure import measure
@@ -104,9 +105,6 @@ class OnnxRuntime:
     ) -> list[float] | None:
         """Milliseconds of programs with the same inputs; infinity for one that differs or does not load.
 
-        Programs are compared round by round, so that a machine that slows down for a while slows all of them alike:
-        the first one's median, times the median of each one's ratio to it.
-
         Args:
             models: the programs; the first one's outputs are what the others must compute.
             seconds: for all of them.
@@ -115,31 +113,20 @@ class OnnxRuntime:
         feeds = made_up(models[0]) if feeds is None else feeds
         if feeds is None:
             return None
-        programs, wanted = [], None
-        for model in models:
-            program, outputs = _try(model, feeds, self.threads)
-            if wanted is None:
-                if outputs is None:
-                    return None
-                wanted = outputs
-            programs.append(program if outputs is not None and agree(wanted, outputs) else None)
-        alive = [i for i, p in enumerate(programs) if p is not None]
-        kept = [(p.session, p.known(feeds)) for p in programs if p is not None]
-        runs = [lambda session=session, given=given: session.run(None, given) for session, given in kept]
-        times = interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
-        result = [float("inf")] * len(models)
-        for i, milliseconds in zip(alive, beside_first(times), strict=True):
-            result[i] = milliseconds
-        return result
+        tried = (_try(model, feeds, self.threads) for model in models)
+        return time_alike(
+            tried, lambda runs: interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+        )
 
 
-def _try(model: ir.Model, feeds: Mapping[str, Array], threads: int | None) -> tuple[Program | None, list[Array] | None]:
+def _try(model: ir.Model, feeds: Mapping[str, Array], threads: int | None) -> Tried | None:
     try:
         program = Program(model, threads)
-        return program, program.session.run(None, program.known(feeds))
+        session, given = program.session, program.known(feeds)
+        return lambda: session.run(None, given), session.run(None, given)
     except TamagoError:
-        return None, None
+        return None
     except Exception as error:  # ONNX Runtime's own exception classes share no base but Exception
         if type(error).__module__.startswith("onnxruntime"):
-            return None, None
+            return None
         raise

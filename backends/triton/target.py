@@ -16,8 +16,9 @@ from ...compiler.facts import Array
 from ...compiler.operators import attach
 from ...compiler.price import Site, Stored
 from ...compiler.rule import Rule
-from ...compiler.site_model import agree, made_up, site_model, size_of
-from ...compiler.timing import Timing, beside_first, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.site_model import made_up, site_model, size_of
+from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.trials import Tried, time_alike
 from .alternatives import RULES
 from .regions import REGIONS
 from .run import Program, environment
@@ -145,34 +146,19 @@ class Cuda:
         feeds = made_up(models[0], ZEROS) if feeds is None else feeds
         if feeds is None:
             return None
-        runs: list[Callable[[], object] | None] = []
-        wanted: Sequence[Array] | None = None
-        for model in models:
-            run, outputs = self._try(model, feeds)
-            if wanted is None:
-                if outputs is None:
-                    return None
-                wanted = outputs
-            runs.append(run if outputs is not None and agree(wanted, outputs) else None)
-        alive = [i for i, run in enumerate(runs) if run is not None]
-        if 0 not in alive:
-            return None
-        calls = [run for run in runs if run is not None]
-        times = interleave_graphs(calls, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
-        result = [float("inf")] * len(models)
-        for i, milliseconds in zip(alive, beside_first(times), strict=True):
-            result[i] = milliseconds
-        return result
+        tried = (self._try(model, feeds) for model in models)
+        return time_alike(
+            tried, lambda runs: interleave_graphs(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+        )
 
-    def _try(
-        self, model: ir.Model, feeds: Mapping[str, Array]
-    ) -> tuple[Callable[[], object] | None, Sequence[Array] | None]:
+    def _try(self, model: ir.Model, feeds: Mapping[str, Array]) -> Tried | None:
         try:
             program = self.lower(model)
             outputs = program(feeds)
-            return _replay(program, feeds), outputs
+            replay = _replay(program, feeds)
+            return None if replay is None else (replay, outputs)
         except (TamagoError, RuntimeError, TritonError):
-            return None, None
+            return None
 
     def _replay(self, model: ir.Model, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
         return _replay(self.lower(model), feeds)

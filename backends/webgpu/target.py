@@ -15,8 +15,9 @@ from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.price import Site, Stored
 from ...compiler.rule import Rule
-from ...compiler.site_model import agree, made_up
-from ...compiler.timing import Timing, beside_first, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.site_model import made_up
+from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.trials import Tried, time_alike
 from .device import Device, default_device
 from .lowering import plan_of
 from .partition import Partitioned
@@ -176,22 +177,15 @@ class WebGpu:
         feeds = made_up(models[0], 1) if feeds is None else feeds
         if feeds is None:
             return None
-        tried = [self._try(model, feeds) for model in models]
-        wanted = tried[0]
-        if wanted is None:
-            return None
-        alive = [i for i, t in enumerate(tried) if t is not None and agree(wanted[1], t[1])]
-        runs = [found[0].repeated(feeds) for i in alive if (found := tried[i]) is not None]
-        times = interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
-        result = [float("inf")] * len(models)
-        for i, milliseconds in zip(alive, beside_first(times), strict=True):
-            result[i] = milliseconds
-        return result
+        tried = (self._try(model, feeds) for model in models)
+        return time_alike(
+            tried, lambda runs: interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+        )
 
-    def _try(self, model: ir.Model, feeds: Mapping[str, Array]) -> tuple[Any, Sequence[Array]] | None:
+    def _try(self, model: ir.Model, feeds: Mapping[str, Array]) -> Tried | None:
         try:
             program = self.lower(model)
-            return program, program(feeds)
+            return program.repeated(feeds), program(feeds)
         except TamagoError:
             return None
 

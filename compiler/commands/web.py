@@ -33,9 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=D,D,…", help="an input's shape, where the model leaves it"
     )
-    parser.add_argument(
-        "--half", action="store_true", help="weights in float16, for GPUs that have it"
-    )
+    parser.add_argument("--half", action="store_true", help="weights in float16, for GPUs that have it")
     parser.add_argument("--app", choices=["classifier", "completion"], help="an example page instead of the plain one")
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="classes or, for completion, tokens: one a line, or a JSON list"
