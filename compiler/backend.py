@@ -95,6 +95,11 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
         """The model as a `Runnable`; without the target's own optimisation when asked."""
         ...
 
+    @property
+    def tunes(self) -> bool:
+        """Whether a program's kernels are measured before it is compared with the original."""
+        ...
+
     def tune(self, model: ir.Model, feeds: Mapping[str, Array] | None, seconds: float) -> list[str]:
         """Measure forms of a program's kernels and keep the records; what there is to say of it.
 

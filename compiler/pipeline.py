@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("cpu", "cuda", "webgpu", "web")  # web: a device that only a browser will know
 COMPARE_SECONDS = 3.0
+TUNE_SECONDS = 30.0  # for the kernels of a whole model
 VERIFY_SECONDS = 2.0  # no further inputs are made up after this
 MADE_UP = 3  # inputs that are enough for a verdict
 NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
@@ -249,6 +250,10 @@ def _attempt(
     notes += finished
     clock.stage("optimise")
     changed = outcome.changed or outcome.folded > 0 or bool(notes)
+    if options.measure and target.tunes:
+        left = float("inf") if options.time_limit is None else options.time_limit - clock.seconds
+        notes += target.tune(model, feeds, max(0.0, min(TUNE_SECONDS, left / 2)))
+        clock.stage("tune")
     decision = _decide(original, model, feeds, target, options, clock, changed)
     clock.stage("verify and time")
     return model, outcome, decision, notes

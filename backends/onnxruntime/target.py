@@ -75,6 +75,11 @@ class OnnxRuntime:
         found = None if self.portable else channels_last(model)
         return [] if found is None else [found]
 
+    @property
+    def tunes(self) -> bool:
+        """Not apart from making a program."""
+        return False
+
     def tune(self, model: ir.Model, feeds: Mapping[str, Array] | None, seconds: float) -> list[str]:
         """The runtime has one form of each kernel."""
         del model, feeds, seconds

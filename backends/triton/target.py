@@ -99,6 +99,11 @@ class Cuda:
         del model
         return []
 
+    @property
+    def tunes(self) -> bool:
+        """Not apart from making a program."""
+        return False
+
     def tune(self, model: ir.Model, feeds: Mapping[str, Array] | None, seconds: float) -> list[str]:
         """What records do not know is measured when a program is made, each kernel within a time of its own."""
         del feeds, seconds

@@ -152,7 +152,7 @@ def _fill(folder: Path, plan: Plan, weights: Weights, name: str, app: Mapping[st
         "plan": data,
         "shards": [_write_shard(folder, number, pieces) for number, pieces in enumerate(_shards(plan, weights))],
     }
-    _write(folder / "model.json", json.dumps(model, ensure_ascii=False, separators=(",", ":")).encode())
+    _write(folder / "model.json", json.dumps(model, allow_nan=False, separators=(",", ":")).encode())
     sync_folder(folder)
 
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...compiler.ir import constant_array
 from .index import Index, Subscript, div, flatten, mod, mul, unflatten
-from .narrow import is_narrow
+from .narrow import is_narrow, starts_a_copy
 from .types import PACKED, computed, kept, literal, loaded, stored
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
 def packing(value: ir.Value) -> int:
     """How many elements of a value lie in a word: more than one of constants of few bits."""
     apart = value.const_value is None or value.const_value.size < 2 or value.is_graph_input() or value.is_graph_output()
-    return 1 if apart or value.dtype is None else PACKED.get(value.dtype, 1)
+    return 1 if apart or value.dtype is None or starts_a_copy(value) else PACKED.get(value.dtype, 1)
 
 
 def lies(value: ir.Value, *, half: bool) -> str:

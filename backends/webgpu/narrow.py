@@ -8,15 +8,23 @@ import onnx_ir as ir
 KEY = "tamago.narrow"
 FEWEST = 256  # elements: what is smaller (biases, scales) costs nothing
 LARGEST = 65504.0  # that half precision has
+CHANGE = 2.0**-11
+COPIES = frozenset(["ScatterElements", "ScatterND", "TensorScatter"])  # their results start as their first inputs
+
+
+def starts_a_copy(value: ir.Value) -> bool:
+    """Whether a result begins as the bytes of a value: what is copied must lie as the result does."""
+    return any(use.idx == 0 and use.node.op_type in COPIES for use in value.uses())
 
 
 def narrow(graph: ir.Graph) -> None:
-    """Mark the weights that may lie in half precision: their relative error is 2⁻¹¹ at most."""
+    """Mark the weights that may lie in half precision: they change by 2⁻¹¹ of their largest at most."""
     for value in graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < FEWEST:
             continue
-        if not value.is_graph_input() and not value.is_graph_output() and rounds_well(np.asarray(tensor.numpy())):
+        apart = value.is_graph_input() or value.is_graph_output() or starts_a_copy(value)
+        if not apart and rounds_well(np.asarray(tensor.numpy())):
             value.meta[KEY] = True
 
 
@@ -26,8 +34,11 @@ def is_narrow(value: ir.Value) -> bool:
 
 
 def rounds_well(array: np.ndarray) -> bool:
-    """Whether nothing overflows."""
-    return bool(np.all(np.abs(array) <= LARGEST))
+    """Whether nothing overflows, and what is small against the largest is all that vanishes."""
+    largest = float(np.max(np.abs(array), initial=0.0))
+    if not largest <= LARGEST:
+        return False
+    return bool(np.max(np.abs(array - array.astype(np.float16).astype(np.float32)), initial=0.0) <= CHANGE * largest)
 
 
 def with_narrow_weights(model: ir.Model) -> ir.Model:

@@ -13,6 +13,7 @@ from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.ir import captured
 from .device import Device
+from .expression import shape_of
 from .lowering import is_known
 from .records import Records
 from .run import Program
@@ -98,17 +99,28 @@ class Partitioned:
     def _cut(self, feeds: Mapping[str, Array]) -> list[Part]:
         shapes = {name: tuple(np.shape(feeds[name])) for name in self.inputs}
         model = specialised(self.model, shapes, is_known)
-        strange = sorted({n.op_type for n in model.graph if not is_known(n)})
-        self.note = f"run by ONNX Runtime, for there is no kernel: {', '.join(strange)}"
         parts: list[Part] = []
         groups = _groups(model.graph)
         for known, nodes in groups:
             outside = [n for _, others in groups if others is not nodes for n in others]
             part = cut_out(model, nodes, outside)
-            program = Program(part, self.device, self._records) if known else self._elsewhere(part)
+            program = (self._on_device(part) if known else None) or self._elsewhere(part)
             names = tuple(v.name or "" for v in part.graph.inputs), tuple(v.name or "" for v in part.graph.outputs)
             parts.append(Part(program, *names))
+        strange = sorted({n.op_type for n in model.graph if not is_known(n)}) or ["what the device refuses"]
+        self.note = f"run by ONNX Runtime, for there is no kernel: {', '.join(strange)}"
         return [*parts, *_handed_through(model.graph)]
+
+    def _on_device(self, part: ir.Model) -> Program | None:
+        """Nodes that there are kernels for; None where the device refuses them for what they hold."""
+        program = Program(part, self.device, self._records)
+        try:
+            program.loaded({v.name or "": np.broadcast_to(np.float32(0), shape_of(v)) for v in part.graph.inputs})
+        except TamagoError as reason:
+            if reason.code != NO_KERNEL:
+                raise
+            return None
+        return program
 
 
 def _groups(graph: ir.Graph) -> list[tuple[bool, list[ir.Node]]]:

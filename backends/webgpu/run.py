@@ -136,14 +136,20 @@ class Loaded:
             TamagoError: B002, a state that a later run has written over.
         """
         copies: list[Copied] = []
+        moved: list[tuple[Interface, Array]] = []
+        own = {given.buffer for given in self.plan.inputs}
         for given in self.plan.inputs:
             value = feeds[given.name]
             if not isinstance(value, Held):
-                self.write(given, np.asarray(value))
+                moved.append((given, np.asarray(value)))
                 continue
             value.check()
-            if value.owner is not self or value.place.buffer != given.buffer:
+            if value.owner is self and value.place.buffer in own and value.place.buffer != given.buffer:
+                moved.append((given, np.asarray(value)))  # another input is written in its place: by way of the host
+            elif value.owner is not self or value.place.buffer != given.buffer:
                 copies.append(Copied(value, given.buffer))
+        for given, array in moved:
+            self.write(given, array)
         self.submit(copies)
         return [
             Held(self, output, self.runs) if output.name in self.plan.state else self.read(output)

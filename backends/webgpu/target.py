@@ -29,7 +29,6 @@ from .tune import tuned
 
 MOST_ROUNDS = 15
 FINISH_SECONDS = 1.0  # for comparing two programs
-TUNE_SECONDS = 30.0  # for a whole model
 CANDIDATES = 24  # forms of a kernel, at most
 
 
@@ -75,6 +74,11 @@ class WebGpu:
         """None: the estimate knows what shares a kernel."""
         return {}
 
+    @property
+    def tunes(self) -> bool:
+        """On a GPU: a processor that plays one ranks kernels as no GPU does."""
+        return self.device is not None and not self.device.software
+
     @cached_property
     def records(self) -> Records | None:
         """Which forms of kernels are the fastest here."""
@@ -119,8 +123,6 @@ class WebGpu:
             if found is not None and gained is not None:
                 notes.append(f"{region.__name__.replace('_', ' ')}: {gained}")
                 model = found
-        if self.device is not None and not self.device.software:  # a processor ranks kernels as no GPU does
-            notes += self.tune(model, feeds, TUNE_SECONDS)
         return model, notes
 
     def tune(self, model: ir.Model, feeds: Mapping[str, Array] | None, seconds: float) -> list[str]:

@@ -211,7 +211,7 @@ class Search:
                     self.outcome.notes.append("interrupted: the best choice until then was put to proof")
                     break
                 self.outcome.tried.append(found)
-            good = self._fits(found, allowed)
+            good = self._fits(found.on_choosing, allowed)
             if good:
                 low = max(low, level)
                 passed.append(found)
@@ -226,7 +226,7 @@ class Search:
     def _next(self, level: float, low: float, high: float, found: Found, allowed: float) -> float:
         """Secant step on the measured response, kept inside what is known to be too little and too much."""
         measured = self.in_units(max(found.on_choosing.value, 0.0))
-        wanted = self.in_units(max(0.95 * self._room(found, allowed), 0.3 * allowed))
+        wanted = self.in_units(max(0.95 * self._room(found.on_choosing, allowed), 0.3 * allowed))
         factor = float(np.clip(wanted / max(measured, 1e-30), 0.2, 8.0))
         step = level * factor
         if not np.isfinite(high):
@@ -236,19 +236,21 @@ class Search:
             return min(used * factor, used * 0.67, used * self._part(found.on_choosing, CLEAR, allowed))
         return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
 
-    def _room(self, found: Found, allowed: float) -> float:
+    def _room(self, evidence: Evidence, allowed: float) -> float:
         """How much may be measured where forms are chosen, so that the proof, which has noise of its own, succeeds.
 
-        A metric chooses on fewer samples than it proves on, where it will scatter less.
+        It is negative where the noise is larger than what is allowed: then no measurement speaks for a choice. A
+        metric chooses on fewer samples than it proves on, where it will scatter less.
         """
         if self.task.budget.metric is not None:
-            fewer = np.sqrt(found.on_choosing.samples / len(self.task.split.verify))
-            return min(FILL * allowed, allowed - CLEAR * float(fewer) * found.on_choosing.error)
-        error = found.on_choosing.error if np.isfinite(found.on_choosing.error) else allowed
+            fewer = np.sqrt(evidence.samples / len(self.task.split.verify))
+            return min(FILL * allowed, allowed - CLEAR * float(fewer) * evidence.error)
+        error = evidence.error if np.isfinite(evidence.error) else allowed
         return min(FILL * allowed, allowed - CLEAR * error)
 
-    def _fits(self, found: Found, allowed: float) -> bool:
-        return bool(found.on_choosing.value <= max(self._room(found, allowed), 0.0))
+    def _fits(self, evidence: Evidence, allowed: float) -> bool:
+        """A rise below zero is luck: other samples will not repeat it, and they scatter as these do."""
+        return bool(max(evidence.value, 0.0) <= self._room(evidence, allowed))
 
     def _saturated(self, found: Found) -> bool:
         """Whether no level would give a cheaper choice."""
@@ -264,7 +266,9 @@ class Search:
         least = best[0].cost if best else self._cost_of_exact()
         promising: list[tuple[float, Measured]] = []
         try:
-            for measured in self.variants.within(partial(self._judged, unseen=True), FILL * allowed):
+            for measured in self.variants.within(
+                partial(self._judged, unseen=True), partial(self._fits, allowed=allowed)
+            ):
                 self.outcome.variants.append((measured.structure, measured.setting, measured.evidence.value))
                 promise = self._promise(measured, best, allowed)
                 if promise < CHEAPER * least:
@@ -342,9 +346,12 @@ class Search:
             count = found.proof.samples_needed(allowed, attempt)
             if count is not None:
                 needed.append(count * self.samples // len(task.split.verify))
-            level = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS), allowed)
-            others = [f for f in left if f.level <= level or f.tables is not found.tables]
-            left = [*self._within(found.tables, level), *others]
+            tightened = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS), allowed)
+            # What a structure's own rise scatters by, no level of its places makes less; a metric has no such rise.
+            lost = bool(found.tables.structure) and task.budget.metric is None
+            level = level if lost else min(level, tightened)
+            others = [f for f in left if f.tables is not found.tables or f.level <= (0.0 if lost else tightened)]
+            left = others if lost and others else [*self._within(found.tables, tightened), *others]
         if needed:
             self.outcome.notes.append(
                 f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "
@@ -410,7 +417,7 @@ class Search:
         tables = self.storing if self.task.size else self.exact
         for part in SAFE:
             found = self._within(tables, min(part * self.level_for(allowed), level))
-            if all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):
+            if found and all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):
                 return found
         return []
 

@@ -109,15 +109,15 @@ class Variants:
         self._seconds = 0.0
         self.refused: list[tuple[str, str]] = []
 
-    def within(self, judged: Judged, limit: float) -> Iterator[Measured]:
-        """Variants whose measured rise is within the limit, round by round.
+    def within(self, judged: Judged, fits: Callable[[Evidence], bool]) -> Iterator[Measured]:
+        """Variants whose measured rise is within the budget, round by round.
 
-        A structure is left when its next variant is over the limit, or no better in rise, time and bytes than what
+        A structure is left when its next variant is over it, or no better in rise, time and bytes than what
         another one offers.
 
         Args:
             judged: the evidence of a program on choosing samples that no structure looked at.
-            limit: in the judge's units.
+            fits: whether a measured rise is clearly within the budget.
         """
         offered: list[Measured] = []
         active = [self._of(structure, judged) for structure in self._task.structures]
@@ -125,7 +125,7 @@ class Variants:
             following: list[Iterator[Measured]] = []
             for variants in active:
                 measured = next(variants, None)
-                if measured is None or not measured.evidence.value <= limit:
+                if measured is None or not fits(measured.evidence):
                     continue
                 if any(other.beats(measured) for other in offered):
                     continue

@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
             todo="use --target webgpu or cuda",
             exit_code=EXIT_UNSUPPORTED,
         )
+    if not 0 < options.seconds < float("inf"):
+        raise TamagoError("U005", f"seconds is {options.seconds}", todo="use a number of seconds above 0")
     model = read_model(options.source)
     feeds = read_inputs(options.inputs) or make_feeds(model.graph, 0, options.batch, options.length)
     if feeds is None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ...backends.webgpu.plan import Plan
 
 Shapes = Mapping[str, tuple[int, ...]]
+MOST_LABELS = 1 << 24
 CANDIDATES = 4  # forms of a kernel that a page may tune among; one of them does without barriers
 
 
@@ -117,7 +119,8 @@ def _set_shapes(model: ir.Model, shapes: Shapes) -> None:
         if name not in inputs:
             todo = f"it has {', '.join(str(n) for n in inputs)}"
             raise TamagoError("W006", f"the model has no input '{name}'", todo=todo)
-        declared = dims(inputs[name]) or shape
+        known = dims(inputs[name])
+        declared = shape if known is None else known
         pairs = list(zip(declared, shape, strict=False))
         if len(declared) == len(shape) and all(not isinstance(d, int) or d == s for d, s in pairs):
             inputs[name].shape = ir.Shape(shape)
@@ -159,24 +162,35 @@ def _app(settings: dict[str, Any] | None, plan: Plan) -> dict[str, Any] | None:
 def _read_labels(path: Path) -> list[str]:
     try:
         text = path.read_text("utf-8")
-        found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+        found = (
+            json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").replace("\r\n", "\n").split("\n")
+        )
     except (OSError, ValueError) as error:
         raise TamagoError("W009", "the labels cannot be read", where=str(path), why=str(error)) from error
     if isinstance(found, dict):  # tokens with their numbers
-        by_number = {number: label for label, number in found.items()}
-        found = (
-            [by_number.get(number, "") for number in range(max(by_number, default=-1) + 1)]
-            if _whole(by_number)
-            else None
-        )
+        found = _by_number(found)
     if not isinstance(found, list) or not all(isinstance(label, str) for label in found):
         todo = "write one label a line, a JSON list of strings, or a JSON object of numbers by string"
         raise TamagoError("W009", "the labels cannot be read", where=str(path), todo=todo)
     return found
 
 
-def _whole(numbers: Mapping[Any, str]) -> bool:
-    return all(isinstance(number, int) and 0 <= number < 1 << 24 for number in numbers)
+def _last(value: Any) -> Any:
+    return value[-1] if isinstance(value, list) and value else value
+
+
+def _by_number(found: Mapping[str, Any]) -> list[str] | None:
+    """A list from numbers by label, or from labels (or lists that end in one) by number; None from anything else."""
+    if all(isinstance(number, int) for number in found.values()):
+        by_number: dict[int, Any] = {number: label for label, number in found.items()}
+    elif all(key.isdecimal() for key in found):
+        by_number = {int(key): _last(value) for key, value in found.items()}
+    else:
+        return None
+    most = max(by_number, default=-1)
+    if min(by_number, default=0) < 0 or most >= MOST_LABELS or not all(isinstance(v, str) for v in by_number.values()):
+        return None
+    return [by_number.get(number, "") for number in range(most + 1)]
 
 
 def _three(option: str, text: str | None, otherwise: float) -> list[float]:
@@ -184,7 +198,7 @@ def _three(option: str, text: str | None, otherwise: float) -> list[float]:
         found = [otherwise] if text is None else [float(word) for word in text.split(",")]
     except ValueError:
         found = []
-    if len(found) not in (1, 3) or (option == "std" and 0 in found):
+    if len(found) not in (1, 3) or (option == "std" and 0 in found) or not all(map(isfinite, found)):
         raise TamagoError("W005", f"--{option} takes one number or three", where=str(text))
     return found * (3 // len(found))
 

@@ -118,3 +118,25 @@ def test_a_vocabulary_may_be_a_list_or_an_object(tmp_path: Path) -> None:
     for text, wanted in (('["a", "b"]', ["a", "b"]), ('{"b": 2, "a": 0}', ["a", "", "b"])):
         (tmp_path / "v.json").write_text(text)
         assert _read_labels(tmp_path / "v.json") == wanted
+
+
+def test_labels_of_imagenets_usual_file(pictures: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "class_index.json"
+    labels.write_text(json.dumps({"1": ["n02", "goldfish"], "0": ["n01", "tench"], "2": ["n03", "shark"]}))
+    folder = tmp_path / "site"
+    assert main(["web", str(pictures), str(folder), "--app", "classifier", "--labels", str(labels)]) == 0
+    assert model_of(folder)["app"]["labels"] == ["tench", "goldfish", "shark"]
+
+
+def test_numbers_that_json_lacks_are_refused(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["web", str(pictures), str(tmp_path / "site"), "--app", "classifier", "--mean", "nan"]) == 2
+    assert "W005" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_shape_for_a_single_number_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scalar = save(tmp_path / "scalar.onnx", [helper.make_node("Relu", ["x"], ["y"])], [floats("x")], [floats("y")])
+    assert main(["web", str(scalar), str(tmp_path / "site"), "--shape", "x=3"]) == 2
+    assert "B033" in capsys.readouterr().err

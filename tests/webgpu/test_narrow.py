@@ -68,3 +68,22 @@ def test_half_is_asked_for_or_not_used() -> None:
     plan, weights = plan_of(MODELS["product"])
     assert weights["w"].dtype == np.float32
     assert not plan.features
+
+
+def test_what_a_result_starts_from_lies_as_the_result_does() -> None:
+    w = floats(32, 16, seed=1)
+    model = weighted(
+        "g (int64[2, 16] i, float[2, 16] u) => (float[32, 16] y) { y = ScatterElements <axis = 0> (w, i, u) }", w=w
+    )
+    i, u = np.array([[3] * 16, [9] * 16]), floats(2, 16, seed=2)
+    device = default_device()
+    plan, weights = plan_of(model, half=device.half, narrow_weights=device.half, limits=device.limits)
+    (found,) = Loaded(plan, weights, device)({"i": i, "u": u})
+    w[3], w[9] = u
+    np.testing.assert_array_equal(np.asarray(found, np.float32), w)
+
+
+def test_weights_that_would_vanish_stay_as_they_are() -> None:
+    model = weighted("g (float[3, 64] x) => (float[3, 40] y) { y = MatMul (x, w) }", w=floats(64, 40, seed=1) * 1e-7)
+    _, weights = plan_of(model, half=True, narrow_weights=True)
+    assert weights["w"].dtype == np.float32

@@ -198,3 +198,30 @@ assert Program(ir.from_onnx_text(text))({"x": np.ones(4, np.float32)})[0].sum() 
 import triton
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_integers_that_shaders_lack_are_run_elsewhere() -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node("Add", ["x", "c"], ["a"]), node("Sub", ["a", "c"], ["y"])],
+        "g",
+        [info("x", TensorProto.INT64, [2])],
+        [info("y", TensorProto.INT64, [2])],
+        [onnx.numpy_helper.from_array(np.array([1 << 40, 2]), "c")],
+    )
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10))
+    program = partitioned(model)
+    np.testing.assert_array_equal(program({"x": np.array([3, -4])})[0], [3, -4])
+    assert "ONNX Runtime" in program.note
+
+
+def test_states_may_change_places() -> None:
+    outputs = {"p": TensorProto.FLOAT, "q": TensorProto.FLOAT}
+    nodes = [node("Add", ["a", "x"], ["p"]), node("Sub", ["b", "x"], ["q"])]
+    model = model_of(nodes, {"x": [2], "a": [2], "b": [2]}, outputs)
+    record_aliases(model, {"p": "a", "q": "b"})
+    program, x = partitioned(model), np.ones(2, np.float32)
+    p, q = program.run_keeping({"x": x, "a": np.zeros(2, np.float32), "b": np.full(2, 5, np.float32)})
+    p, q = program.run_keeping({"x": x, "a": q, "b": p})
+    np.testing.assert_array_equal(np.asarray(p), [5, 5])
+    np.testing.assert_array_equal(np.asarray(q), [0, 0])

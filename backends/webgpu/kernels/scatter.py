@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..expression import Element
 from ..index import Index, Subscript, add
+from ..types import wrapped
 from .registry import Form, kernel
 from .writer import Writer
 
@@ -80,7 +81,7 @@ def _by_elements(w: Writer) -> None:
         _along_axis(w, at, join)
     else:
         _among_slices(w, at, join)
-    w.store(at, "sum")
+    w.store(at, wrapped("sum", e.value.dtype))
 
 
 def _along_axis(w: Writer, at: Subscript, join: str) -> None:
