@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
@@ -79,9 +80,7 @@ def default_device() -> Device:
         raise TamagoError(
             "B040", "target 'webgpu' needs wgpu", todo="pip install 'tamago[webgpu]'", exit_code=EXIT_UNSUPPORTED
         )
-    if find_spec("triton") is not None:
-        # It and the drivers of processors that play a GPU bring an LLVM each: loaded after theirs, Triton's crashes.
-        import_module("triton")
+    _load_triton_first()
     import wgpu
 
     try:
@@ -98,6 +97,18 @@ def default_device() -> Device:
     info = adapter.info
     name = " ".join(str(info.get(key, "")) for key in ADAPTER)
     return Device(gpu, frozenset(offered), " ".join(name.split()), info.get("adapter_type") == "CPU")
+
+
+def _load_triton_first() -> None:
+    """Load Triton's library, where there is one, and nothing of its Python.
+
+    It and the drivers of processors that play a GPU bring an LLVM each: loaded after theirs, Triton's crashes.
+    """
+    found = find_spec("triton")
+    for folder in () if found is None else found.submodule_search_locations or ():
+        library = Path(folder) / "_C" / "libtriton.so"
+        if library.exists():
+            CDLL(str(library))
 
 
 def _no_adapter(why: str) -> TamagoError:
