@@ -1,0 +1,19 @@
+"""Triton's interpreter, asked for before anything else imports Triton.
+
+A function is interpreted or compiled as its module was imported, Triton's own ones too, and importing transformers is
+enough to import Triton (by torch._dynamo). Where there is a GPU, kernels are compiled and `tests/gpu` runs them.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+
+if find_spec("triton") is not None and not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+    import_module("tamago.backends.triton.kernels.gemv")
+    import_module("tamago.backends.triton.kernels.attention_step")
+    del os.environ["TRITON_INTERPRET"]  # the processes that tests start compile
