@@ -72,11 +72,11 @@ def write_bundle(
         weights: arrays by the names in `plan.weights`, in the type in which they are stored.
         name: shown as the page's title.
         app: settings of the example page under "kind" `classifier` or `completion`; None: a page for any model.
-        force: replace the folder where it is an older bundle.
+        force: replace the folder where it is an older bundle and holds nothing else.
 
     Raises:
-        TamagoError: W001 the folder exists, W002 it is no bundle, W003 the app is unknown, W004 a weight is missing or
-            does not fit; M03x writing failed.
+        TamagoError: W001 the folder exists, W002 it is no bundle or holds more, W003 the app is unknown, W004 a weight
+            is missing or does not fit; M03x writing failed.
     """
     if app is not None and app.get("kind") not in APPS:
         raise TamagoError("W003", f"there is no page {app.get('kind')!r}", todo=f"use one of: {', '.join(APPS)}")
@@ -95,11 +95,16 @@ def write_bundle(
 
 def is_bundle(folder: Path) -> bool:
     """Whether a folder was written by `write_bundle`."""
+    return _description(folder) is not None
+
+
+def _description(folder: Path) -> dict[str, Any] | None:
+    """A bundle's model.json; None: the folder is no bundle."""
     try:
         found = json.loads((folder / "model.json").read_text("utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("kind") == KIND
+        return None
+    return found if isinstance(found, dict) and found.get("kind") == KIND else None
 
 
 def files_of(folder: Path) -> list[File]:
@@ -112,16 +117,22 @@ def check_destination(folder: Path, force: bool) -> None:
     """Refuse to write over what is there.
 
     Raises:
-        TamagoError: W001 the folder exists, W002 it is no bundle.
+        TamagoError: W001 the folder exists, W002 it is no bundle or holds more than one.
     """
     if not os.path.lexists(folder):
         return
-    if not (folder.is_dir() and not folder.is_symlink() and is_bundle(folder)):
+    description = _description(folder) if folder.is_dir() and not folder.is_symlink() else None
+    if description is None:
         todo = "name a folder that does not exist"
         raise TamagoError("W002", "something else than a bundle is there", where=str(folder), todo=todo)
     if not force:
         todo = "replace it with --force (force=True), or name another folder"
         raise TamagoError("W001", "a bundle is already there", where=str(folder), todo=todo)
+    written = description.get("files")
+    if added := sorted(p.name for p in folder.iterdir() if not isinstance(written, list) or p.name not in written):
+        why = f"replacing it would remove {', '.join(added[:3])}{' and more' if len(added) > 3 else ''}"
+        todo = "move them elsewhere, or name another folder"
+        raise TamagoError("W002", "there is more than a bundle there", where=str(folder), why=why, todo=todo)
 
 
 def _check_weights(plan: Plan, weights: Weights) -> None:
@@ -138,9 +149,8 @@ def _check_weights(plan: Plan, weights: Weights) -> None:
 
 
 def _fill(folder: Path, plan: Plan, weights: Weights, name: str, app: Mapping[str, Any] | None) -> None:
-    for source in sorted(SITE.iterdir()):
-        if source.is_file():
-            _write(folder / source.name, source.read_bytes())
+    for source in (s for s in sorted(SITE.iterdir()) if s.is_file()):
+        _write(folder / source.name, source.read_bytes())
     data = plan.to_dict()
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
     model = {
@@ -152,6 +162,7 @@ def _fill(folder: Path, plan: Plan, weights: Weights, name: str, app: Mapping[st
         "plan": data,
         "shards": [_write_shard(folder, number, pieces) for number, pieces in enumerate(_shards(plan, weights))],
     }
+    model["files"] = sorted([*(p.name for p in folder.iterdir()), "model.json"])  # all else there is somebody's own
     _write(folder / "model.json", json.dumps(model, allow_nan=False, separators=(",", ":")).encode())
     sync_folder(folder)
 

@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
         fast = compile(model, target="web")
     half = options.half
     plan, weights = plan_of(fast.graph, shapes, half=half, narrow_weights=half, candidates=CANDIDATES)
+    error = _half_error(fast.graph) if half else None
     name = options.name or options.source.stem
     write_bundle(options.folder, plan, weights, name=name, app=_app(settings, plan), force=options.force)
     files = files_of(options.folder)
@@ -66,14 +67,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         rows = [vars(f) for f in files]
         found = {"folder": str(options.folder), "files": rows, "bytes": total, "gzip": packed, **_counts(plan)}
-        print_json(found | ({"half_error": _half_error(fast.graph)} if half else {}))
+        print_json(found | ({"half_error": error} if half else {}))
         return 0
     print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
     for file in files:
         print(f"  {file.bytes:12,}  {file.gzip:12,}  {file.name}")
     print(f"  {total:12,}  {packed:12,}  bytes in all, raw and as gzip sends them")
     if half:
-        error = _half_error(fast.graph)
         print(f"largest relative error of weights in float16: {'not known' if error is None else f'{error:.1e}'}")
     print(f"to see it: python3 -m http.server -d {options.folder}   then open http://localhost:8000")
     return 0

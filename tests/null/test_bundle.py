@@ -91,11 +91,20 @@ def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
         write_bundle(folder, PLAN, WEIGHTS, name="new")
     assert model_of(folder)["name"] == "old"
 
-    (folder / "of the old one").write_text("")
     write_bundle(folder, PLAN, WEIGHTS, name="new", force=True)
     assert model_of(folder)["name"] == "new"
-    assert not (folder / "of the old one").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["site"]
+
+
+def test_what_somebody_put_into_a_bundle_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    write_bundle(folder, PLAN, WEIGHTS, name="old")
+    (folder / "CNAME").write_text("mine")
+    with pytest.raises(TamagoError, match="CNAME"):
+        write_bundle(folder, PLAN, WEIGHTS, name="new", force=True)
+
+    assert (folder / "CNAME").read_text() == "mine"
+    assert model_of(folder)["name"] == "old"
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "link", "other"])
