@@ -15,7 +15,7 @@ from .registry import Form, kernel, only_first_output
 from .writer import Writer
 
 GROUP = 64
-MOST_KEYS = 2048  # scores that lie in a workgroup's memory: half of what every device has
+MOST = 3072  # scores and elements of a query in a workgroup's memory: three quarters of what every device has
 
 
 class Heads:
@@ -106,13 +106,13 @@ def _applies(node: ir.Node) -> bool:
         return False
     if any(v is None or computed(v.dtype) != "f32" for v in node.inputs[:3]):
         return False
-    keys = node.inputs[1]
-    assert keys is not None
     shapes: Sequence[tuple[int, ...]] = [shape_of(v) for v in node.inputs[:3] if v is not None]
     alike = {len(s) for s in shapes} in ({3}, {4})
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     wide = mask is None or shape_of(mask)[-1] in (1, shapes[1][-2])
-    return alike and wide and 0 < shapes[1][-2] <= MOST_KEYS
+    heads = node.attributes.get("q_num_heads")
+    size = shapes[0][-1] // (heads.as_int() if heads is not None and len(shapes[0]) == 3 else 1)
+    return alike and wide and 0 < shapes[1][-2] and shapes[1][-2] + size <= MOST
 
 
 @kernel("Attention", reads_often=True, applies=_applies)
