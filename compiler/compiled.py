@@ -14,7 +14,8 @@ from .backend import OnDevice
 from .errors import TamagoError
 from .facts import Array
 from .files import read_model, to_proto, write_model
-from .pipeline import Compiled, Options, compile_front, compile_traced, run_as_it_is
+from .options import Options
+from .pipeline import Compiled, compile_front, compile_traced, run_as_it_is
 from .report import Report
 from .rule import Drift
 from .trace import Traced, trace

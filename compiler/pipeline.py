@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 
 from . import report as reports
+from .decide import Decision, decide
 from .errors import EXIT_UNSUPPORTED, TamagoError
 from .facts import Array
 from .garbage import model_set_aside
@@ -24,70 +23,18 @@ from .ir import weight_bytes
 from .observe import Observer
 from .opset import to_target
 from .optimise import Outcome, Settings, optimise
+from .options import Options
 from .prepare import forget_untyped_shapes, prepare
 from .price import Prices
-from .rule import Drift
-from .saturate import Limits
 from .sizes import sizes_of
 from .store import Store
-from .verify import allow_noise, compare, fits_declaration, require, trials
 
 if TYPE_CHECKING:
     from .backend import Backend, Runnable
     from .trace import Traced
     from .within_budget import Request
 
-TARGETS = ("cpu", "cuda", "webgpu", "web")  # web: a device that only a browser will know
-COMPARE_SECONDS = 3.0
 TUNE_SECONDS = 30.0  # for the kernels of a whole model
-VERIFY_SECONDS = 2.0  # no further inputs are made up after this
-MADE_UP = 3  # inputs that are enough for a verdict
-NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
-NO_SLOWER = 1.0  # the new program must win its interleaved comparison, or the original is returned
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the owner allows and asks for; see `tamago.compile`."""
-
-    target: str = "cpu"
-    drift: Drift = "rounding"
-    objective: Literal["latency", "size"] = "latency"
-    threads: int | None = None
-    keep: tuple[str, ...] = ()
-    portable: bool = False
-    time_limit: float | None = None
-    store: Any = None
-    measure: bool = True
-    methods: tuple[str, ...] | None = None
-    strict: bool = False
-    limits: Limits = field(default_factory=Limits)
-
-    def as_dict(self) -> dict[str, Any]:
-        """What the report records."""
-        return {k: v for k, v in vars(self).items() if k not in ("store", "limits", "strict")}
-
-    def check(self) -> None:
-        """Raise U0xx for values that make no sense."""
-        if self.target not in TARGETS:
-            raise TamagoError(
-                "U001",
-                f"target {self.target!r} is not built",
-                todo=f"use one of: {', '.join(TARGETS)}",
-                exit_code=EXIT_UNSUPPORTED,
-            )
-        if self.drift not in ("none", "rounding"):
-            raise TamagoError("U002", f"drift {self.drift!r} is unknown", todo='use "none" or "rounding"')
-        if self.objective not in ("latency", "size"):
-            raise TamagoError("U003", f"objective {self.objective!r} is unknown", todo='use "latency" or "size"')
-        if self.threads is not None and self.threads < 1:
-            raise TamagoError("U004", f"threads is {self.threads}", todo="use a number from 1")
-        if self.time_limit is not None and self.time_limit <= 0:
-            raise TamagoError("U005", f"time_limit is {self.time_limit}", todo="use a number of seconds above 0")
-        if self.methods is not None:
-            from ..rewrites import chosen_by_name
-
-            chosen_by_name(self.methods)
 
 
 @dataclass
@@ -137,8 +84,12 @@ def compile_front(
     Raises:
         TamagoError: see `compile_traced`; U051, a budget for a target that has no approximate kernels.
     """
+    from ..rewrites import chosen_by_name
+
     chosen = Options(**options)
     chosen.check()
+    if chosen.methods is not None:
+        chosen_by_name(chosen.methods)  # names that are wrong are told before any work
     if chosen.target == "web":
         chosen = replace(chosen, measure=False)
     if request is not None and chosen.target != "cpu":
@@ -198,7 +149,6 @@ def _approximate(
     from ..rewrites import chosen_by_name
     from .within_budget import approximate
 
-    until = float("inf") if options.time_limit is None else time.perf_counter() + options.time_limit - clock.seconds
     size = options.objective == "size"
     results = approximate(
         request,
@@ -210,7 +160,7 @@ def _approximate(
         store,
         size=size,
         portable=options.portable,
-        until=until,
+        until=clock.until(options.time_limit),
         rises=sorted(rises),
     )
     clock.stage("approximate")
@@ -239,7 +189,7 @@ def _attempt(
     target: Backend,
     store: Store,
     clock: _Clock,
-) -> tuple[ir.Model, Outcome, _Decision, list[str]]:
+) -> tuple[ir.Model, Outcome, Decision, list[str]]:
     """The main line once: IR, optimised, verified, decided."""
     model, notes = _to_ir(original, options)
     clock.stage("prepare")
@@ -251,10 +201,10 @@ def _attempt(
     clock.stage("optimise")
     changed = outcome.changed or outcome.folded > 0 or bool(notes)
     if options.measure and target.tunes:
-        left = float("inf") if options.time_limit is None else options.time_limit - clock.seconds
+        left = clock.until(options.time_limit) - time.perf_counter()
         notes += target.tune(model, feeds, max(0.0, min(TUNE_SECONDS, left / 2)))
         clock.stage("tune")
-    decision = _decide(original, model, feeds, target, options, clock, changed)
+    decision = decide(original, model, feeds, target, options, clock.until(options.time_limit), changed)
     clock.stage("verify and time")
     return model, outcome, decision, notes
 
@@ -289,6 +239,10 @@ class _Clock:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._start
+
+    def until(self, limit: float | None) -> float:
+        """On `time.perf_counter`, when a number of seconds since the start is over; None: never."""
+        return float("inf") if limit is None else self._start + limit
 
     def stage(self, name: str) -> None:
         now = time.perf_counter()
@@ -362,125 +316,3 @@ def _optimise(
     measure = (lambda site: target.price(site, version)) if options.measure else None
     prices = Prices(store, target.environment, measure, target.preferences, sizes, target.settled, target.estimate)
     return optimise(model, settings, prices, infer)
-
-
-@dataclass
-class _Decision:
-    """Which program is returned and why; whether the new one was found equal, returned or not."""
-
-    won: bool
-    program: Runnable
-    verdict: str
-    errors: dict[str, float] = field(default_factory=dict[str, float])
-    timing: reports.Comparison | None = None
-    notes: list[str] = field(default_factory=list[str])
-    verified: bool = False
-
-
-def _decide(
-    original: ir.Model,
-    model: ir.Model,
-    feeds: Mapping[str, Array] | None,
-    target: Backend,
-    options: Options,
-    clock: _Clock,
-    changed: bool,
-) -> _Decision:
-    """Verify the new program against the original, then let an interleaved timing choose between them."""
-    # One after the other: two threads that both touch new memory wait for each other's page faults.
-    reference = target.lower(original)  # what the runtime cannot run at all cannot be verified: an error
-    try:
-        program = target.lower(model)
-    except TamagoError as reason:
-        note = f"the optimised graph does not load, so the original is kept: {reason.why}"
-        return _Decision(False, reference, "no gain", notes=[note])
-    believed = reference if target.believed is target else target.believed.lower(original)
-    errors, trial = _verify(target, original, believed, program, feeds)
-    if trial is None:
-        note = "the original could not be run on made-up inputs: nothing was verified, so it is kept; pass args"
-        return _Decision(False, reference, "not verified", notes=[note])
-    if not changed:
-        note = "no rule found anything to improve"
-        return _Decision(False, reference, "no gain", notes=[note], verified=True)
-    if not options.measure:
-        return _Decision(True, program, "not timed", errors, verified=True)
-    if options.objective == "size":
-        after, before = reports.Figures.of(model).bytes, reports.Figures.of(original).bytes
-        verdict = "smaller" if after < before else "no larger" if after == before else "no gain"
-        kept = program if after <= before else reference
-        return _Decision(after <= before, kept, verdict, errors, verified=True)
-    timing = _compare_times(target, reference, program, trial, options, clock)
-    won = timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
-    return _Decision(
-        won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing, verified=True
-    )
-
-
-def _verify(
-    target: Backend, original: ir.Model, reference: Runnable, program: Runnable, feeds: Mapping[str, Array] | None
-) -> tuple[dict[str, float], Mapping[str, Array] | None]:
-    """The largest error of each output over all inputs tried, and the first inputs that ran."""
-    errors: dict[str, float] = {}
-    first: Mapping[str, Array] | None = None
-    ran, start = 0, time.perf_counter()
-    for made in trials(original.graph, feeds):
-        trial = made if target.forgives else _without_risk(made, feeds)
-        wanted, found = _run_both(reference, program, trial, target.runs_side_by_side)
-        if wanted is None or not fits_declaration(original.graph, wanted):
-            continue
-        first, ran = trial if first is None else first, ran + 1
-        differences = compare(reference.outputs, wanted, found)
-        if not all(d.passed for d in differences):
-            plain = target.believed.lower(original, optimise=False)(trial)
-            differences = allow_noise(differences, compare(reference.outputs, wanted, plain))
-        require(differences)
-        for d in differences:
-            errors[d.name] = max(errors.get(d.name, 0.0), d.error)
-        if ran == MADE_UP or (ran > 1 and time.perf_counter() - start > VERIFY_SECONDS):
-            break
-    return errors, first
-
-
-def _without_risk(made: Mapping[str, Array], feeds: Mapping[str, Array] | None) -> Mapping[str, Array]:
-    """Made-up inputs with the caller's own integers, or zeros: what is an index must be in range."""
-
-    def safe(name: str, array: Array) -> Array:
-        if np.asarray(array).dtype.kind not in "iu":
-            return array
-        given = (feeds or {}).get(name)
-        return given if given is not None and np.shape(given) == np.shape(array) else np.zeros_like(array)
-
-    return {name: safe(name, array) for name, array in made.items()}
-
-
-def _run_both(
-    reference: Runnable, program: Runnable, feeds: Mapping[str, Array], side_by_side: bool
-) -> tuple[Any, Any]:
-    """The outputs of both, side by side where they may: here time is not what is asked."""
-    with ThreadPoolExecutor(1) as beside:
-        running = beside.submit(program, feeds) if side_by_side else None
-        try:
-            wanted = reference(feeds)
-        except TamagoError:
-            return None, None  # made-up inputs that the model itself does not take say nothing about the result
-        return wanted, program(feeds) if running is None else running.result()
-
-
-def _compare_times(
-    target: Backend,
-    reference: Runnable,
-    program: Runnable,
-    feeds: Mapping[str, Array],
-    options: Options,
-    clock: _Clock,
-) -> reports.Comparison:
-    from .timing import paired_ratio
-
-    limit = options.time_limit
-    seconds = COMPARE_SECONDS if limit is None else max(1.0, min(COMPARE_SECONDS, limit - clock.seconds))
-    before, after = target.time_programs([reference, program], feeds, seconds=seconds)
-    ratio, low, high = paired_ratio(before, after)
-    rounds = len(before.samples)
-    return reports.Comparison(
-        before.median, before.spread, after.median, after.spread, ratio, low, high, before.best / after.best, rounds
-    )

@@ -10,7 +10,8 @@ from pathlib import Path
 from ..errors import TamagoError
 from ..facts import Array
 from ..files import read_model
-from ..pipeline import Options, run_as_it_is
+from ..options import Options
+from ..pipeline import run_as_it_is
 from ..verify import make_feeds
 from .shared import add_size_options, print_json, read_inputs
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..errors import EXIT_FAILED_CHECK, TamagoError
 from ..files import read_model
-from ..pipeline import Options, run_as_it_is
+from ..options import Options
+from ..pipeline import run_as_it_is
 from ..verify import Difference, compare, make_feeds
 from .shared import add_size_options, print_json, read_inputs
 

@@ -23,7 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Tune, and say what changed; `tamago cache export` writes the records to a file."""
-    from ..pipeline import Options, tune_as_it_is
+    from ..options import Options
+    from ..pipeline import tune_as_it_is
 
     if options.target not in ("webgpu", "cuda"):
         raise TamagoError(

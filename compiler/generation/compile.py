@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import EXIT_UNSUPPORTED, TamagoError
-from ..pipeline import Options
+from ..options import Options
 from .language_model import CausalLanguageModel
 
 APPROXIMATE = ("budget", "calibration", "workloads", "methods")

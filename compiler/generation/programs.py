@@ -53,7 +53,7 @@ def compile_programs(
         model: the language model, in evaluation mode.
         layout: of its cache.
         lengths: of the padded prompts, rising.
-        options: fields of `pipeline.Options`.
+        options: fields of `options.Options`.
 
     Raises:
         TamagoError: G009 a model that cannot do with such a cache, T of the tracer, and what `tamago.compile` raises.

@@ -112,7 +112,7 @@ def _applies(node: ir.Node) -> bool:
     wide = mask is None or shape_of(mask)[-1] in (1, shapes[1][-2])
     heads = node.attributes.get("q_num_heads")
     size = shapes[0][-1] // (heads.as_int() if heads is not None and len(shapes[0]) == 3 else 1)
-    return alike and wide and 0 < shapes[1][-2] and shapes[1][-2] + size <= MOST
+    return alike and wide and shapes[1][-2] > 0 and shapes[1][-2] + size <= MOST
 
 
 @kernel("Attention", reads_often=True, applies=_applies)

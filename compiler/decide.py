@@ -1,0 +1,155 @@
+"""Two programs, one returned: the new one where it computes the same and wins an interleaved timing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from .errors import TamagoError
+from .facts import Array
+from .report import Comparison, Figures
+from .timing import paired_ratio
+from .verify import allow_noise, compare, fits_declaration, require, trials
+
+if TYPE_CHECKING:
+    from .backend import Backend, Runnable
+    from .options import Options
+
+COMPARE_SECONDS = 3.0
+VERIFY_SECONDS = 2.0  # no further inputs are made up after this
+MADE_UP = 3  # inputs that are enough for a verdict
+NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
+NO_SLOWER = 1.0  # the new program must win its interleaved comparison, or the original is returned
+
+
+@dataclass
+class Decision:
+    """Which program is returned and why; whether the new one was found equal, returned or not."""
+
+    won: bool
+    program: Runnable
+    verdict: str
+    errors: dict[str, float] = field(default_factory=dict[str, float])
+    timing: Comparison | None = None
+    notes: list[str] = field(default_factory=list[str])
+    verified: bool = False
+
+
+def decide(
+    original: ir.Model,
+    model: ir.Model,
+    feeds: Mapping[str, Array] | None,
+    target: Backend,
+    options: Options,
+    until: float,
+    changed: bool,
+) -> Decision:
+    """Verify the new program against the original, then let an interleaved timing choose between them.
+
+    Args:
+        original: the model as it came.
+        model: what was made of it.
+        feeds: inputs to verify and time on; made up when None.
+        target: what runs both.
+        options: the owner's.
+        until: on `time.perf_counter`, when the comparison must be over.
+        changed: whether `model` is another program at all.
+
+    Raises:
+        TamagoError: B0xx the target cannot run the original, V001 the results differ.
+    """
+    # One after the other: two threads that both touch new memory wait for each other's page faults.
+    reference = target.lower(original)  # what the runtime cannot run at all cannot be verified: an error
+    try:
+        program = target.lower(model)
+    except TamagoError as reason:
+        note = f"the optimised graph does not load, so the original is kept: {reason.why}"
+        return Decision(False, reference, "no gain", notes=[note])
+    believed = reference if target.believed is target else target.believed.lower(original)
+    errors, trial = _verify(target, original, believed, program, feeds)
+    if trial is None:
+        note = "the original could not be run on made-up inputs: nothing was verified, so it is kept; pass args"
+        return Decision(False, reference, "not verified", notes=[note])
+    if not changed:
+        note = "no rule found anything to improve"
+        return Decision(False, reference, "no gain", notes=[note], verified=True)
+    if not options.measure:
+        return Decision(True, program, "not timed", errors, verified=True)
+    if options.objective == "size":
+        after, before = Figures.of(model).bytes, Figures.of(original).bytes
+        verdict = "smaller" if after < before else "no larger" if after == before else "no gain"
+        kept = program if after <= before else reference
+        return Decision(after <= before, kept, verdict, errors, verified=True)
+    timing = _compare_times(target, reference, program, trial, until)
+    won = timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
+    return Decision(
+        won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing, verified=True
+    )
+
+
+def _verify(
+    target: Backend, original: ir.Model, reference: Runnable, program: Runnable, feeds: Mapping[str, Array] | None
+) -> tuple[dict[str, float], Mapping[str, Array] | None]:
+    """The largest error of each output over all inputs tried, and the first inputs that ran."""
+    errors: dict[str, float] = {}
+    first: Mapping[str, Array] | None = None
+    ran, start = 0, time.perf_counter()
+    for made in trials(original.graph, feeds):
+        trial = made if target.forgives else _without_risk(made, feeds)
+        wanted, found = _run_both(reference, program, trial, target.runs_side_by_side)
+        if wanted is None or not fits_declaration(original.graph, wanted):
+            continue
+        first, ran = trial if first is None else first, ran + 1
+        differences = compare(reference.outputs, wanted, found)
+        if not all(d.passed for d in differences):
+            plain = target.believed.lower(original, optimise=False)(trial)
+            differences = allow_noise(differences, compare(reference.outputs, wanted, plain))
+        require(differences)
+        for d in differences:
+            errors[d.name] = max(errors.get(d.name, 0.0), d.error)
+        if ran == MADE_UP or (ran > 1 and time.perf_counter() - start > VERIFY_SECONDS):
+            break
+    return errors, first
+
+
+def _without_risk(made: Mapping[str, Array], feeds: Mapping[str, Array] | None) -> Mapping[str, Array]:
+    """Made-up inputs with the caller's own integers, or zeros: what is an index must be in range."""
+
+    def safe(name: str, array: Array) -> Array:
+        if np.asarray(array).dtype.kind not in "iu":
+            return array
+        given = (feeds or {}).get(name)
+        return given if given is not None and np.shape(given) == np.shape(array) else np.zeros_like(array)
+
+    return {name: safe(name, array) for name, array in made.items()}
+
+
+def _run_both(
+    reference: Runnable, program: Runnable, feeds: Mapping[str, Array], side_by_side: bool
+) -> tuple[Any, Any]:
+    """The outputs of both, side by side where they may: here time is not what is asked."""
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(program, feeds) if side_by_side else None
+        try:
+            wanted = reference(feeds)
+        except TamagoError:
+            return None, None  # made-up inputs that the model itself does not take say nothing about the result
+        return wanted, program(feeds) if running is None else running.result()
+
+
+def _compare_times(
+    target: Backend, reference: Runnable, program: Runnable, feeds: Mapping[str, Array], until: float
+) -> Comparison:
+    seconds = max(1.0, min(COMPARE_SECONDS, until - time.perf_counter()))
+    before, after = target.time_programs([reference, program], feeds, seconds=seconds)
+    ratio, low, high = paired_ratio(before, after)
+    rounds = len(before.samples)
+    return Comparison(
+        before.median, before.spread, after.median, after.spread, ratio, low, high, before.best / after.best, rounds
+    )

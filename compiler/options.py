@@ -1,0 +1,52 @@
+"""What the owner allows and asks for, checked before any work is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .errors import EXIT_UNSUPPORTED, TamagoError
+from .rule import Drift
+from .saturate import Limits
+
+TARGETS = ("cpu", "cuda", "webgpu", "web")  # web: a device that only a browser will know
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the owner allows and asks for; see `tamago.compile`."""
+
+    target: str = "cpu"
+    drift: Drift = "rounding"
+    objective: Literal["latency", "size"] = "latency"
+    threads: int | None = None
+    keep: tuple[str, ...] = ()
+    portable: bool = False
+    time_limit: float | None = None
+    store: Any = None
+    measure: bool = True
+    methods: tuple[str, ...] | None = None
+    strict: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the report records."""
+        return {k: v for k, v in vars(self).items() if k not in ("store", "limits", "strict")}
+
+    def check(self) -> None:
+        """Raise U0xx for values that make no sense."""
+        if self.target not in TARGETS:
+            raise TamagoError(
+                "U001",
+                f"target {self.target!r} is not built",
+                todo=f"use one of: {', '.join(TARGETS)}",
+                exit_code=EXIT_UNSUPPORTED,
+            )
+        if self.drift not in ("none", "rounding"):
+            raise TamagoError("U002", f"drift {self.drift!r} is unknown", todo='use "none" or "rounding"')
+        if self.objective not in ("latency", "size"):
+            raise TamagoError("U003", f"objective {self.objective!r} is unknown", todo='use "latency" or "size"')
+        if self.threads is not None and self.threads < 1:
+            raise TamagoError("U004", f"threads is {self.threads}", todo="use a number from 1")
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise TamagoError("U005", f"time_limit is {self.time_limit}", todo="use a number of seconds above 0")
