@@ -153,7 +153,7 @@ def _fill(folder: Path, plan: Plan, weights: Weights, name: str, app: Mapping[st
         _write(folder / source.name, source.read_bytes())
     data = plan.to_dict()
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-    model = {
+    model: dict[str, Any] = {
         "kind": KIND,
         "format": FORMAT,
         "name": name,
