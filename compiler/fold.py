@@ -30,13 +30,14 @@ from .shape_data import shape_data
 Fresh = Callable[[str], str]
 
 
-def fold(graph: ir.Graph, version: int, fresh: Fresh) -> int:
+def fold(graph: ir.Graph, version: int, fresh: Fresh, stays: Callable[[ir.Node], bool] = lambda node: False) -> int:
     """Fold a graph and its bodies in place.
 
     Args:
         graph: topologically sorted.
         version: opset of the default domain.
         fresh: gives an unused name that starts with its argument.
+        stays: whether a node is not computed here although all it reads is known.
 
     Returns:
         How many nodes went away.
@@ -44,7 +45,7 @@ def fold(graph: ir.Graph, version: int, fresh: Fresh) -> int:
     before = sum(1 for g in graphs(graph) for _ in g)
     for inner in list(graphs(graph)):
         _lift_constants(inner, fresh)
-        _fold_nodes(inner, version, fresh)
+        _fold_nodes(inner, version, fresh, stays)
     for inner in list(graphs(graph)):
         remove_unused(inner)
     return before - sum(1 for g in graphs(graph) for _ in g)
@@ -84,7 +85,7 @@ def _constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
     return None
 
 
-def _fold_nodes(graph: ir.Graph, version: int, fresh: Fresh) -> None:
+def _fold_nodes(graph: ir.Graph, version: int, fresh: Fresh, stays: Callable[[ir.Node], bool]) -> None:
     known: dict[ir.Value, tuple[Dim, ...]] = {}
     same: dict[tuple[object, ...], ir.Node] = {}
     for node in list(graph):
@@ -102,7 +103,7 @@ def _fold_nodes(graph: ir.Graph, version: int, fresh: Fresh) -> None:
         data = shape_data(node, known)
         if data is not None:
             known[node.outputs[0]] = data
-        arrays = _known_contents(node, data) or _compute(node, version)
+        arrays = _known_contents(node, data) or (None if stays(node) else _compute(node, version))
         if arrays is not None and not any(v.is_graph_output() for v in node.outputs):
             _replace(graph, node, [_constant(graph, a, v, fresh) for a, v in zip(arrays, node.outputs, strict=False)])
 

@@ -26,7 +26,7 @@ from ...compiler.errors import TamagoError
 from .plan import Plan
 
 KIND = "tamago-web"
-FORMAT = 1
+FORMAT = 2
 SITE = Path(__file__).with_name("site")
 SHARD = 60 << 20  # bytes of weights in a file: small enough for every host's and browser's limits
 APPS = ("classifier", "completion")

@@ -18,12 +18,14 @@ class Group:
             far.
         result: what it stores.
         inlined: the node that computes each value that lies in no buffer.
+        ahead: whether it reads nothing but weights, so that doing it once is enough.
     """
 
     root: ir.Node | None
     path: tuple[ir.Node | ir.Value, ...]
     result: ir.Value
     inlined: Mapping[ir.Value, ir.Node]
+    ahead: bool = False
 
     @property
     def label(self) -> str:

@@ -140,6 +140,7 @@ class _Lowering:
     def plan(self, groups: list[Group]) -> tuple[Plan, dict[str, Array]]:
         """Everything in order."""
         written = _ordered([self._write(group) for group in groups if prod(shape_of(group.result))])
+        written.sort(key=lambda w: not w.group.ahead)
         same = self._same_buffer(written)
         moved = [v for v in self.graph.outputs if v.producer() is None]  # inputs and constants that are handed through
         steps = [([self._name(v, same) for v in w.reads], [self._name(w.group.result, same)]) for w in written]
@@ -148,17 +149,19 @@ class _Lowering:
         sizes = {self._name(v, same): self._bytes(v) for v in values} | {f"out:{v.name}": self._bytes(v) for v in moved}
         ends = {*self.graph.inputs, *self.graph.outputs, *(v for v in values if v.const_value is not None)}
         ends |= {v for v in values if not prod(shape_of(v))}  # nobody writes them
+        ends |= {w.group.result for w in written if w.group.ahead}
         kept = {self._name(v, same) for v in ends if v in values} | {f"out:{v.name}" for v in moved}
         places, buffers = assign(sizes, steps, kept)
-        done: list[Dispatch | Copy] = []
+        done, setup = list[Dispatch | Copy](), list[Dispatch | Copy]()
         for w in written:
+            part = setup if w.group.ahead else done
             bound = [places[self._name(v, same)] for v in w.first.buffers]
             source = w.first.copied
             if source is not None and places[self._name(source, same)] != bound[-1]:
-                done.append(Copy(places[self._name(source, same)], bound[-1], self._bytes(source)))
+                part.append(Copy(places[self._name(source, same)], bound[-1], self._bytes(source)))
             if prod(w.first.workgroups):
                 choices = tuple(Choice(self._kernel(kernel), workgroups) for kernel, workgroups in w.forms)
-                done.append(Dispatch(w.group.label, tuple(bound), choices))
+                part.append(Dispatch(w.group.label, tuple(bound), choices))
         done += [Copy(places[self._name(v, same)], places[f"out:{v.name}"], self._bytes(v)) for v in moved]
         constants = sorted((v for v in values if v.const_value is not None), key=lambda v: v.name or "")
         held = {places[self._name(v, same)]: self._weight(v) for v in constants}
@@ -174,6 +177,7 @@ class _Lowering:
                 for v in self.graph.outputs
             ),
             self.state,
+            tuple(setup),
         )
         return plan, self.weights
 
@@ -186,7 +190,7 @@ class _Lowering:
         first: Writer | None = None
         found: dict[Shaped, None] = {}
         for number, form in enumerate(forms):
-            if first is not None and number >= TRIES * self.candidates:
+            if first is not None and (group.ahead or number >= TRIES * self.candidates):
                 break
             writer = Writer(group, half=self.half, slots=first.shader.slots if first else None)
             form(writer)

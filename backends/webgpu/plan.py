@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 F16 = "f16"  # arithmetic in half precision
 SUBGROUPS = "subgroups"
 
@@ -89,10 +89,11 @@ class Plan:
         buffers: bytes of each storage buffer, multiples of 4.
         weights: tensor name by buffer that is filled once, before the first run.
         kernels: distinct modules.
-        steps: what is done in order.
+        steps: what is done in order, in every run.
         inputs: written by the caller before a run.
         outputs: read by the caller after it.
         state: input name by the output that takes its place in the next run: the host keeps it on the device.
+        setup: steps that read weights alone; they are done once, before the first run.
     """
 
     buffers: tuple[int, ...]
@@ -102,6 +103,14 @@ class Plan:
     inputs: tuple[Interface, ...]
     outputs: tuple[Interface, ...]
     state: Mapping[str, str] = field(default_factory=dict[str, str])
+    setup: tuple[Dispatch | Copy, ...] = ()
+
+    @property
+    def spent(self) -> frozenset[int]:
+        """Buffers that nothing reads after the setup."""
+        used = {b for s in self.steps for b in ((s.source, s.target) if isinstance(s, Copy) else s.buffers)}
+        used |= {i.buffer for i in (*self.inputs, *self.outputs)}
+        return frozenset(range(len(self.buffers))) - used
 
     @property
     def features(self) -> frozenset[str]:
@@ -110,19 +119,24 @@ class Plan:
 
     @property
     def dispatches(self) -> list[Dispatch]:
-        """The steps that run a kernel."""
+        """The steps of a run that run a kernel."""
         return [step for step in self.steps if isinstance(step, Dispatch)]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
-        steps = [{"copy": asdict(s)} if isinstance(s, Copy) else {"dispatch": asdict(s)} for s in self.steps]
+        setup, steps = (
+            [{"copy": asdict(s)} if isinstance(s, Copy) else {"dispatch": asdict(s)} for s in part]
+            for part in (self.setup, self.steps)
+        )
         return {
             "format": FORMAT,
             "features": sorted(self.features),
             "buffers": list(self.buffers),
             "weights": {str(buffer): name for buffer, name in self.weights.items()},
             "kernels": [asdict(kernel) for kernel in self.kernels],
+            "setup": setup,
             "steps": steps,
+            "spent": sorted(self.spent),
             "inputs": [asdict(i) for i in self.inputs],
             "outputs": [asdict(o) for o in self.outputs],
             "state": dict(self.state),

@@ -14,7 +14,7 @@ from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from .device import Device, default_device
 from .lowering import plan_of
-from .plan import Copy, Interface, Kernel, Plan
+from .plan import Copy, Dispatch, Interface, Kernel, Plan
 from .recorded import recorded
 from .records import Records
 from .types import NUMPY, as_stored
@@ -113,14 +113,25 @@ class Loaded:
             for number, name in plan.weights.items():
                 self._upload(number, weights[name])
             self._pipelines: dict[int, tuple[Any, Any]] = {}  # of kernels that something asked for
+            self._set_up()
             self.take(plan)
         except wgpu.GPUError as error:
             raise TamagoError("B042", "the device refuses the program", why=str(error).strip()[:2000]) from error
 
+    def _set_up(self) -> None:
+        """What depends on nothing but weights; those that nothing else reads are given back."""
+        if self.plan.setup:
+            self._submit(self.plan.setup, self._bound(self.plan.setup))
+        for number in self.plan.spent:
+            self.buffers[number].destroy()
+
     def take(self, plan: Plan) -> None:
         """Let a plan that differs from this one only in the order of choices take its place."""
         self.plan = plan
-        self._steps = [s if isinstance(s, Copy) else self.bound(s.buffers, s.choices[0].kernel) for s in plan.steps]
+        self._steps = self._bound(plan.steps)
+
+    def _bound(self, steps: Sequence[Dispatch | Copy]) -> list[Any]:
+        return [s if isinstance(s, Copy) else self.bound(s.buffers, s.choices[0].kernel) for s in steps]
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
         """One run."""
@@ -159,12 +170,15 @@ class Loaded:
     def submit(self, copies: Sequence[Copied] = ()) -> None:
         """All steps, on the inputs that are there, after copies of states from elsewhere."""
         self.runs += 1
+        self._submit(self.plan.steps, self._steps, copies)
+
+    def _submit(self, steps: Sequence[Dispatch | Copy], bindings: Sequence[Any], copies: Sequence[Copied] = ()) -> None:
         encoder = self.device.gpu.create_command_encoder()
         for state, target in copies:
             source = state.owner.buffers[state.place.buffer]
             encoder.copy_buffer_to_buffer(source, 0, self.buffers[target], 0, self.plan.buffers[target])
         compute: Any = None
-        for step, bound in zip(self.plan.steps, self._steps, strict=True):
+        for step, bound in zip(steps, bindings, strict=True):
             if isinstance(step, Copy):
                 if compute is not None:
                     compute.end()
@@ -183,7 +197,7 @@ class Loaded:
     def finished(self) -> None:
         """All steps on the inputs that are there, and their end awaited."""
         self.submit()
-        self.device.gpu.queue.read_buffer(self.buffers[-1], 0, 4)
+        self.device.gpu.queue.read_buffer(self.buffers[self.plan.outputs[0].buffer], 0, 4)
 
     def write(self, given: Interface, array: Array) -> None:
         """An input.

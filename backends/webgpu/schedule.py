@@ -4,6 +4,9 @@ An operator that reduces is the root of a kernel. What follows it element by ele
 where the root stores its result; what precedes it is computed where it reads. An operator that does neither has a
 kernel of its own, with everything before it that nobody else wants. A dispatch costs tens of microseconds in a browser:
 an element computed twice costs less than a buffer in between.
+
+What depends on nothing but weights is done once, ahead of all runs; but a weight of few bits of which a kernel reads
+every element about once is read as it lies.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ FREE = 1  # arithmetic that is done again for each reader rather than stored
 FEW = 3  # arithmetic that a product does each time it reads an element
 MUCH = 8  # arithmetic that is not done again for each of many readers
 LONG = 64  # operators that are written out again and again where a value is read
-AHEAD = 40  # nodes that are looked at for the end of what follows a root
+NEAR = 40  # nodes that are looked at for the end of what follows a root
+SELDOM = 4  # results that read an element of a weight of few bits, at most, where it is not made wide ahead
 
 
 @dataclass
@@ -81,6 +85,7 @@ class _Scheduler:
         self.outputs = set(graph.outputs)
         self.elements = {n: rule for n in self.nodes if (rule := element_rule(n)) is not None}
         self.kernels = {n: rule for n in self.nodes if n not in self.elements and (rule := kernel_rule(n)) is not None}
+        self.ahead = _ahead(self.nodes)
         self.absorbed: set[ir.Node] = set()
         self.inlined: dict[ir.Value, ir.Node] = {}
         self.together: dict[ir.Node, list[ir.Node]] = {}  # the root and what follows it, by each of them
@@ -100,12 +105,12 @@ class _Scheduler:
         together = self.together[root] = [root]
         while value not in self.outputs and self.kernels[root].starts_from(root) is None:
             readers = self.readers(value)
-            if len(readers) == 1 and self._moves(readers[0], value):
+            if len(readers) == 1 and self._moves(readers[0], value) and self._alike(root, readers):
                 found.append(readers[0])
                 region = readers
             else:
                 region = self._region(value, readers)
-                if not region or len(self._bound([*together, *region])) > MOST_BUFFERS:
+                if not region or not self._alike(root, region) or len(self._bound([*together, *region])) > MOST_BUFFERS:
                     break
                 found.append(region[-1].outputs[0])
             inside |= {n.outputs[0]: n for n in region}
@@ -114,6 +119,10 @@ class _Scheduler:
             self.together |= dict.fromkeys(region, together)
             value = region[-1].outputs[0]
         return found, value, inside
+
+    def _alike(self, root: ir.Node, region: Sequence[ir.Node]) -> bool:
+        """Whether all are done as often as the root."""
+        return root not in self.ahead or all(n in self.ahead for n in region)
 
     def _moves(self, node: ir.Node, value: ir.Value) -> bool:
         free = node in self.elements and node not in self.absorbed and node.op_type in MOVES
@@ -130,7 +139,7 @@ class _Scheduler:
             return []
         first = min(self.order[n] for n in readers)
         shape, region, made = shape_of(value), list[ir.Node](), {value}
-        for node in self.nodes[first : first + AHEAD]:
+        for node in self.nodes[first : first + NEAR]:
             if not any(v in made for v in node.inputs if v is not None):
                 continue
             if not self._follows(node, made, shape):
@@ -193,6 +202,8 @@ class _Scheduler:
         if len(self._bound(self.together.get(reader, [reader]), value)) > MOST_BUFFERS:
             return False
         kernel = self.kernels.get(reader)
+        if value.producer() in self.ahead and reader not in self.ahead and self._is_read_often(value, reader):
+            return False
         if kernel is not None:
             start = kernel.starts_from(reader)
             if start is not None and reader.inputs[start] is value:  # the result is a copy of its buffer
@@ -200,6 +211,24 @@ class _Scheduler:
             return cost <= FEW or not kernel.reads_often
         often = prod(shape_of(reader.outputs[0])) > 4 * max(prod(shape_of(value)), 1)
         return not (often and cost >= MUCH)
+
+    def _is_read_often(self, value: ir.Value, reader: ir.Node) -> bool:
+        """Whether a kernel that loops over a weight reads each element for many of its results."""
+        kernel = self.kernels.get(reader)
+        if kernel is None or not kernel.reads_often:
+            return False
+        return prod(shape_of(reader.outputs[0])) > SELDOM * max(shape_of(value), default=1)
+
+
+def _ahead(nodes: Sequence[ir.Node]) -> set[ir.Node]:
+    """Nodes that depend on nothing but weights, and make no output of the model."""
+    found: set[ir.Node] = set()
+    for node in nodes:
+        inputs = [v for v in node.inputs if v is not None]
+        known = all(v.producer() in found or (v.const_value is not None and not v.is_graph_input()) for v in inputs)
+        if inputs and known and not any(v.is_graph_output() for v in node.outputs):
+            found.add(node)
+    return found
 
 
 def schedule(graph: ir.Graph) -> Schedule:
@@ -216,9 +245,9 @@ def schedule(graph: ir.Graph) -> Schedule:
         if node in state.elements and node not in state.absorbed:
             stored += state.place(node)
     for root, (path, result, inside) in roots.items():
-        found.groups.append(Group(root, tuple(path), result, state.inlined | inside))
+        found.groups.append(Group(root, tuple(path), result, state.inlined | inside, root in state.ahead))
     for value in stored:
         producer = value.producer()
         assert producer is not None
-        found.groups.append(Group(None, (), value, state.inlined | {value: producer}))
+        found.groups.append(Group(None, (), value, state.inlined | {value: producer}, producer in state.ahead))
     return found

@@ -19,6 +19,7 @@ from .definitions import defined
 from .types import computed
 
 ROUNDS = 12  # of computing what is known and writing out what is not
+FEWEST = 1024  # elements of a weight that stays in few bits: what is smaller costs nothing
 
 
 def specialised(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], known: Callable[[ir.Node], bool]) -> ir.Model:
@@ -44,7 +45,7 @@ def specialised(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], known: C
     names = Names(unique_names(model.graph))
     for _ in range(ROUNDS):
         infer(model)
-        changed = fold(model.graph, model.opset_imports.get("", TARGET), names)
+        changed = fold(model.graph, model.opset_imports.get("", TARGET), names, _widens)
         if changed or defined(model.graph, _is_typed, lambda node: not known(node), names):
             continue
         written = write_out(model, lambda node: _is_typed(node) and not known(node))
@@ -52,6 +53,15 @@ def specialised(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], known: C
             break
     infer(model)
     return model
+
+
+def _widens(node: ir.Node) -> bool:
+    """Whether a weight of few bits would become one of many: it is sent as it is, and the device makes more of it."""
+    value = node.inputs[0] if node.op_type in ("Cast", "DequantizeLinear") and node.inputs else None
+    if value is None or value.const_value is None or value.const_value.size < FEWEST:
+        return False
+    made, narrow = node.outputs[0].dtype, value.dtype
+    return made == ir.DataType.FLOAT and narrow is not None and narrow.bitwidth < made.bitwidth
 
 
 def _is_typed(node: ir.Node) -> bool:

@@ -118,6 +118,35 @@ def accumulator(*, in_place: bool = False) -> tuple[Plan, Weights]:
     return plan, {}
 
 
+DOUBLE = """
+@group(0) @binding(0) var<storage, read> w: array<f32>;
+@group(0) @binding(1) var<storage, read_write> wide: array<f32>;
+@compute @workgroup_size(4)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) { wide[id.x] = 2.0 * w[id.x]; }
+"""
+TIMES = """
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> wide: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(4)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) { y[id.x] = x[id.x] * wide[id.x]; }
+"""
+
+
+def prepared() -> tuple[Plan, Weights]:
+    """A weight that is doubled once and copied, and multiplied by in every run."""
+    plan = Plan(
+        buffers=(16, 16, 16, 16, 16),
+        weights={0: "w"},
+        kernels=(Kernel(DOUBLE, (False, True)), Kernel(TIMES, (False, False, True))),
+        steps=(Dispatch("Mul", (3, 2, 4), (Choice(1, (1, 1, 1)),)),),
+        inputs=(Interface("x", 3, (4,), "float32", "f32"),),
+        outputs=(Interface("y", 4, (4,), "float32", "f32"),),
+        setup=(Dispatch("Double", (0, 1), (Choice(0, (1, 1, 1)),)), Copy(1, 2, 16)),
+    )
+    return plan, {"w": np.arange(1, 5, dtype=np.float32)}
+
+
 SWAP = """
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

@@ -27,6 +27,7 @@ def loaded(tab: Page, server: Server, root: Path, request: pytest.FixtureRequest
     @contextmanager
     def open(plan: Plan, weights: plans.Weights, options: str = "{}", load: bool = True) -> Generator[Page]:
         name = "".join(c if c.isalnum() else "-" for c in request.node.name)
+        (root / name / "blank.html").unlink(missing_ok=True)
         write_bundle(root / name, plan, weights, name="a model", force=True)
         (root / name / "blank.html").write_text("<!doctype html><link rel=icon href='data:,'>")
         tab.open(f"{server.url}{name}/blank.html")
@@ -74,6 +75,16 @@ def test_long_step_lists_take_several_submits(loaded: Open) -> None:
     )
     with loaded(many, weights) as page:
         assert numbers(page, "{x: [1, 2, 3, 4], before: [0, 0, 0, 1]}", "copy") == [100, 200, 300, 401]
+
+
+def test_what_needs_weights_alone_is_done_once(loaded: Open) -> None:
+    plan, weights = plans.prepared()
+    assert plan.spent == {0, 1}
+    with loaded(plan, weights) as page:
+        for x in ([1.0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]):
+            assert numbers(page, f"{{x: {x}}}", "y") == [2 * x[0] * n for n in range(1, 5)]
+        assert page.run("return m.dispatches") == 1
+        assert page.complaints == []
 
 
 @pytest.mark.parametrize("in_place", [False, True])

@@ -17,6 +17,7 @@ OPEN = "window.tamago = await import('./tamago.js'); window.m = await tamago.loa
 
 
 def written(root: Path, name: str, plan: Plan, weights: plans.Weights) -> str:
+    (root / name / "blank.html").unlink(missing_ok=True)
     write_bundle(root / name, plan, weights, name=name, force=True)
     (root / name / "blank.html").write_text("<!doctype html><link rel=icon href='data:,'>")
     return f"{name}/blank.html"

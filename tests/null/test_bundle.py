@@ -47,7 +47,7 @@ def test_a_bundle_is_the_site_the_plan_and_its_weights(tmp_path: Path) -> None:
         "model.json",
         "weights-0.safetensors",
     }
-    assert (model["name"], model["app"], model["format"]) == ("a <model>", {"kind": "classifier"}, 1)
+    assert (model["name"], model["app"], model["format"]) == ("a <model>", {"kind": "classifier"}, 2)
     assert model["plan"] == json.loads(json.dumps(PLAN.to_dict()))
     shard = (folder / "weights-0.safetensors").read_bytes()
     assert model["shards"][0]["bytes"] == len(shard)

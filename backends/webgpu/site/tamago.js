@@ -14,14 +14,16 @@
  * @typedef {{source: number, target: number, bytes: number}} Copy
  * @typedef {{dispatch?: Dispatch, copy?: Copy}} Step
  * @typedef {{format: number, features: string[], buffers: number[], weights: Record<string, string>,
- *   kernels: Kernel[], steps: Step[], inputs: Interface[], outputs: Interface[], state: Record<string, string>}} Plan
+ *   kernels: Kernel[], setup: Step[], steps: Step[], spent: number[], inputs: Interface[], outputs: Interface[],
+ *   state: Record<string, string>}} Plan
+ * @typedef {{pipeline: GPUComputePipeline, group: GPUBindGroup, workgroups: number[]}} Bound
  * @typedef {{file: string, bytes: number, sha256: string, tensors: Record<string, [string, number]>}} Shard
  * @typedef {{kind: string, format: number, name: string, hash: string, app: any, plan: Plan, shards: Shard[]}} Bundle
  * @typedef {{features: {has(name: string): boolean}, limits: any}} Adapter
  */
 
 const KIND = "tamago-web";
-const FORMAT = 1;
+const FORMAT = 2;
 const STEPS_A_SUBMIT = 32; // the browser's own drawing comes between two submits
 const FEATURES = new Map([["f16", "shader-f16"], ["subgroups", "subgroups"]]);
 const POISON = 0xc5; // -6328.7 as f32, -5.77 as f16: what a kernel leaves unwritten is seen
@@ -110,7 +112,8 @@ function requirements(plan, adapter) {
   const lacking = lack(limits, adapter);
   if (lacking) throw new Error(`This graphics adapter is too small for the model: ${lacking}.`);
   const kernels = plan.kernels.map((kernel) => kernelNeeds(kernel, adapter));
-  const choices = dispatchesOf(plan).map((dispatch) => {
+  /** @param {Dispatch} dispatch */
+  const usableOf = (dispatch) => {
     const reasons = new Set();
     const usable = dispatch.choices.map((choice) => {
       const kernel = plan.kernels[choice.kernel];
@@ -124,7 +127,9 @@ function requirements(plan, adapter) {
     if (!usable.includes(true))
       throw new Error(`This graphics adapter cannot run ${dispatch.label}: ${[...reasons].join("; ")}.`);
     return usable;
-  });
+  };
+  dispatchesOf(plan.setup).forEach(usableOf);
+  const choices = dispatchesOf(plan.steps).map(usableOf);
   return { features: [...features], limits, choices };
 }
 
@@ -350,8 +355,8 @@ function madeUp(one) {
 
 // ---------------------------------------------------------------- the model
 
-/** @param {Plan} plan */
-const dispatchesOf = (plan) => plan.steps.flatMap((step) => (step.dispatch ? [step.dispatch] : []));
+/** @param {Step[]} steps */
+const dispatchesOf = (steps) => steps.flatMap((step) => (step.dispatch ? [step.dispatch] : []));
 
 class Model {
   #bundle;
@@ -362,7 +367,7 @@ class Model {
   #owned;
   /** @type {GPUBuffer[]} */ #buffers = [];
   /** @type {number[]} */ #chosen;
-  /** @type {{pipeline: GPUComputePipeline, group: GPUBindGroup, workgroups: number[]}[]} */ #ready = [];
+  /** @type {Bound[]} */ #ready = [];
   /** @type {Map<string, GPUBindGroupLayout>} */ #layouts = new Map();
   /** @type {Map<number, Promise<{pipeline: GPUComputePipeline, layout: GPUBindGroupLayout}>>} */ #pipelines = new Map();
   /** @type {Map<number, GPUBuffer[]>} */ #spare = new Map();
@@ -379,7 +384,7 @@ class Model {
     this.#device = device;
     this.#usable = usable;
     this.#owned = owned;
-    this.#dispatches = dispatchesOf(bundle.plan);
+    this.#dispatches = dispatchesOf(bundle.plan.steps);
     const { vendor = "", architecture = "", device: card = "", description = "" } = info;
     const software = Boolean(info.isFallbackAdapter) || /swiftshader|llvmpipe|lavapipe|basic render/i.test(`${architecture} ${card} ${description}`);
     this.#first = usable.map((choices, number) => this.#firstOf(choices, number, software));
@@ -416,8 +421,17 @@ class Model {
     }, "make the model's buffers");
     await this.#fetchWeights(place, onProgress);
     await compiled;
+    await this.#setUp();
     await this.#bind();
     return this;
+  }
+
+  /** What depends on nothing but weights, once; buffers that nothing else reads are given back. */
+  async #setUp() {
+    const { setup, spent } = this.#plan;
+    const all = dispatchesOf(setup);
+    await this.#scoped(async () => this.#submit(setup, await Promise.all(all.map((d) => this.#boundTo(d, d.choices[0])))), "prepare the weights");
+    for (const buffer of spent) this.#buffers[buffer].destroy();
   }
 
   /** @param {URL} place @param {(p: import("./tamago").Progress) => void} onProgress */
@@ -474,7 +488,7 @@ class Model {
     const device = this.#device;
     for (const { buffer, data: stored } of data.values()) if (stored.length) device.queue.writeBuffer(this.#buffers[buffer], 0, stored);
     for (const [name, one] of data) this.#last.set(name, one);
-    this.#submit(this.#plan.steps);
+    this.#submit(this.#plan.steps, this.#ready);
     const encoder = device.createCommandEncoder();
     const staged = wanted.filter((one) => lengthOf(one)).map((one) => ({ one, staging: this.#staging(bytesOf(one)) }));
     for (const { one, staging } of staged) encoder.copyBufferToBuffer(this.#buffers[one.buffer], 0, staging, 0, bytesOf(one));
@@ -497,8 +511,8 @@ class Model {
     return scratch;
   }
 
-  /** @param {Step[]} steps @param {number} [first] number of the first of their dispatches */
-  #submit(steps, first = 0) {
+  /** @param {Step[]} steps @param {Bound[]} ready their dispatches @param {number} [first] number of the first of them */
+  #submit(steps, ready, first = 0) {
     let number = first;
     for (let at = 0; at < steps.length; at += STEPS_A_SUBMIT) {
       const encoder = this.#device.createCommandEncoder();
@@ -509,7 +523,7 @@ class Model {
           pass?.end();
           pass = null;
           encoder.copyBufferToBuffer(this.#buffers[copy.source], 0, this.#buffers[copy.target], 0, copy.bytes);
-        } else dispatch((pass ??= encoder.beginComputePass()), this.#ready[number++]);
+        } else dispatch((pass ??= encoder.beginComputePass()), ready[number++]);
       }
       pass?.end();
       this.#device.queue.submit([encoder.finish()]);
@@ -594,7 +608,8 @@ class Model {
 
   /** @param {(done: number, total: number) => void} [onProgress] */
   async #settle(onProgress = () => {}) {
-    const kernels = [...new Set(this.#dispatches.map((d, i) => d.choices[this.#chosen[i]].kernel))];
+    const chosen = this.#dispatches.map((d, i) => d.choices[this.#chosen[i]].kernel);
+    const kernels = [...new Set([...dispatchesOf(this.#plan.setup).map((d) => d.choices[0].kernel), ...chosen])];
     let done = 0;
     await Promise.all(kernels.map((k) => this.#pipeline(k).then(() => onProgress(++done, kernels.length))));
   }
@@ -604,9 +619,12 @@ class Model {
   }
 
   /** @param {number} number of a dispatch @param {number} choice */
-  async #bound(number, choice) {
-    const { buffers, choices, label } = this.#dispatches[number];
-    const { kernel, workgroups } = choices[choice];
+  #bound(number, choice) {
+    return this.#boundTo(this.#dispatches[number], this.#dispatches[number].choices[choice]);
+  }
+
+  /** @param {Dispatch} dispatch @param {Choice} choice */
+  async #boundTo({ buffers, label }, { kernel, workgroups }) {
     const { pipeline, layout } = await this.#pipeline(kernel);
     const entries = buffers.map((b, binding) => ({ binding, resource: { buffer: this.#buffers[b] } }));
     return { pipeline, group: this.#device.createBindGroup({ label, layout, entries }), workgroups };
@@ -638,7 +656,7 @@ class Model {
     } catch (error) {
       const { messages } = await module.getCompilationInfo();
       const lines = messages.filter((m) => m.type === "error").map((m) => `line ${m.lineNum}: ${m.message}`);
-      const users = this.#dispatches.filter((d) => d.choices.some((c) => c.kernel === number)).map((d) => d.label);
+      const users = [...dispatchesOf(this.#plan.setup), ...this.#dispatches].filter((d) => d.choices.some((c) => c.kernel === number)).map((d) => d.label);
       throw new Error(`This browser refused kernel ${number} (${users[0] ?? "unused"}): ${lines.join("; ") || message(error)}`);
     }
   }
@@ -739,7 +757,7 @@ class Model {
       this.#feed();
       await this.#device.queue.onSubmittedWorkDone();
       const start = performance.now();
-      this.#submit(this.#plan.steps);
+      this.#submit(this.#plan.steps, this.#ready);
       await this.#device.queue.onSubmittedWorkDone();
       return performance.now() - start;
     };
@@ -823,7 +841,7 @@ class Model {
     for (const step of this.#plan.steps) {
       if (stop()) return;
       if (step.dispatch) await visit(number);
-      this.#submit([step], number);
+      this.#submit([step], this.#ready, number);
       if (step.dispatch) number++;
     }
   }
