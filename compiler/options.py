@@ -50,3 +50,21 @@ class Options:
             raise TamagoError("U004", f"threads is {self.threads}", todo="use a number from 1")
         if self.time_limit is not None and self.time_limit <= 0:
             raise TamagoError("U005", f"time_limit is {self.time_limit}", todo="use a number of seconds above 0")
+
+    def check_budget(self) -> None:
+        """Raise U051 or U052 for what no error budget can be spent on."""
+        if self.target == "cuda":
+            raise TamagoError(
+                "U051",
+                "no budget for target 'cuda'",
+                why="the approximate methods have no kernels there yet",
+                todo="compile exactly for it, or use another target",
+                exit_code=EXIT_UNSUPPORTED,
+            )
+        if self.target == "web" and self.objective != "size":
+            raise TamagoError(
+                "U052",
+                "no faster program can be looked for: a browser is not timed here",
+                todo='use objective="size", or target "webgpu" on a device like those of your visitors',
+                exit_code=EXIT_UNSUPPORTED,
+            )

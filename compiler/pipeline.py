@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from . import report as reports
 from .decide import Decision, decide
-from .errors import EXIT_UNSUPPORTED, TamagoError
+from .errors import TamagoError
 from .facts import Array
 from .garbage import model_set_aside
 from .inference import infer
@@ -82,7 +82,7 @@ def compile_front(
         options: fields of `Options`.
 
     Raises:
-        TamagoError: see `compile_traced`; U051, a budget for a target that has no approximate kernels.
+        TamagoError: see `compile_traced`; U051, U052: what no budget can be spent on.
     """
     from ..rewrites import chosen_by_name
 
@@ -92,11 +92,8 @@ def compile_front(
         chosen_by_name(chosen.methods)  # names that are wrong are told before any work
     if chosen.target == "web":
         chosen = replace(chosen, measure=False)
-    if request is not None and chosen.target != "cpu":
-        why = "the approximate methods have no kernels there yet"
-        todo = "compile exactly for it, or use target 'cpu'"
-        what = f"no budget for target '{chosen.target}'"
-        raise TamagoError("U051", what, why=why, todo=todo, exit_code=EXIT_UNSUPPORTED)
+    if request is not None:
+        chosen.check_budget()
     clock = _Clock()
     with _store(chosen) as store:
         target = _target(chosen, store)

@@ -133,10 +133,10 @@ def _result(search: Search) -> Result:
     )
     found = outcome.found
     if found is None or found.proof is None:
-        return Result(None, None, account, explain(outcome))
+        return Result(None, None, account, explain(outcome, timed=task.target.timed))
     account.workloads = list(found.times)
     account.predicted, account.on_choosing, account.proof = found.predicted, found.on_choosing, found.proof
     account.upper = found.proof.upper(outcome.attempts)
     account.choice, account.structure = found.choice, found.tables.structure
     model = found.build()
-    return Result(model, task.target.lower(model), account, explain(outcome))
+    return Result(model, task.target.lower(model), account, explain(outcome, timed=task.target.timed))

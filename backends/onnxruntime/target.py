@@ -44,6 +44,16 @@ class OnnxRuntime:
         """What prices depend on besides the operator."""
         return environment(self.threads)
 
+    @property
+    def timed(self) -> bool:
+        """Always."""
+        return True
+
+    def lacks(self, operators: frozenset[str]) -> frozenset[str]:
+        """None: methods are written for it."""
+        del operators
+        return frozenset()
+
     def rules(self) -> tuple[Rule, ...]:
         """Fused forms that this runtime has kernels for."""
         return () if self.portable else RULES

@@ -54,6 +54,15 @@ class Cuda:
         """What prices depend on besides the operator."""
         return environment()
 
+    @property
+    def timed(self) -> bool:
+        """Always."""
+        return True
+
+    def lacks(self, operators: frozenset[str]) -> frozenset[str]:
+        """All of them: no method is written for it yet."""
+        return operators
+
     def rules(self) -> tuple[Rule, ...]:
         """Fused forms that there are kernels for."""
         return () if self.portable else RULES

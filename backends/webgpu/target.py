@@ -19,6 +19,8 @@ from ...compiler.site_model import made_up
 from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
 from ...compiler.trials import Tried, time_alike
 from .device import Device, default_device
+from .kernels.quantised import with_float_activations
+from .kernels.registry import KERNELS
 from .lowering import plan_of
 from .partition import Partitioned
 from .records import Records
@@ -27,6 +29,7 @@ from .run import Loaded
 from .speeds import TYPICAL, Speeds, speeds_of
 from .tune import tuned
 
+INTEGER = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
 MOST_ROUNDS = 15
 FINISH_SECONDS = 1.0  # for comparing two programs
 CANDIDATES = 24  # forms of a kernel, at most
@@ -64,6 +67,16 @@ class WebGpu:
     def environment(self) -> str:
         """What prices depend on besides the operator."""
         return "web" if self.device is None else self.device.environment
+
+    @property
+    def timed(self) -> bool:
+        """Unless it is a browser's, which is not here."""
+        return self.device is not None
+
+    def lacks(self, operators: frozenset[str]) -> frozenset[str]:
+        """Those that there is no loop for, and integer arithmetic: shaders do it no faster than any other."""
+        foreign = {o for o in operators if "::" in o} - {f"{domain}::{name}" for domain, name in KERNELS}
+        return frozenset(foreign | (operators & INTEGER))
 
     def rules(self) -> tuple[Rule, ...]:
         """Kernels are made for the standard's operators: no others are needed."""
@@ -103,10 +116,10 @@ class WebGpu:
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
         """The model with generated kernels, in their likeliest forms where not optimised.
 
-        What there are no kernels for is run by the other target.
+        What there are no kernels for is run by the other target, and all of it where there is no device.
         """
         if self.device is None:
-            return self.believed.lower(model, optimise=optimise)
+            return self.believed.lower(with_float_activations(model), optimise=optimise)
         return Partitioned(model, self.device, self.believed.lower, self.records if optimise else None)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:

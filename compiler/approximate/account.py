@@ -100,15 +100,16 @@ def _line(found: Try) -> str:
     return f"tried: {found.places} places{predicted}, measured {found.on_choosing.value:+.4g}; {proof}"
 
 
-def explain(outcome: Outcome) -> list[str]:
-    """Every place with its forms: chosen or not, what each would cost and raise."""
+def explain(outcome: Outcome, *, timed: bool) -> list[str]:
+    """Every place with its forms: chosen or not, what each would store, cost and raise."""
     chosen = {(a.place, a.method, a.setting) for a in (outcome.found.choice if outcome.found else ())}
-    lines = ["places, their forms, milliseconds and predicted rise (* chosen):"]
+    lines = [f"places, their forms, {'milliseconds' if timed else 'bytes'} and predicted rise (* chosen):"]
     for table in outcome.found.tables.alternatives if outcome.found else outcome.alternatives:
         changed = any((a.place, a.method, a.setting) in chosen for a in table)
         for a in table:
             star = (a.place, a.method, a.setting) in chosen or (a.method == "exact" and not changed)
-            lines.append(f" {'*' if star else ' '} {a.place}: {a.method}, {a.setting}: {a.cost:.4f} ms, {a.rise:+.3g}")
+            cost = f"{a.cost:.4f} ms, " if timed else f"{a.stored} bytes, " if a.method != "exact" else ""
+            lines.append(f" {'*' if star else ' '} {a.place}: {a.method}, {a.setting}: {cost}{a.rise:+.3g}")
     lines += [f"   whole program: {name} {setting}: measured {rise:+.3g}" for name, setting, rise in outcome.variants]
     lines += [f"   {place}: {method}: {reason}" for place, method, reason in outcome.refused]
     return lines

@@ -21,6 +21,7 @@ from .write import alone
 
 KEY_VERSION = 1
 FAILED = float("inf")
+ALIKE = 1.0  # of what cannot be timed
 WHOLE_SECONDS = 0.5  # of timing whole programs, for each workload
 
 
@@ -30,6 +31,15 @@ class Target(Protocol):
     @property
     def environment(self) -> str:
         """What prices depend on besides the operator."""
+        ...
+
+    @property
+    def timed(self) -> bool:
+        """Whether what runs here runs where it will be used; else nothing says how long it takes."""
+        ...
+
+    def lacks(self, operators: frozenset[str]) -> frozenset[str]:
+        """Which of these operators no approximate form should be written in."""
         ...
 
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
@@ -50,7 +60,9 @@ class Target(Protocol):
 
 
 def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Sequence[Workload]) -> list[float]:
-    """What whole programs take over the workloads with their weights, timed side by side."""
+    """What whole programs take over the workloads with their weights, timed side by side; alike where nothing says."""
+    if not target.timed:
+        return [ALIKE] * len(models)
     programs = [target.lower(model) for model in models]
     totals = [0.0] * len(models)
     for workload in workloads:
@@ -89,6 +101,8 @@ class Costs:
             forms: the forms.
             shapes: of the place's input at each workload; None: it is not reached there.
         """
+        if not self.target.timed:
+            return [ALIKE] * len(forms)
         totals = [0.0] * len(forms)
         programs: list[Any] = []
         for weight, shape in zip(self.weights, shapes, strict=True):

@@ -42,7 +42,9 @@ class Sides:
     latency: float | None
 
     def times(self, model: ir.Model, program: Program) -> list[WorkloadTime]:
-        """Of a program on each workload; taken twice where the first time speaks against it."""
+        """Of a program on each workload, taken twice where the first time speaks against it; none without a clock."""
+        if not self.target.timed:
+            return []
         found: list[WorkloadTime] = []
         for _ in range(TIMINGS):
             found = [self._time(program, workload) for workload in self.workloads]

@@ -61,10 +61,10 @@ class Form:
         arrays = {id(a): a for a in _arrays(self.term)}.values()
         return sum(ceil(a.size * ir.DataType.from_numpy(a.dtype).bitwidth / 8) for a in arrays)
 
-    @property
-    def contrib(self) -> bool:
-        """Whether it needs an operator outside ONNX."""
-        return any("::" in e.op for e in _expressions(self.term))
+    @cached_property
+    def operators(self) -> frozenset[str]:
+        """The operators that it is written in."""
+        return frozenset(e.op for e in _expressions(self.term))
 
 
 def _expressions(term: Expression) -> Iterator[Expression]:

@@ -206,10 +206,10 @@ class Tables:
             except (Skip, np.linalg.LinAlgError) as reason:
                 self.refused.append((place.name, method.name, str(reason)))
                 continue
-            if self.task.portable and any(form.contrib for form in forms):
-                self.refused.append((place.name, method.name, "it needs operators outside ONNX"))
-                continue
-            found += [(method.name, form) for form in forms]
+            lacking = self.task.lacking(frozenset[str]().union(*(form.operators for form in forms)))
+            if lacking:
+                self.refused.append((place.name, method.name, f"not for this target: {', '.join(sorted(lacking))}"))
+            found += [(method.name, form) for form in forms if not form.operators & lacking]
         return found
 
     def _run(self, place: Place, form: Form, seen: Sequence[Seen]) -> list[Array] | None:

@@ -59,6 +59,11 @@ class Task:
     structures: Sequence[Structure] = ()
     bytes: float = float("inf")
 
+    def lacking(self, operators: frozenset[str]) -> frozenset[str]:
+        """Which of these operators may not be used."""
+        foreign = frozenset(o for o in operators if "::" in o) if self.portable else frozenset[str]()
+        return self.target.lacks(operators) | foreign
+
 
 @dataclass(frozen=True)
 class WorkloadTime:

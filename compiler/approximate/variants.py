@@ -78,7 +78,7 @@ def _enough(samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples
 
 
-def _operators(model: ir.Model) -> set[str]:
+def _foreign(model: ir.Model) -> set[str]:
     """Those that the ONNX standard does not have."""
     version = model.opset_imports.get("", 1)
     return {
@@ -161,9 +161,9 @@ class Variants:
             return None
 
     def _measured(self, structure: Structure, variant: Variant, judged: Judged) -> Measured | None:
-        foreign = _operators(variant.model) - _operators(self._task.exact) if self._task.portable else set[str]()
-        if foreign:
-            self.refused.append((structure.name, f"it needs operators outside ONNX: {', '.join(sorted(foreign))}"))
+        lacking = self._task.lacking(frozenset(_foreign(variant.model) - _foreign(self._task.exact)))
+        if lacking:
+            self.refused.append((structure.name, f"it needs {', '.join(sorted(lacking))}"))
             return None
         try:
             evidence = judged(variant.model)

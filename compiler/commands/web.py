@@ -18,6 +18,7 @@ from ..files import read_model
 from ..ir import dims
 from ..progress import show_progress
 from ..sizes import settle
+from .budget import add_budget_options, budget_options
 from .shared import print_json
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--shape", action="append", default=[], metavar="NAME=D,D,…", help="an input's shape, where the model leaves it"
     )
     parser.add_argument("--half", action="store_true", help="weights in float16, for GPUs that have it")
+    add_budget_options(parser)
     parser.add_argument("--app", choices=["classifier", "completion"], help="an example page instead of the plain one")
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="classes or, for completion, tokens: one a line, or a JSON list"
@@ -47,16 +49,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Optimise exactly, write the folder, say what is in it."""
+    """Optimise, exactly or to the fewest bytes within a budget; write the folder, say what is in it."""
     from ...backends.webgpu.bundle import check_destination, files_of, write_bundle
     from ...backends.webgpu.lowering import plan_of
 
     check_destination(options.folder, options.force)
-    shapes, settings = _shapes(options.shape), _settings(options)
+    shapes, settings, budget = _shapes(options.shape), _settings(options), budget_options(options)
+    if options.half and "budget" in budget:
+        why = "the budget is proved without it, and its methods store in half precision where that pays"
+        raise TamagoError("W007", "--half does not belong here", why=why)
     model = read_model(options.source)
     _set_shapes(model, shapes)
     with show_progress(sys.stderr):
-        fast = compile(model, target="web")
+        fast = compile(model, target="web", objective="size" if "budget" in budget else "latency", **budget)
     half = options.half
     plan, weights = plan_of(fast.graph, shapes, half=half, narrow_weights=half, candidates=CANDIDATES)
     error = _half_error(fast.graph) if half else None
@@ -67,8 +72,12 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         rows = [vars(f) for f in files]
         found = {"folder": str(options.folder), "files": rows, "bytes": total, "gzip": packed, **_counts(plan)}
+        spent = fast.report.approximation
+        found |= {} if spent is None else {"approximation": spent.to_dict()}
         print_json(found | ({"half_error": error} if half else {}))
         return 0
+    for line in () if fast.report.approximation is None else fast.report.approximation.lines():
+        print(line)
     print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
     for file in files:
         print(f"  {file.bytes:12,}  {file.gzip:12,}  {file.name}")

@@ -99,6 +99,32 @@ def test_a_model_answers_in_the_browser_as_in_torch(
     assert float(np.abs(found - wanted).max()) <= 1e-4 * float(np.abs(wanted).max())
 
 
+def test_a_small_download_answers_within_its_budget(
+    chromium: Chromium, server: Server, root: Path, tmp_path: Path
+) -> None:
+    module, x = digits()
+    exact = tamago.compile(module, (x,), target="web", store=tmp_path / "store")
+    exact.save(tmp_path / "model.onnx")
+    pictures = load_digits().data[1500:1700].reshape(-1, 1, 8, 8).astype(np.float32) / 16
+    name = exact.graph.graph.inputs[0].name or ""
+    np.savez(tmp_path / "pictures.npz", **{name: pictures})
+    words = ["--rise", "0.05", "--calibration", str(tmp_path / "pictures.npz"), "--force"]
+    assert main(["web", str(tmp_path / "model.onnx"), str(root / "small"), *words]) == 0
+    stored = (root / "small" / "weights-0.safetensors").stat().st_size
+    assert stored < 0.4 * 4 * sum(p.numel() for p in module.parameters())
+
+    with chromium.page(f"{server.url}small/") as page:
+        page.run("window.m = await (await import('./tamago.js')).load('./model.json')")
+        script = f"return Array.from(Object.values(await m.run({{[{name!r}]: {x.flatten().tolist()}}}))[0])"
+        found, again = (np.asarray(page.run(script)) for _ in range(2))
+        assert page.complaints == []
+
+    with torch.no_grad():
+        wanted = module(x).flatten().numpy()
+    assert 0 < float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted)) < 0.1
+    np.testing.assert_array_equal(found, again)
+
+
 def test_a_language_model_writes_in_the_browser_what_transformers_writes(
     chromium: Chromium, server: Server, root: Path, tmp_path: Path
 ) -> None:

@@ -104,6 +104,40 @@ def test_what_cannot_be_done_is_said(
     assert not site.exists()
 
 
+@pytest.fixture
+def layers(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    weights = [(n, random.normal(0, 0.1, s).astype(np.float32)) for n, s in (("u", (64, 128)), ("v", (128, 96)))]
+    nodes = [
+        helper.make_node("MatMul", ["x", "u"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "v"], ["y"]),
+    ]
+    np.savez(tmp_path / "data.npz", x=random.standard_normal((64, 64)).astype(np.float32))
+    return save(tmp_path / "layers.onnx", nodes, [floats("x", 1, 64)], [floats("y", 1, 96)], weights)
+
+
+def test_a_budget_makes_the_download_small(layers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--rise", "0.02", "--calibration", str(tmp_path / "data.npz"), "--json"]
+    assert main(["web", str(layers), str(tmp_path / "exact"), "--json"]) == 0
+    exact = json.loads(capsys.readouterr().out)
+    assert main(["web", str(layers), str(tmp_path / "small"), *words]) == 0
+    small = json.loads(capsys.readouterr().out)
+
+    sizes = [sum(f["bytes"] for f in told["files"] if f["name"].startswith("weights")) for told in (exact, small)]
+    assert sizes[1] < 0.3 * sizes[0]
+    assert small["dispatches"] == exact["dispatches"]  # what makes weights wide again is done once
+    assert 0 < small["approximation"]["proof"]["value"] < small["approximation"]["upper"] <= 0.02
+    assert small["approximation"]["workloads"] == []  # nobody knows how fast a visitor's browser is
+
+
+def test_no_rounding_is_added_to_what_was_proved(
+    layers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--rise", "0.02", "--calibration", tmp_path / "data.npz", "--half")
+    assert "error[W007]" in refused(capsys, layers, tmp_path / "site", *words)
+
+
 def test_operators_without_kernels_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nodes = [helper.make_node("NonZero", ["x"], ["y"])]
     output = helper.make_tensor_value_info("y", TensorProto.INT64, [2, "n"])

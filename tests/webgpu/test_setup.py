@@ -41,8 +41,8 @@ def agrees(model: ModelProto, device: Device, shape: list[int]) -> None:
     program, session = Program(ir.from_proto(model), device), onnxruntime.InferenceSession(model.SerializeToString())
     for seed in range(2):  # a second run reads what the first left
         x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-        for found, wanted in zip(program({"x": x}), session.run(None, {"x": x}), strict=True):
-            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+        for found, wanted in zip(program({"x": x}), map(np.asarray, session.run(None, {"x": x})), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * float(np.abs(wanted).max()))
 
 
 def test_weights_of_few_bits_are_made_wide_once(device: Device) -> None:

@@ -111,6 +111,20 @@ def _applies(node: ir.Node) -> bool:
     return packing(weights) > 1 and computed(node.outputs[0].dtype) == "f32"
 
 
+def with_float_activations(model: ir.Model) -> ir.Model:
+    """The same program for another runtime, whose products round no activations either; the model where none is."""
+    if not any(_is_coarse(node) for node in model.graph):
+        return model
+    result = model.clone()
+    for node in filter(_is_coarse, result.graph):
+        del node.attributes["accuracy_level"]
+    return result
+
+
+def _is_coarse(node: ir.Node) -> bool:
+    return node.domain == DOMAIN and node.op_type == "MatMulNBits" and "accuracy_level" in node.attributes
+
+
 @kernel("MatMulNBits", domain=DOMAIN, reads_often=True, applies=_applies)
 def matmul_nbits(node: ir.Node) -> list[Form]:
     """A workgroup for each of few results, a thread for each of many."""
