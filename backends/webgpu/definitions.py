@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from ...compiler.facts import Array
-from ...compiler.ir import constant_array, new_constant
+from ...compiler.ir import constant_array, new_constant, op_name
 from .resampling import Axis, nearest, weights
 
 DOMAIN = "ai.tamago"
@@ -111,7 +112,7 @@ def defined(
     """
     count = 0
     for node in list(graph):
-        definition = DEFINITIONS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        definition = DEFINITIONS.get(op_name(node))
         if definition is None or not allowed(node) or not (node.op_type in PREFERRED or wanted(node)):
             continue
         body = Body(node, fresh)
@@ -295,6 +296,38 @@ def top_k(body: Body) -> tuple[ir.Value, ...] | None:
     indices = body.op("TopKIndices", x, domain=DOMAIN, axis=axis, largest=body.attribute("largest", 1))
     indices.shape, indices.type = found.shape, ir.TensorType(ir.DataType.INT64)
     return body.op("GatherElements", x, indices, axis=axis), indices
+
+
+@define("com.microsoft::MatMulNBits")
+def product_with_few_bits(body: Body) -> ir.Value | None:
+    """Weights made wide, which is done once, and a product like any other: for as many rows as share each of them."""
+    x, out, packed, zero = body.given(0), body.node.outputs[0], body.given(1).const_value, body.input(3)
+    depth, columns, bits, size = (int(str(body.attribute(n, 4))) for n in ("K", "N", "bits", "block_size"))
+    if packed is None or bits not in (4, 8) or out.shape is None or (zero is not None and zero.const_value is None):
+        return None
+    blocks = -(-depth // size)
+    codes = body.constant(_codes(np.asarray(packed.numpy()), bits, (columns, blocks, size)))
+    middle = body.constant(np.asarray(1 << (bits - 1), np.float32))
+    if zero is not None and zero.const_value is not None:
+        array = np.asarray(zero.const_value.numpy())
+        wide = array if array.dtype.kind == "f" else _codes(array, bits, (columns, -1))[:, :blocks].astype(np.uint8)
+        middle = body.op("Cast", body.constant(wide.reshape(columns, blocks, 1)), to=int(ir.DataType.FLOAT))
+    scale = body.op("Reshape", body.given(2), body.constant(np.asarray([columns, blocks, 1])))
+    levels = body.op("Sub", body.op("Cast", codes, to=int(ir.DataType.FLOAT)), middle)
+    rows = body.op("Reshape", body.op("Mul", levels, scale), body.constant(np.asarray([columns, blocks * size])))
+    if blocks * size != depth:
+        rows = body.op("Slice", rows, *(body.constant(np.asarray([n])) for n in (0, depth, 1)))
+    found = body.op("MatMul", x, body.op("Transpose", rows, perm=[1, 0]), like=out)
+    bias = body.input(5)
+    return found if bias is None else body.op("Add", found, bias)
+
+
+def _codes(packed: Array, bits: int, shape: tuple[int, ...]) -> Array:
+    """Numbers of so many bits from bytes, the first of two in the lower half."""
+    if bits == 8:
+        return packed.reshape(shape)
+    pairs = np.stack([np.bitwise_and(packed, 15), np.right_shift(packed, 4)], -1)
+    return pairs.reshape(shape).astype(ml_dtypes.uint4)
 
 
 @define("Einsum", preferred=True)

@@ -77,7 +77,7 @@ def check(model: ir.Model, feeds: dict[str, Array], device: Device, tolerance: f
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("zeros", ["none", "packed"])
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("rows", [1, 4, 5])
 def test_matmul_nbits(device: Device, bits: int, zeros: str, rows: int) -> None:
     depth, columns, block = 96, 20, 32
     count = depth // block

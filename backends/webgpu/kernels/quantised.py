@@ -14,6 +14,7 @@ from .registry import Form, kernel
 from .writer import Writer
 
 GROUP = 64
+FEW = 4  # rows that weights are unpacked for again; for more, `definitions.py` has them unpacked once
 DOMAIN = "com.microsoft"
 
 
@@ -100,7 +101,7 @@ def _finish(w: Writer, at: tuple[Index, ...], total: str) -> None:
 
 
 def _applies(node: ir.Node) -> bool:
-    """Weights that are constants, in blocks of whole words, in the order that they were given in."""
+    """Few rows; weights that are constants, in blocks of whole words, in the order that they were given in."""
     weights, order = node.inputs[1], node.inputs[4] if len(node.inputs) > 4 else None
     bits, size = (
         node.attributes["bits"].as_int() if "bits" in node.attributes else 4,
@@ -108,7 +109,8 @@ def _applies(node: ir.Node) -> bool:
     )
     if weights is None or order is not None or bits not in (4, 8) or size * bits % 32:
         return False
-    return packing(weights) > 1 and computed(node.outputs[0].dtype) == "f32"
+    few = prod(shape_of(node.outputs[0])[:-1]) <= FEW
+    return few and packing(weights) > 1 and computed(node.outputs[0].dtype) == "f32"
 
 
 def with_float_activations(model: ir.Model) -> ir.Model:
