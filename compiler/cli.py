@@ -13,6 +13,7 @@ from .errors import EXIT_INTERRUPTED, TamagoError
 
 COMMANDS = {
     "optimize": "make a model file faster or smaller, checked against the original",
+    "frontier": "what each bound on the error buys: a file for each, and a report that draws them",
     "inspect": "what is in a model file, without changing it",
     "explain": "which rules apply to a model, where, and why others do not",
     "check": "compare what two model files compute",

@@ -15,7 +15,7 @@ from .errors import TamagoError
 from .facts import Array
 from .files import read_model, to_proto, write_model
 from .options import Options
-from .pipeline import Compiled, compile_front, compile_traced, run_as_it_is
+from .pipeline import Compiled, checked, compile_front, compile_traced, run_as_it_is
 from .report import Report
 from .rule import Drift
 from .trace import Traced, trace
@@ -176,7 +176,7 @@ def compile(
         "methods": None if methods is None else tuple(methods),
         **testing,
     }
-    Options(**options).check()
+    checked(budget, **options)
     if (budget is None) != (calibration is None):
         raise TamagoError("U048", "budget and calibration belong together", todo="give both, or neither")
     traced = _trace(model, args, kwargs, dynamic_shapes)
@@ -222,7 +222,7 @@ def frontier(
     Raises:
         TamagoError: see `compile`.
     """
-    Options(**options).check()
+    checked(budget, **options)
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = _request(traced, budget, calibration, workloads, feeds)

@@ -58,7 +58,7 @@ def decide(
         feeds: inputs to verify and time on; made up when None.
         target: what runs both.
         options: the owner's.
-        until: on `time.perf_counter`, when the comparison must be over.
+        until: on `time.perf_counter`, when the comparison ends; it takes a second at least.
         changed: whether `model` is another program at all.
 
     Raises:
@@ -79,13 +79,13 @@ def decide(
     if not changed:
         note = "no rule found anything to improve"
         return Decision(False, reference, "no gain", notes=[note], verified=True)
-    if not options.measure:
-        return Decision(True, program, "not timed", errors, verified=True)
     if options.objective == "size":
         after, before = Figures.of(model).bytes, Figures.of(original).bytes
         verdict = "smaller" if after < before else "no larger" if after == before else "no gain"
         kept = program if after <= before else reference
         return Decision(after <= before, kept, verdict, errors, verified=True)
+    if not options.measure:
+        return Decision(True, program, "not timed", errors, verified=True)
     timing = _compare_times(target, reference, program, trial, until)
     won = timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
     return Decision(

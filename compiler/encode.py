@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,12 @@ def _identity(fact: Fact) -> tuple[str, ...] | None:
     return constant.owners
 
 
+def _made_fact(egraph: EGraph, value: ir.Value) -> Fact:
+    """Of a value that the first instance of a block computes, as far as it holds in every other."""
+    fact = fact_of(value)
+    return fact if egraph.instances() == 1 else replace(fact, causal=False)
+
+
 def _encode_node(
     egraph: EGraph,
     node: ir.Node,
@@ -168,7 +174,7 @@ def _encode_node(
     origin = Origin(None, (node.name or op_name(node),), node)
     row = egraph.row(name, egraph.intern(attributes), children)
     if OUTPUTS not in attributes:
-        uid = egraph.term(row, fact_of(node.outputs[0]), origin)
+        uid = egraph.term(row, _made_fact(egraph, node.outputs[0]), origin)
         program.setdefault(uid, row)
         return [uid]
     whole = egraph.term(row, Fact(), origin)
@@ -176,7 +182,7 @@ def _encode_node(
     found: list[int] = []
     for index in range(attributes[OUTPUTS]):
         projection = egraph.row("out", egraph.intern({"index": index}), [whole])
-        uid = egraph.term(projection, fact_of(node.outputs[index]), origin)
+        uid = egraph.term(projection, _made_fact(egraph, node.outputs[index]), origin)
         program.setdefault(uid, projection)
         found.append(uid)
     return found

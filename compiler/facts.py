@@ -68,6 +68,7 @@ class Fact:
     dtype: int | None = None
     shape: Shape | None = None
     constant: Constant | None = field(default=None, compare=False)
+    causal: bool = False  # a mask that hides what is above the diagonal, and nothing else
 
     @property
     def size(self) -> int | None:
@@ -87,7 +88,11 @@ class Fact:
         if other.dtype is not None and other.dtype != dtype:
             raise Contradiction(f"dtype {self.dtype} is not {other.dtype}")
         return replace(
-            self, dtype=dtype, shape=_join_shape(self.shape, other.shape), constant=self.constant or other.constant
+            self,
+            dtype=dtype,
+            shape=_join_shape(self.shape, other.shape),
+            constant=self.constant or other.constant,
+            causal=self.causal or other.causal,
         )
 
 

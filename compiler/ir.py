@@ -17,6 +17,7 @@ import onnx_ir as ir
 from .facts import Array, Constant, Dim, Fact
 from .schema import NONDETERMINISTIC, full_name, schema_of
 
+CAUSAL = "tamago.causal"  # in the `meta` of a value that `index_arrays.py` found to be a causal mask
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -140,7 +141,7 @@ def fact_of(value: ir.Value) -> Fact:
     tensor = constant_tensor(value)
     dtype = value.dtype if value.type is None or isinstance(value.type, ir.TensorType) else None
     if tensor is None or tensor.dtype == ir.DataType.STRING:
-        return Fact(None if dtype is None else int(dtype), dims(value))
+        return Fact(None if dtype is None else int(dtype), dims(value), causal=bool(value.meta.get(CAUSAL)))
     shape = tuple(int(d) for d in tensor.shape.numpy())
     return Fact(int(tensor.dtype), shape, Constant([tensor.numpy], (value.name or "",)))
 

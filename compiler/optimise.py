@@ -21,6 +21,7 @@ from .egraph import EGraph, Row
 from .encode import Encoded, encode
 from .facts import Array
 from .fold import fold
+from .index_arrays import mark_causal_masks
 from .ir import bodies, graphs, import_domains, unique_names
 from .observe import Observer
 from .price import Prices, Site, site_of
@@ -167,6 +168,8 @@ def _fold_until_stable(model: ir.Model, version: int, names: Names, infer: Calla
         folded += found
         if not found:
             break
+    for graph in graphs(model.graph):
+        mark_causal_masks(graph)
     return folded
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import EXIT_UNSUPPORTED, TamagoError
 from .rule import Drift
 from .saturate import Limits
+
+if TYPE_CHECKING:
+    from .approximate.budget import Budget
 
 TARGETS = ("cpu", "cuda", "webgpu", "web")  # web: a device that only a browser will know
 
@@ -51,8 +54,8 @@ class Options:
         if self.time_limit is not None and self.time_limit <= 0:
             raise TamagoError("U005", f"time_limit is {self.time_limit}", todo="use a number of seconds above 0")
 
-    def check_budget(self) -> None:
-        """Raise U051 or U052 for what no error budget can be spent on."""
+    def check_budget(self, budget: Budget) -> None:
+        """Raise U051 or U052 for what an error budget cannot be spent on."""
         if self.target == "cuda":
             raise TamagoError(
                 "U051",
@@ -61,10 +64,10 @@ class Options:
                 todo="compile exactly for it, or use another target",
                 exit_code=EXIT_UNSUPPORTED,
             )
-        if self.target == "web" and self.objective != "size":
+        if self.target == "web" and (self.objective != "size" or budget.latency is not None):
             raise TamagoError(
                 "U052",
                 "no faster program can be looked for: a browser is not timed here",
-                todo='use objective="size", or target "webgpu" on a device like those of your visitors',
+                todo='use objective="size" without a latency, or target "webgpu" on a device like your visitors\'',
                 exit_code=EXIT_UNSUPPORTED,
             )

@@ -17,6 +17,7 @@ from . import report as reports
 from .decide import Decision, decide
 from .errors import TamagoError
 from .facts import Array
+from .front import points_of
 from .garbage import model_set_aside
 from .inference import infer
 from .ir import weight_bytes
@@ -30,6 +31,7 @@ from .sizes import sizes_of
 from .store import Store
 
 if TYPE_CHECKING:
+    from .approximate.budget import Budget
     from .backend import Backend, Runnable
     from .trace import Traced
     from .within_budget import Request
@@ -69,6 +71,23 @@ def compile_traced(
     return compile_front(traced, feeds, request, (), **options)[-1]
 
 
+def checked(budget: Budget | None, **options: Any) -> Options:
+    """What is asked for, found to make sense before any work is done.
+
+    Raises:
+        TamagoError: U0xx options, U050 methods, U051 and U052 what no budget can be spent on.
+    """
+    from ..rewrites import chosen_by_name
+
+    chosen = Options(**options)
+    chosen.check()
+    if chosen.methods is not None:
+        chosen_by_name(chosen.methods)
+    if budget is not None:
+        chosen.check_budget(budget)
+    return chosen
+
+
 def compile_front(
     traced: Traced, feeds: Mapping[str, Array] | None, request: Request | None, rises: Sequence[float], **options: Any
 ) -> list[Compiled]:
@@ -84,16 +103,9 @@ def compile_front(
     Raises:
         TamagoError: see `compile_traced`; U051, U052: what no budget can be spent on.
     """
-    from ..rewrites import chosen_by_name
-
-    chosen = Options(**options)
-    chosen.check()
-    if chosen.methods is not None:
-        chosen_by_name(chosen.methods)  # names that are wrong are told before any work
+    chosen = checked(None if request is None else request.budget, **options)
     if chosen.target == "web":
         chosen = replace(chosen, measure=False)
-    if request is not None:
-        chosen.check_budget()
     clock = _Clock()
     with _store(chosen) as store:
         target = _target(chosen, store)
@@ -162,7 +174,7 @@ def _approximate(
     )
     clock.stage("approximate")
     exact.report.seconds = clock.seconds
-    exact.report.approximation, exact.report.explanation = results[-1].account, results[-1].explanation
+    exact.report.approximation, exact.report.explanation = results[-1].account.without(), results[-1].explanation
     front, least = [exact], float(weight_bytes(exact.model)) if size else float("inf")
     for result in results:
         if result.model is None or result.cost(size=size) >= least:
@@ -176,6 +188,10 @@ def _approximate(
             explanation=result.explanation,
         )
         front.append(Compiled(result.model, result.program, report))
+    if len(rises) > 0:
+        points = points_of(front)
+        for compiled in front:
+            compiled.report.front = points
     return front
 
 

@@ -15,6 +15,7 @@ from .ir import graphs, op_name, weights
 
 if TYPE_CHECKING:
     from .approximate.account import Approximation
+    from .front import Point
     from .optimise import Outcome
 
 
@@ -84,6 +85,7 @@ class Report:
         command: repeats this compilation, when it came from the command line.
         approximation: what was done under an error budget.
         explanation: every place's forms, for `explain`.
+        front: all programs of the search that this one is of, where there are several.
     """
 
     before: Figures
@@ -101,6 +103,7 @@ class Report:
     command: str = ""
     approximation: Approximation | None = None
     explanation: list[str] = field(default_factory=list[str])
+    front: list[Point] = field(default_factory=list["Point"])
 
     @property
     def stop(self) -> str:
@@ -187,6 +190,7 @@ class Report:
         lines.append(f"search: {self.stop}; {self.seconds:.1f} s in all")
         if self.approximation is not None:
             lines += [*self.approximation.lines(), *(f"note: {n}" for n in self.approximation.notes)]
+        lines += [f"front: {point.line()}" for point in self.front]
         lines += [f"note: {n}" for n in self.notes]
         return "\n".join([*lines, *([f"again: {self.command}"] if self.command else [])])
 

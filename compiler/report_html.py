@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment
 
+from .report_chart import Chart
+
 if TYPE_CHECKING:
     from .report import Report
 
@@ -23,6 +25,12 @@ th, td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px s
   overflow-wrap: anywhere; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 code { font-family: ui-monospace, monospace; }
+svg { width: 100%; font-size: 12px; fill: currentColor; }
+svg line { stroke: #8886; }
+polyline { fill: none; stroke-width: 2; }
+polyline.size { stroke: #3b82f6; } .size { fill: #3b82f6; color: #3b82f6; }
+polyline.time { stroke: #f97316; } .time { fill: #f97316; color: #f97316; }
+polyline.size, polyline.time { fill: none; }
 </style></head><body>
 <h1>tamago: {{ report.verdict }}</h1>
 <p>{{ report.environment }}; {{ "%.1f"|format(report.seconds) }} s; search: {{ report.stop }}</p>
@@ -30,12 +38,34 @@ code { font-family: ui-monospace, monospace; }
 <table><tr><th></th><th class="n">original</th><th class="n">tamago</th></tr>
 {% for what, before, after in report.rows() %}
 <tr><td>{{ what }}</td><td class="n">{{ before }}</td><td class="n">{{ after }}</td></tr>{% endfor %}</table>
+{% if chart %}<h2>What each bound buys</h2>
+<svg viewBox="0 0 {{ chart.width }} {{ chart.height }}" role="img" aria-label="size and time by measured rise">
+{% for y, label in chart.lines %}<line x1="{{ chart.left }}" x2="{{ chart.right }}" y1="{{ y }}" y2="{{ y }}"/>
+<text x="{{ chart.left - 6 }}" y="{{ y + 4 }}" text-anchor="end">{{ label }}</text>{% endfor %}
+{% for x, label in chart.ticks %}
+<text x="{{ x }}" y="{{ chart.height - 22 }}" text-anchor="middle">{{ label }}</text>{% endfor %}
+<text x="{{ chart.right }}" y="{{ chart.height - 4 }}" text-anchor="end">rise on samples that chose nothing</text>
+{% for name, dots in chart.series %}
+<polyline class="{{ name }}" points="{% for x, y, _ in dots %}{{ x }},{{ y }} {% endfor %}"/>
+{% for x, y, told in dots %}
+<circle class="{{ name }}" cx="{{ x }}" cy="{{ y }}" r="4"><title>{{ told }}</title></circle>{% endfor %}{% endfor %}
+</svg>
+<p>Parts of the original: {% for name, _ in chart.series %}<b class="{{ name }}">●</b> {{ name }} {% endfor %}</p>
+<table><tr><th>bound</th><th class="n">measured rise</th><th class="n">at most (95 %)</th><th class="n">size</th>
+<th class="n">time</th></tr>{% for p in report.front %}
+<tr><td>{{ p.bound|short }}</td><td class="n">{{ "%+.4g"|format(p.rise) }}</td>
+<td class="n">{{ "%.4g"|format(p.upper) }}</td>
+<td class="n">{{ "%.3f"|format(p.size) }}</td>
+<td class="n">{% if p.time is not none %}{{ "%.3f"|format(p.time) }}{% endif %}</td></tr>{% endfor %}</table>{% endif %}
 {% if report.approximation %}<h2>Under the budget</h2>
 {% for line in report.approximation.lines() + report.approximation.notes %}<p>{{ line|short }}</p>{% endfor %}
-<table><tr><th>place</th><th>form</th><th class="n">predicted rise</th><th class="n">ms</th></tr>
+<table><tr><th>place</th><th>form</th><th class="n">predicted rise</th><th class="n">bytes</th>
+<th class="n">ms</th></tr>
 {% for a in report.approximation.choice %}<tr><td><code>{{ a.place|short }}</code></td>
 <td>{{ a.method }}, {{ a.setting }}</td><td class="n">{{ "%.2e"|format(a.rise) }}</td>
-<td class="n">{{ "%.4f"|format(a.cost) }}</td></tr>{% else %}<tr><td>none</td></tr>{% endfor %}</table>{% endif %}
+<td class="n">{{ "{:,}".format(a.stored) }}</td>
+<td class="n">{% if report.approximation.workloads %}{{ "%.4f"|format(a.cost) }}{% endif %}</td></tr>
+{% else %}<tr><td>none</td></tr>{% endfor %}</table>{% endif %}
 <h2>Rules in the result</h2>
 <table><tr><th>rule</th><th class="n">nodes</th><th class="n">predicted saving, ms</th></tr>
 {% for name, rule in found.rules.items() %}<tr><td><code>{{ name }}</code></td><td class="n">{{ rule.nodes }}</td>
@@ -63,4 +93,6 @@ def to_html(report: Report) -> str:
     environment = Environment(autoescape=True)
     environment.filters["short"] = lambda text: str(text)[:LONGEST]
     operators = sorted({*report.before.operators, *report.after.operators})
-    return environment.from_string(PAGE).render(report=report, found=report.to_dict(), operators=operators)
+    chart = Chart.of(report.front) if report.front else None
+    found = report.to_dict()
+    return environment.from_string(PAGE).render(report=report, found=found, operators=operators, chart=chart)

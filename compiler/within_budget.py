@@ -112,7 +112,8 @@ def approximate(
     try:
         search.prepare()
     except KeyboardInterrupt:
-        account = Approximation(request.budget.describe(), search.loss.kind, parts.chosen, len(parts.verify))
+        said = request.budget.describe(), request.budget.allowed
+        account = Approximation(*said, search.loss.kind, parts.chosen, len(parts.verify))
         account.notes.append("interrupted before anything was chosen: the result is exact")
         return [Result(None, None, account, [])]
     return [_result(search.at(budget)) for budget in request.budget.bounds(rises)]
@@ -122,6 +123,7 @@ def _result(search: Search) -> Result:
     task, outcome = search.task, search.solve()
     account = Approximation(
         task.budget.describe(),
+        task.budget.allowed,
         search.loss.kind,
         task.split.chosen,
         len(task.split.verify),

@@ -54,6 +54,10 @@ class OnnxRuntime:
         del operators
         return frozenset()
 
+    def own(self, model: ir.Model) -> ir.Model:
+        """As it is."""
+        return model
+
     def rules(self) -> tuple[Rule, ...]:
         """Fused forms that this runtime has kernels for."""
         return () if self.portable else RULES

@@ -63,6 +63,10 @@ class Cuda:
         """All of them: no method is written for it yet."""
         return operators
 
+    def own(self, model: ir.Model) -> ir.Model:
+        """As it is."""
+        return model
+
     def rules(self) -> tuple[Rule, ...]:
         """Fused forms that there are kernels for."""
         return () if self.portable else RULES

@@ -128,11 +128,20 @@ def check_destination(folder: Path, force: bool) -> None:
     if not force:
         todo = "replace it with --force (force=True), or name another folder"
         raise TamagoError("W001", "a bundle is already there", where=str(folder), todo=todo)
-    written = description.get("files")
-    if added := sorted(p.name for p in folder.iterdir() if not isinstance(written, list) or p.name not in written):
+    if added := sorted(p.name for p in folder.iterdir() if p.name not in _written(description)):
         why = f"replacing it would remove {', '.join(added[:3])}{' and more' if len(added) > 3 else ''}"
         todo = "move them elsewhere, or name another folder"
         raise TamagoError("W002", "there is more than a bundle there", where=str(folder), why=why, todo=todo)
+
+
+def _written(description: Mapping[str, Any]) -> list[str]:
+    """The files of a bundle; those of the first format did not list them."""
+    found = description.get("files")
+    if isinstance(found, list):
+        return [str(name) for name in found]
+    shards = description.get("shards")
+    named = [str(s["file"]) for s in shards if isinstance(s, dict) and "file" in s] if isinstance(shards, list) else []
+    return [*(p.name for p in SITE.iterdir()), *named, "model.json"]
 
 
 def _check_weights(plan: Plan, weights: Weights) -> None:

@@ -305,21 +305,30 @@ def product_with_few_bits(body: Body) -> ir.Value | None:
     depth, columns, bits, size = (int(str(body.attribute(n, 4))) for n in ("K", "N", "bits", "block_size"))
     if packed is None or bits not in (4, 8) or out.shape is None or (zero is not None and zero.const_value is None):
         return None
+    if body.input(4) is not None:  # columns in an order of their own
+        return None
+    single = int(ir.DataType.FLOAT)
+
+    def in_single(value: ir.Value) -> ir.Value:
+        return value if value.dtype == ir.DataType.FLOAT else body.op("Cast", value, to=single)
+
     blocks = -(-depth // size)
     codes = body.constant(_codes(np.asarray(packed.numpy()), bits, (columns, blocks, size)))
     middle = body.constant(np.asarray(1 << (bits - 1), np.float32))
     if zero is not None and zero.const_value is not None:
         array = np.asarray(zero.const_value.numpy())
         wide = array if array.dtype.kind == "f" else _codes(array, bits, (columns, -1))[:, :blocks].astype(np.uint8)
-        middle = body.op("Cast", body.constant(wide.reshape(columns, blocks, 1)), to=int(ir.DataType.FLOAT))
-    scale = body.op("Reshape", body.given(2), body.constant(np.asarray([columns, blocks, 1])))
-    levels = body.op("Sub", body.op("Cast", codes, to=int(ir.DataType.FLOAT)), middle)
+        middle = body.op("Cast", body.constant(wide.reshape(columns, blocks, 1)), to=single)
+    scale = body.op("Reshape", in_single(body.given(2)), body.constant(np.asarray([columns, blocks, 1])))
+    levels = body.op("Sub", body.op("Cast", codes, to=single), middle)
     rows = body.op("Reshape", body.op("Mul", levels, scale), body.constant(np.asarray([columns, blocks * size])))
     if blocks * size != depth:
         rows = body.op("Slice", rows, *(body.constant(np.asarray([n])) for n in (0, depth, 1)))
-    found = body.op("MatMul", x, body.op("Transpose", rows, perm=[1, 0]), like=out)
+    found = body.op("MatMul", in_single(x), body.op("Transpose", rows, perm=[1, 0]))
     bias = body.input(5)
-    return found if bias is None else body.op("Add", found, bias)
+    if bias is not None:
+        found = body.op("Add", found, in_single(bias))
+    return found if out.dtype == ir.DataType.FLOAT else body.op("Cast", found, to=int(out.dtype or single))
 
 
 def _codes(packed: Array, bits: int, shape: tuple[int, ...]) -> Array:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...compiler.ir import constant_array
 from .index import Index, Subscript, div, flatten, mod, mul, unflatten
-from .narrow import is_narrow, starts_a_copy
+from .narrow import in_pairs, is_narrow, starts_a_copy
 from .types import PACKED, computed, kept, literal, loaded, stored
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
 def packing(value: ir.Value) -> int:
     """How many elements of a value lie in a word: more than one of constants of few bits."""
     apart = value.const_value is None or value.const_value.size < 2 or value.is_graph_input() or value.is_graph_output()
-    return 1 if apart or value.dtype is None or starts_a_copy(value) else PACKED.get(value.dtype, 1)
+    if apart or value.dtype is None or starts_a_copy(value):
+        return 1
+    return 2 if in_pairs(value) else PACKED.get(value.dtype, 1)
 
 
 def lies(value: ir.Value, *, half: bool) -> str:
@@ -154,6 +156,8 @@ class Shader:
         count = packing(value)
         if count > 1:
             word = f"b{slot}[{div(position, count)}]"
+            if kind == "f32":
+                return f"unpack2x16float({word})[{mod(position, count)}]"
             word = word if kind == "u32" else f"bitcast<i32>({word})"
             return f"extractBits({word}, u32({mul(mod(position, count), 32 // count)}), {32 // count}u)"
         text = f"b{slot}[{div(position, 4)}][{mod(position, 4)}]" if value in self.quads else f"b{slot}[{position}]"

@@ -21,7 +21,7 @@ from .kernels.registry import Form
 from .kernels.writer import Writer, every_element
 from .limits import Limits
 from .memory import assign
-from .narrow import narrow
+from .narrow import narrow, pair_halves
 from .plan import Choice, Copy, Dispatch, Interface, Kernel, Plan
 from .schedule import element_rule, kernel_rule, schedule
 from .specialise import specialised
@@ -83,6 +83,8 @@ def plan_of(
     graph = model.graph
     if narrow_weights:
         narrow(graph)
+    if not half:
+        pair_halves(graph)
     scheduled = schedule(graph)
     if scheduled.unsupported:
         raise _unsupported(scheduled.unsupported)
@@ -132,7 +134,7 @@ class _Lowering:
 
     def __init__(self, model: ir.Model, half: bool, candidates: int, limits: Limits) -> None:
         self.graph, self.half, self.candidates, self.limits = model.graph, half, candidates, limits
-        self.forms: dict[Shaped, tuple[Shaped, ...]] = {}  # of each kernel, by the first
+        self.forms: dict[tuple[bool, Shaped], tuple[Shaped, ...]] = {}  # of each kernel, by the first; ahead or not
         self.state = aliases(model)
         self.kernels: dict[Kernel, int] = {}
         self.weights: dict[str, Array] = {}
@@ -197,8 +199,8 @@ class _Lowering:
             if not writer.fits(self.limits) or (first and set(writer.shader.slots) != set(first.shader.slots)):
                 continue
             shaped = writer.kernel(), writer.workgroups
-            if first is None and shaped in self.forms:  # the same kernel was written for other buffers
-                return Written(group, writer, self.forms[shaped])
+            if first is None and (group.ahead, shaped) in self.forms:  # it was written for other buffers
+                return Written(group, writer, self.forms[group.ahead, shaped])
             first = first or writer
             found[shaped] = None
             if len(found) >= self.candidates:
@@ -206,7 +208,7 @@ class _Lowering:
         if first is None:
             what = f"no form of {group.label} fits the device"
             raise TamagoError("B031", what, why=str(self.limits), exit_code=EXIT_UNSUPPORTED)
-        self.forms[next(iter(found))] = tuple(found)
+        self.forms[group.ahead, next(iter(found))] = tuple(found)
         return Written(group, first, tuple(found))
 
     def _same_buffer(self, written: list[Written]) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""Weights of single precision that lie in half: half the download and half the bytes a kernel reads, sums as before."""
+"""Weights that lie in half precision: half the download and half the bytes a kernel reads, sums as before.
+
+On devices that have it single precision may be narrowed; where they do not, weights that the model itself holds in half
+lie two to a word.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 KEY = "tamago.narrow"
+PAIRS = "tamago.pairs"
 FEWEST = 256  # elements: what is smaller (biases, scales) costs nothing
 LARGEST = 65504.0  # that half precision has
 CHANGE = 2.0**-11
@@ -26,6 +31,21 @@ def narrow(graph: ir.Graph) -> None:
         apart = value.is_graph_input() or value.is_graph_output() or starts_a_copy(value)
         if not apart and rounds_well(np.asarray(tensor.numpy())):
             value.meta[KEY] = True
+
+
+def pair_halves(graph: ir.Graph) -> None:
+    """Mark the weights that lie in half precision until they are cast: two to a word, every device can read them so."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT16 or tensor.size < FEWEST:
+            continue
+        if all(use.node.op_type == "Cast" for use in value.uses()):
+            value.meta[PAIRS] = True
+
+
+def in_pairs(value: ir.Value) -> bool:
+    """Whether a value was marked so."""
+    return bool(value.meta.get(PAIRS))
 
 
 def is_narrow(value: ir.Value) -> bool:

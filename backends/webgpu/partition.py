@@ -98,7 +98,7 @@ class Partitioned:
 
     def _cut(self, feeds: Mapping[str, Array]) -> list[Part]:
         shapes = {name: tuple(np.shape(feeds[name])) for name in self.inputs}
-        model = specialised(self.model, shapes, is_known)
+        model = specialised(self.model, shapes, is_known, keeps_few_bits=False)
         parts: list[Part] = []
         groups = _groups(model.graph)
         for known, nodes in groups:

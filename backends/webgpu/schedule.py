@@ -213,11 +213,23 @@ class _Scheduler:
         return not (often and cost >= MUCH)
 
     def _is_read_often(self, value: ir.Value, reader: ir.Node) -> bool:
-        """Whether a kernel that loops over a weight reads each element for many of its results."""
+        """Whether a kernel that loops over a weight reads each of its elements many times."""
         kernel = self.kernels.get(reader)
-        if kernel is None or not kernel.reads_often:
-            return False
-        return prod(shape_of(reader.outputs[0])) > SELDOM * max(shape_of(value), default=1)
+        return kernel is not None and kernel.reads_often and _reads(value, reader) > SELDOM
+
+
+def _reads(value: ir.Value, reader: ir.Node) -> float:
+    """How often a loop reads each element of an operand."""
+    result, shape = prod(shape_of(reader.outputs[0])), shape_of(value)
+    match reader.op_type:
+        case "Conv" if value is reader.inputs[1]:  # of shape (channels of the result, …)
+            return result / shape[0]
+        case "Gemm" if value is reader.inputs[1]:
+            return shape_of(reader.outputs[0])[0]
+        case "MatMul" if value is reader.inputs[1] and len(shape) > 1:
+            return result / (prod(shape[:-2]) * shape[-1])
+        case _:
+            return result / max(prod(shape), 1)
 
 
 def _ahead(nodes: Sequence[ir.Node]) -> set[ir.Node]:

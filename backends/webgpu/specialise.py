@@ -16,19 +16,26 @@ from ...compiler.opset import TARGET, to_target
 from ...compiler.optimise import Names
 from ...compiler.sizes import settle
 from .definitions import defined
-from .types import computed
+from .types import PACKED, computed
 
 ROUNDS = 12  # of computing what is known and writing out what is not
 FEWEST = 1024  # elements of a weight that stays in few bits: what is smaller costs nothing
 
 
-def specialised(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], known: Callable[[ir.Node], bool]) -> ir.Model:
+def specialised(
+    model: ir.Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    known: Callable[[ir.Node], bool],
+    *,
+    keeps_few_bits: bool = True,
+) -> ir.Model:
     """A copy whose inputs have these shapes.
 
     Args:
         model: any; it is not changed.
         shapes: of inputs by name; an input that is not named must have a shape of numbers.
         known: whether there is a kernel for a node.
+        keeps_few_bits: whether weights of few bits stay so, for the device to make them wide.
 
     Raises:
         TamagoError: B031, an input is no tensor; B032, an input's shape is not known; B033, a shape contradicts the
@@ -45,7 +52,8 @@ def specialised(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], known: C
     names = Names(unique_names(model.graph))
     for _ in range(ROUNDS):
         infer(model)
-        changed = fold(model.graph, model.opset_imports.get("", TARGET), names, _widens)
+        stays = _widens if keeps_few_bits else lambda node: False
+        changed = fold(model.graph, model.opset_imports.get("", TARGET), names, stays)
         if changed or defined(model.graph, _is_typed, lambda node: not known(node), names):
             continue
         written = write_out(model, lambda node: _is_typed(node) and not known(node))
@@ -60,8 +68,7 @@ def _widens(node: ir.Node) -> bool:
     value = node.inputs[0] if node.op_type in ("Cast", "DequantizeLinear") and node.inputs else None
     if value is None or value.const_value is None or value.const_value.size < FEWEST:
         return False
-    made, narrow = node.outputs[0].dtype, value.dtype
-    return made == ir.DataType.FLOAT and narrow is not None and narrow.bitwidth < made.bitwidth
+    return node.outputs[0].dtype == ir.DataType.FLOAT and (value.dtype in PACKED or value.dtype == ir.DataType.FLOAT16)
 
 
 def _is_typed(node: ir.Node) -> bool:

@@ -78,6 +78,10 @@ class WebGpu:
         foreign = {o for o in operators if "::" in o} - {f"{domain}::{name}" for domain, name in KERNELS}
         return frozenset(foreign | (operators & INTEGER))
 
+    def own(self, model: ir.Model) -> ir.Model:
+        """Without a word on what another runtime may round inside a product: shaders do not."""
+        return with_float_activations(model)
+
     def rules(self) -> tuple[Rule, ...]:
         """Kernels are made for the standard's operators: no others are needed."""
         return ()
@@ -119,7 +123,7 @@ class WebGpu:
         What there are no kernels for is run by the other target, and all of it where there is no device.
         """
         if self.device is None:
-            return self.believed.lower(with_float_activations(model), optimise=optimise)
+            return self.believed.lower(model, optimise=optimise)
         return Partitioned(model, self.device, self.believed.lower, self.records if optimise else None)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:

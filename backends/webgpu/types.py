@@ -133,7 +133,10 @@ def as_stored(array: Array, lies: str) -> Array:
 
 
 def as_packed(array: Array, per_word: int) -> Array:
-    """Integers of 4 or 8 bits in words of 32, the first in the lowest bits."""
+    """Integers of 4 or 8 bits, or numbers of half precision, in words of 32, the first in the lowest bits."""
+    if array.dtype.kind == "f":
+        halves = np.ascontiguousarray(array, np.float16).reshape(-1).view(np.uint16)
+        return np.pad(halves, (0, -len(halves) % per_word)).view(np.uint32)
     bits = 32 // per_word
     codes = array.astype(np.int32).reshape(-1) & ((1 << bits) - 1)
     codes = np.pad(codes, (0, -len(codes) % per_word)).astype(np.uint32).reshape(-1, per_word)

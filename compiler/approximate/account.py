@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .acceptance import Evidence
@@ -26,6 +26,7 @@ class Approximation:
 
     Args:
         budget: in words.
+        allowed: the number in it.
         loss: what the loss was taken for.
         chosen_on: numbers of the samples that the choice was made on; the others proved it.
         verified_on: how many samples proved it.
@@ -42,6 +43,7 @@ class Approximation:
     """
 
     budget: str
+    allowed: float
     loss: str
     chosen_on: tuple[int, ...]
     verified_on: int
@@ -61,6 +63,14 @@ class Approximation:
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
         return asdict(self)
+
+    def without(self) -> Approximation:
+        """What is said of the exact program: nothing in it was proved or chosen."""
+        if self.proof is None:
+            return self
+        return replace(
+            self, predicted=None, on_choosing=None, proof=None, upper=None, structure="", choice=[], workloads=[]
+        )
 
     def lines(self) -> list[str]:
         """For people."""

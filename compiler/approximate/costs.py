@@ -21,7 +21,6 @@ from .write import alone
 
 KEY_VERSION = 1
 FAILED = float("inf")
-ALIKE = 1.0  # of what cannot be timed
 WHOLE_SECONDS = 0.5  # of timing whole programs, for each workload
 
 
@@ -40,6 +39,10 @@ class Target(Protocol):
 
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         """Which of these operators no approximate form should be written in."""
+        ...
+
+    def own(self, model: ir.Model) -> ir.Model:
+        """A program of approximate forms as it is to be proved, run and saved: without words for another runtime."""
         ...
 
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
@@ -62,7 +65,7 @@ class Target(Protocol):
 def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Sequence[Workload]) -> list[float]:
     """What whole programs take over the workloads with their weights, timed side by side; alike where nothing says."""
     if not target.timed:
-        return [ALIKE] * len(models)
+        return [1.0] * len(models)
     programs = [target.lower(model) for model in models]
     totals = [0.0] * len(models)
     for workload in workloads:
@@ -102,7 +105,7 @@ class Costs:
             shapes: of the place's input at each workload; None: it is not reached there.
         """
         if not self.target.timed:
-            return [ALIKE] * len(forms)
+            return [0.0] * len(forms)
         totals = [0.0] * len(forms)
         programs: list[Any] = []
         for weight, shape in zip(self.weights, shapes, strict=True):
@@ -146,7 +149,7 @@ class Costs:
         term = form.term if form.timed is None else form.timed
         rank = len(place.x.shape) if place.x.shape is not None else 2
         try:
-            return self.target.lower(alone(term, dtype, rank, place.opset))
+            return self.target.lower(self.target.own(alone(term, dtype, rank, place.opset)))
         except TamagoError:
             return None
 

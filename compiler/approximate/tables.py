@@ -208,16 +208,17 @@ class Tables:
                 continue
             lacking = self.task.lacking(frozenset[str]().union(*(form.operators for form in forms)))
             if lacking:
-                self.refused.append((place.name, method.name, f"not for this target: {', '.join(sorted(lacking))}"))
+                self.refused.append(
+                    (place.name, method.name, f"it needs what is not used here: {', '.join(sorted(lacking))}")
+                )
             found += [(method.name, form) for form in forms if not form.operators & lacking]
         return found
 
     def _run(self, place: Place, form: Form, seen: Sequence[Seen]) -> list[Array] | None:
         rank = np.ndim(seen[0].x)
         try:
-            program = self.task.target.lower(
-                alone(form.term, ir.DataType.from_numpy(seen[0].x.dtype), rank, place.opset)
-            )
+            model = alone(form.term, ir.DataType.from_numpy(seen[0].x.dtype), rank, place.opset)
+            program = self.task.target.lower(self.task.target.own(model))
             return [np.asarray(program({"x": s.x})[0]) for s in seen]
         except TamagoError:
             return None
@@ -253,7 +254,7 @@ class Tables:
         limits = Limits(max(level - self.base, 0.0), worth=worth)
         if budget.size is not None:
             limits = replace(limits, stored=budget.size - fixed)
-        if size:  # smaller, but never slower
+        if size and self.task.target.timed:  # smaller, but never slower
             limits = replace(limits, cost=slower - self._rest)
         if budget.latency is not None:
             limits = replace(limits, cost=min(limits.cost, budget.latency - self._rest))
@@ -277,7 +278,7 @@ class Tables:
     def build(self, choice: Sequence[Alternative]) -> ir.Model:
         """The program with these alternatives in place."""
         chosen = {a.place: Chosen(a.method, self._forms[a.place, a.method, a.setting]) for a in choice}
-        return put(self.program, self.places, chosen)
+        return self.task.target.own(put(self.program, self.places, chosen))
 
 
 def _option(a: Alternative, risk: float, keeps: str | None) -> Option:

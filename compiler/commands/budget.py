@@ -17,9 +17,15 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     """Options of commands that may approximate."""
     parser.add_argument("--rise", type=float, help="allowed relative rise of the loss, such as 0.01")
     parser.add_argument("--absolute", type=float, help="allowed absolute rise of the loss instead")
+    add_loss_options(parser)
+
+
+def add_loss_options(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """What a budget is judged by, and what may be used within it."""
     parser.add_argument(
         "--calibration",
         type=Path,
+        required=required,
         metavar="FILE.npz|DIR",
         help="inputs by name, samples along the first axis; or a folder of .npz files, a sample each",
     )

@@ -67,16 +67,15 @@ def run(options: argparse.Namespace) -> int:
     error = _half_error(fast.graph) if half else None
     name = options.name or options.source.stem
     write_bundle(options.folder, plan, weights, name=name, app=_app(settings, plan), force=options.force)
-    files = files_of(options.folder)
+    files, spent = files_of(options.folder), fast.report.approximation
     total, packed = sum(f.bytes for f in files), sum(f.gzip for f in files)
     if options.json:
         rows = [vars(f) for f in files]
         found = {"folder": str(options.folder), "files": rows, "bytes": total, "gzip": packed, **_counts(plan)}
-        spent = fast.report.approximation
         found |= {} if spent is None else {"approximation": spent.to_dict()}
         print_json(found | ({"half_error": error} if half else {}))
         return 0
-    for line in () if fast.report.approximation is None else fast.report.approximation.lines():
+    for line in () if spent is None else (*spent.lines(), *(f"note: {n}" for n in spent.notes)):
         print(line)
     print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
     for file in files:

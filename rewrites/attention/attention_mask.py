@@ -75,6 +75,6 @@ def empty_mask(q: Value, k: Value, v: Value, m: Value, at: Mapping[str, Any]) ->
 )
 def causal_mask(q: Value, k: Value, v: Value, m: Value, at: Mapping[str, Any]) -> Term:
     """Attention(q, k, v, 0 up to the diagonal and -∞ above) = Attention(q, k, v, is_causal=1)."""
-    if not m.every(_is_causal):
+    if not (m.fact.causal or m.every(_is_causal)):
         raise Skip("the mask is not causal, or is computed")
     return op.Attention(q, k, v, **(dict(at) | {"is_causal": 1}))

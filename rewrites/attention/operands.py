@@ -86,7 +86,12 @@ def lowest(dtype: int | None) -> Array:
     return np.asarray(ml_dtypes.finfo(found).min, dtype=found)
 
 
-def hides_no_row(mask: Array) -> bool:
+def hides_no_row(mask: Value) -> bool:
+    """Whether every row of an additive mask is known to let something be seen; those of a causal one see themselves."""
+    return mask.fact.causal or mask.every(_shows_something)
+
+
+def _shows_something(mask: Array) -> bool:
     """Whether every row (last axis) of an additive mask has an entry above the lowest number, and none is NaN."""
     if mask.ndim == 0 or mask.size == 0:
         return False
@@ -95,7 +100,7 @@ def hides_no_row(mask: Array) -> bool:
 
 
 def raised(mask: Value) -> Term:
-    """A finite constant mask with the lowest number replaced by the next one above.
+    """A mask that hides no row; or a finite constant one with the lowest number replaced by the next one above.
 
     ONNX Runtime's Attention answers 0 for a row whose scores are all at or below the lowest number; a softmax answers
     the mean. One step above, it answers the mean too; no score that is not itself near the lowest number can
@@ -104,7 +109,7 @@ def raised(mask: Value) -> Term:
     Raises:
         Skip: the mask is not constant, or holds infinities or NaN.
     """
-    if mask.every(hides_no_row):
+    if hides_no_row(mask):
         return mask
     if not mask.every(lambda array: bool(np.all(np.isfinite(array)))):
         raise Skip("a row of the mask may hide every key")

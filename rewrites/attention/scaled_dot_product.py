@@ -167,5 +167,5 @@ def attention_guarded(q: Value, k: Value, v: Value, m: Value, a: int) -> Term:
     require_kernel_dtype(q, m)
     require_last(a, q.rank)
     below_one = np.nextafter(np.ones_like(lowest(m.dtype)), np.zeros_like(lowest(m.dtype)))
-    mask: Term = m if m.every(hides_no_row) else op.Mul(m, below_one)
+    mask: Term = m if hides_no_row(m) else op.Mul(m, below_one)
     return attention(q, k, v, fit_mask(mask, m.shape, q, k), _attributes(q))

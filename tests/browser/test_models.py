@@ -105,7 +105,8 @@ def test_a_small_download_answers_within_its_budget(
     module, x = digits()
     exact = tamago.compile(module, (x,), target="web", store=tmp_path / "store")
     exact.save(tmp_path / "model.onnx")
-    pictures = load_digits().data[1500:1700].reshape(-1, 1, 8, 8).astype(np.float32) / 16
+    data, _ = load_digits(return_X_y=True)
+    pictures = data[1500:1700].reshape(-1, 1, 8, 8).astype(np.float32) / 16
     name = exact.graph.graph.inputs[0].name or ""
     np.savez(tmp_path / "pictures.npz", **{name: pictures})
     words = ["--rise", "0.05", "--calibration", str(tmp_path / "pictures.npz"), "--force"]

@@ -113,6 +113,19 @@ def test_measuring_leaves_state_alone(chromium: Chromium, server: Server, root: 
         assert page.run("return Array.from((await m.run({x: [0, 0, 0, 1]})).copy)") == [1, 2, 3, 5]
 
 
+def test_measuring_leaves_prepared_weights_alone(chromium: Chromium, server: Server, root: Path) -> None:
+    plan, weights = plans.prepared()
+    with chromium.page(server.url + written(root, "prepared", plan, weights)) as page:
+        page.run(OPEN)
+        y = "return Array.from((await m.run({x: [1, 1, 1, 1]})).y)"
+        assert page.run(y) == [2, 4, 6, 8]
+        assert len(page.run("return await m.profile()")) == 1
+        assert page.run(y) == [2, 4, 6, 8]
+        page.run("await m.tune({seconds: 1})")
+        assert page.run(y) == [2, 4, 6, 8]
+        assert page.complaints == []
+
+
 def test_a_spent_budget_ends_tuning(chromium: Chromium, server: Server, root: Path) -> None:
     plan, weights = plans.mlp(rows=64, wrong=True)
     with chromium.page(server.url + written(root, "budget", plan, weights)) as page:

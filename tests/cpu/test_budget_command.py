@@ -103,6 +103,35 @@ def test_a_rise_of_cross_entropy(source: Path, data: Path, capsys: pytest.Captur
     assert cross_entropy(run(out, x), labels) <= 1.06 * cross_entropy(run(source, x), labels)
 
 
+def test_a_front_is_written_and_drawn(source: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = source.with_name("front")
+    words = ["frontier", str(source), str(folder), "--calibration", str(data), "--rises", "0.05,0.001,0.01"]
+    assert main([*words, "--loss", "cross-entropy:labels", "--json", *QUICK]) == 0
+    points = json.loads(capsys.readouterr().out)
+
+    assert points[0]["file"] == "exact.onnx"
+    assert len(points) > 1
+    assert {p.name for p in folder.iterdir()} == {"report.html", *(p["file"] for p in points)}
+    sizes = [p["size"] for p in points]
+    assert sizes == sorted(sizes, reverse=True)
+    for point in points[1:]:
+        assert point["upper"] <= float(point["file"].removeprefix("within-").removesuffix(".onnx"))
+        assert size(folder / point["file"]) < 1.1 * point["size"] * size(source)
+    page = (folder / "report.html").read_text("utf-8")
+    assert page.count("<circle") == 2 * len(points)  # of size and of time
+    assert "<script" not in page
+
+    assert main([*words, "--loss", "cross-entropy:labels", *QUICK]) == 2
+    assert "U053" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rises", ["", "a", "-0.1", "inf"])
+def test_bounds_that_are_no_numbers(rises: str, source: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["frontier", str(source), str(source.with_name("front")), "--calibration", str(data)]
+    assert main([*words, f"--rises={rises}"]) == 2
+    assert "U043" in capsys.readouterr().err
+
+
 def test_the_json_says_what_the_text_says(source: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["optimize", str(source), str(written(source)), "--rise", "0.05", "--calibration", str(data)]
 

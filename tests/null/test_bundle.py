@@ -107,6 +107,17 @@ def test_what_somebody_put_into_a_bundle_is_kept(tmp_path: Path) -> None:
     assert model_of(folder)["name"] == "old"
 
 
+def test_a_bundle_of_the_first_format_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    write_bundle(folder, PLAN, WEIGHTS, name="old")
+    model = model_of(folder)
+    del model["files"]
+    (folder / "model.json").write_text(json.dumps(model | {"format": 1}))
+    write_bundle(folder, PLAN, WEIGHTS, name="new", force=True)
+
+    assert model_of(folder)["name"] == "new"
+
+
 @pytest.mark.parametrize("what", ["folder", "file", "link", "other"])
 def test_only_a_bundle_is_replaced(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "site"

@@ -21,6 +21,8 @@ def program(size: int) -> ir.Model:
 class Clock:
     """Says what it is told to, one timing after the other; the last for ever."""
 
+    timed = True
+
     def __init__(self, *results: tuple[float, float, float]) -> None:
         self.results = list(results)
         self.asked = 0
@@ -79,3 +81,14 @@ def test_a_loss_is_believed_when_it_is_measured_twice() -> None:
     clock = Clock((1.1, 1.0, 1.2))
     sides(clock, size=True).times(program(400), lambda feeds: [])
     assert clock.asked == 1
+
+
+def test_without_a_clock_only_bytes_count() -> None:
+    clock = Clock((0.5, 0.4, 0.6))
+    clock.timed = False
+    found = sides(clock, size=True)
+
+    assert found.times(program(100), lambda feeds: []) == []
+    assert clock.asked == 0
+    assert found.refuses(program(100), []) is None
+    assert found.refuses(program(5000), []) == "is not smaller than the exact one"

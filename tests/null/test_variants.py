@@ -30,6 +30,11 @@ def program(size: int) -> ir.Model:
 class FakeTarget:
     """Programs take as long as they have bytes."""
 
+    timed = True
+
+    def lacks(self, operators: frozenset[str]) -> frozenset[str]:
+        return frozenset()
+
     def lower(self, model: ir.Model) -> Any:
         size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
         return lambda feeds: size  # pyright: ignore[reportUnknownLambdaType]

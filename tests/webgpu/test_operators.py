@@ -102,6 +102,41 @@ def test_matmul_nbits(device: Device, bits: int, zeros: str, rows: int) -> None:
     check(model, feeds, device, 2e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_matmul_nbits_in_half_precision(device: Device, rows: int) -> None:
+    x, y = given("x", normal(rows, 64).astype(np.float16)), np.float16
+    weights = constant("w", RNG.integers(0, 256, (20, 2, 16)).astype(np.uint8))
+    scales = constant("s", (np.abs(normal(40)) * 0.1).astype(y))
+    product = node(
+        "MatMulNBits",
+        [x, weights, scales],
+        "y",
+        ir.DataType.FLOAT16,
+        "com.microsoft",
+        bits=4,
+        block_size=32,
+        K=64,
+        N=20,
+    )
+    product.outputs[0].shape = ir.Shape((rows, 20))
+    feeds = {"x": normal(rows, 64).astype(np.float16)}
+    check(model_of(feeds, [product], product.outputs, [weights, scales]), feeds, device, 2e-2)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_matmul_nbits_with_columns_in_an_order_of_their_own_has_no_kernel(device: Device, rows: int) -> None:
+    x, order = given("x", normal(rows, 64)), constant("g", np.tile([0, 1], 32).astype(np.int32))
+    weights = constant("w", RNG.integers(0, 256, (20, 2, 16)).astype(np.uint8))
+    scales = constant("s", np.abs(normal(40)) + 0.1)
+    operands = [x, weights, scales, None, order]
+    product = node("MatMulNBits", operands, "y", domain="com.microsoft", bits=4, block_size=32, K=64, N=20)
+    product.outputs[0].shape = ir.Shape((rows, 20))
+    feeds = {"x": normal(rows, 64)}
+    model = model_of(feeds, [product], product.outputs, [weights, scales, order])
+    with pytest.raises(TamagoError, match="B031"):
+        Program(model, device)(feeds)
+
+
 @pytest.mark.parametrize("dtype", [ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4])
 def test_packed_weights(device: Device, dtype: ir.DataType) -> None:
     low, high = {"INT8": (-128, 128), "UINT8": (0, 256), "INT4": (-8, 8), "UINT4": (0, 16)}[dtype.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,14 +132,46 @@ def test_a_budget_is_spent_on_forms_that_there_are_kernels_for() -> None:
     with torch.no_grad():
         error = (compiled(x) - model(x)).norm() / model(x).norm()
     assert 0 < float(error) < 0.15
-    assert "not for this target" in compiled.explain()  # integer arithmetic
+    assert "it needs what is not used here" in compiled.explain()  # integer arithmetic
 
 
-def test_a_browser_is_not_timed_here() -> None:
+@pytest.mark.parametrize("words", [{"objective": "latency"}, {"objective": "size", "latency": 1.0}])
+def test_a_browser_is_not_timed_here(words: dict[str, Any]) -> None:
     model, samples = layers()
+    budget = tamago.Budget(rise=0.1, latency=words.pop("latency", None))
     with pytest.raises(tamago.TamagoError) as error:
-        tamago.compile(model, samples[0][0], target="web", budget=tamago.Budget(rise=0.1), calibration=samples)
+        tamago.compile(model, samples[0][0], target="web", budget=budget, calibration=samples, **words)
     assert error.value.code == "U052"
+
+
+def test_what_is_saved_for_a_browser_is_what_was_proved(tmp_path: Path) -> None:
+    """No runtime rounds activations in it that shaders do not."""
+    model, samples = layers()
+    words: dict[str, Any] = {"target": "web", "objective": "size", "methods": ["block_weights"]}
+    compiled = tamago.compile(model, samples[0][0], budget=tamago.Budget(rise=0.2), calibration=samples, **words)
+    compiled.save(tmp_path / "small.onnx")
+    again = tamago.load(tmp_path / "small.onnx")
+    (x,), _ = samples[3]
+
+    assert any(n.op_type == "MatMulNBits" for n in compiled.graph.graph)
+    np.testing.assert_array_equal(again(x.numpy())[0], compiled(x).numpy())
+    assert not any("accuracy_level" in n.attributes for n in compiled.graph.graph)
+
+
+def test_what_is_run_elsewhere_reads_its_weights_as_constants() -> None:
+    codes = np.random.default_rng(0).integers(-9, 9, (1, 64, 16)).astype(np.int8)
+    nodes = [
+        helper.make_node("Cast", ["w"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("LSTM", ["x", "f", "r"], ["", "h"], hidden_size=16),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    weights = {"w": codes, "r": np.zeros((1, 64, 16), np.float32)}
+    model = model_of(nodes, {"x": [3, 1, 16]}, {"y": TensorProto.FLOAT}, weights)
+    program = partitioned(model)
+    feeds = {"x": floats(3, 1, 16, seed=1)}
+    np.testing.assert_allclose(program(feeds)[0], OnnxRuntime().lower(model)(feeds)[0], rtol=1e-5, atol=1e-6)
+    (parts,) = program._parts.values()
+    assert [part.inputs for part in parts if "x" in part.inputs] == [("x",)]
 
 
 def counter() -> ir.Model:

@@ -9,7 +9,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from ..expression import Element, Shader, shape_of
+from ..expression import Element, Shader, packing, shape_of
 from ..index import Index, Subscript, add, mul
 
 
@@ -36,7 +36,7 @@ class Matrix:
         near, far = (self.lane, self.depth) if along == "lane" else (self.depth, self.lane)
         extent = lanes if along == "lane" else depth
         whole = (self.offset, far, extent, prod(shape_of(self.value)), *self.batch)
-        return near == 1 and all(number % 4 == 0 for number in whole)
+        return near == 1 and packing(self.value) == 1 and all(number % 4 == 0 for number in whole)
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,10 @@ def _applies(node: ir.Node) -> bool:
 
 
 def with_float_activations(model: ir.Model) -> ir.Model:
-    """The same program for another runtime, whose products round no activations either; the model where none is."""
-    if not any(_is_coarse(node) for node in model.graph):
-        return model
-    result = model.clone()
-    for node in filter(_is_coarse, result.graph):
+    """The model, changed in place, whose products round no activations in any runtime."""
+    for node in filter(_is_coarse, model.graph.all_nodes()):
         del node.attributes["accuracy_level"]
-    return result
+    return model
 
 
 def _is_coarse(node: ir.Node) -> bool:

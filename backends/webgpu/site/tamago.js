@@ -429,8 +429,8 @@ class Model {
   /** What depends on nothing but weights, once; buffers that nothing else reads are given back. */
   async #setUp() {
     const { setup, spent } = this.#plan;
-    const all = dispatchesOf(setup);
-    await this.#scoped(async () => this.#submit(setup, await Promise.all(all.map((d) => this.#boundTo(d, d.choices[0])))), "prepare the weights");
+    const ready = await this.#scoped(() => Promise.all(dispatchesOf(setup).map((d) => this.#boundTo(d, d.choices[0]))), "bind the weights");
+    await this.#scoped(async () => this.#submit(setup, ready), "prepare the weights");
     for (const buffer of spent) this.#buffers[buffer].destroy();
   }
 
@@ -852,7 +852,8 @@ class Model {
 
   /** What no kernel has written must not look like a result. */
   #poison() {
-    const kept = new Set([...Object.keys(this.#plan.weights).map(Number), ...this.#stateBuffers()]);
+    const prepared = this.#plan.setup.flatMap(({ dispatch, copy }) => dispatch?.buffers ?? [copy?.source ?? 0, copy?.target ?? 0]);
+    const kept = new Set([...Object.keys(this.#plan.weights).map(Number), ...prepared, ...this.#stateBuffers()]);
     this.#plan.buffers.forEach((bytes, buffer) => {
       if (!kept.has(buffer) && bytes) this.#write(buffer, new Uint8Array(bytes).fill(POISON), 0);
     });
