@@ -108,7 +108,8 @@ def test_a_small_download_answers_within_its_budget(
     data, _ = load_digits(return_X_y=True)
     pictures = data[1500:1700].reshape(-1, 1, 8, 8).astype(np.float32) / 16
     name = exact.graph.graph.inputs[0].name or ""
-    np.savez(tmp_path / "pictures.npz", **{name: pictures})
+    arrays: dict[str, Any] = {name: pictures}
+    np.savez(tmp_path / "pictures.npz", **arrays)
     words = ["--rise", "0.05", "--calibration", str(tmp_path / "pictures.npz"), "--force"]
     assert main(["web", str(tmp_path / "model.onnx"), str(root / "small"), *words]) == 0
     stored = (root / "small" / "weights-0.safetensors").stat().st_size
