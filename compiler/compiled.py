@@ -145,8 +145,8 @@ def compile(
         args: example inputs as the model takes them (one tensor need not be wrapped in a tuple); needed for torch
             modules, and what latency is judged on. For ONNX: arrays by position or a mapping by name.
         kwargs: example keyword inputs.
-        target: "cpu" (ONNX Runtime), "cuda" (an NVIDIA GPU through torch and Triton), "webgpu" (any GPU, through wgpu) or
-            "web" (a browser, which is not timed here).
+        target: "cpu" (ONNX Runtime), "cuda" (an NVIDIA GPU through torch and Triton), "webgpu" (any GPU, through wgpu)
+            or "web" (a browser, which is not timed here).
         drift: "rounding" allows reassociation, verified; "none" only bit-identical rewrites.
         objective: "latency" or "size".
         dynamic_shapes: which dimensions may change, as `torch.export` takes it.

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from .facts import Dim
 from .ir import CAUSAL, attribute_values, constant_array, dims, op_name
 
-FAR = -1e8  # from here down a hidden score weighs exactly 0 beside any that is not hidden
+FAR = -1e8  # from here down a hidden score weighs exactly 0 beside any that is not hidden and not as far off itself
 INTEGERS = "iub"
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from .blocks import Instance
 from .decode import Written
+from .ir import CAUSAL
 
 
 def splice(graph: ir.Graph, instance: Instance, written: Written, fresh: Callable[[str], str]) -> None:
@@ -32,6 +33,8 @@ def splice(graph: ir.Graph, instance: Instance, written: Written, fresh: Callabl
         if old.is_graph_output():
             given.add(result)
             _become_output(graph, old, result)
+        if old.meta.get(CAUSAL):  # the same values are the same mask
+            result.meta[CAUSAL] = True
         old.replace_all_uses_with(result)
     graph.remove(reversed(instance.nodes), safe=True)
 

@@ -4,17 +4,21 @@ The patterns hold no scale and no grouped heads: those are taken in afterwards (
 `attention_heads.py`). A NaN-guard, `Where(IsNaN(p), 0, p)`, is what torch's softmax does to rows that see no key.
 
 Attention in ONNX Runtime 1.32 answers 0 for a row whose scores are all at or below the lowest finite number, where a
-softmax answers the mean (all lowest) or NaN (all -∞). So masks are proven, or raised by one step, or refused; under
-a NaN-guard rows of -∞ give 0 on both sides. Scores that are NaN or infinite by themselves are outside these identities.
+softmax answers the mean (all lowest) or NaN (all -∞). So masks are proven, or raised by one step, or refused; one that
+is known to be causal by its subscripts (`compiler/index_arrays.py`) needs no array at all; under a NaN-guard rows of -∞
+give 0 on both sides. Scores that are NaN or infinite by themselves are outside these identities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.facts import Array
+from ...compiler.index_arrays import FAR
 from ...compiler.rule import Pattern, Skip, Term, Value, op, rule, var
 from ..shape.dimensions import broadcast
 from .operands import HALVES, attention, fit_mask, hides_no_row, lowest, raised, require_kernel_dtype, require_last
@@ -103,8 +107,7 @@ def attention_constant_mask(q: Value, k: Value, v: Value, m: Value, a: int) -> T
     """softmax(q k + m) v = Attention(q, kᵀ, v, m) for a constant mask that hides no row from every key."""
     require_kernel_dtype(q, m)
     require_last(a, q.rank)
-    mask = fit_mask(raised(m), m.shape, q, k)
-    return attention(q, k, v, mask, _attributes(q))
+    return _masked(q, k, v, fit_mask(raised(m), m.shape, q, k), causal=m.fact.causal)
 
 
 @rule(
@@ -134,7 +137,25 @@ def attention_chosen_mask(q: Value, k: Value, v: Value, b: Value, y: Value, n: V
     require_kernel_dtype(q, y, n)
     require_last(a, q.rank)
     mask = op.Where(b, _finite(y), _finite(n))
-    return attention(q, k, v, fit_mask(mask, broadcast(b.shape, y.shape, n.shape), q, k), _attributes(q))
+    causal = b.fact.causal and y.every(_is_zero) and n.every(_is_far)
+    return _masked(q, k, v, fit_mask(mask, broadcast(b.shape, y.shape, n.shape), q, k), causal=causal)
+
+
+def _masked(q: Value, k: Value, v: Value, mask: Term, *, causal: bool) -> Term:
+    """Attention with a mask that fits the scores; without it where it is what causality says."""
+    if causal:
+        return attention(q, k, v, None, _attributes(q) | {"is_causal": 1})
+    return attention(q, k, v, mask, _attributes(q))
+
+
+def _is_zero(numbers: Array) -> bool:
+    return not np.any(numbers)
+
+
+def _is_far(numbers: Array) -> bool:
+    """Whether what is hidden by them weighs exactly 0 beside anything that is not."""
+    least = max(float(ml_dtypes.finfo(numbers.dtype).min), FAR)
+    return bool(np.all(np.asarray(numbers, np.float64) <= least))
 
 
 def _finite(choice: Value) -> Term:
@@ -168,4 +189,4 @@ def attention_guarded(q: Value, k: Value, v: Value, m: Value, a: int) -> Term:
     require_last(a, q.rank)
     below_one = np.nextafter(np.ones_like(lowest(m.dtype)), np.zeros_like(lowest(m.dtype)))
     mask: Term = m if hides_no_row(m) else op.Mul(m, below_one)
-    return attention(q, k, v, fit_mask(mask, m.shape, q, k), _attributes(q))
+    return _masked(q, k, v, fit_mask(mask, m.shape, q, k), causal=m.fact.causal)
