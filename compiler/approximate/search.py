@@ -38,8 +38,8 @@ FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
 CLEAR = 2.0  # standard errors that a measurement on the choosing samples stays below the budget
 LARGEST_INTERACTION = 4.0  # of forms, as a factor on the sum of their predictions
-SAFE = (0.02, 2e-4, 2e-6)  # of the level, that the last choice to be proved may use
-SURE = 3.0  # standard errors that it stays below the budget where it was chosen
+SAFE = (0.5, 0.25, 0.1, 0.02, 2e-4, 2e-6)  # of the level, that the last choice to be proved may use
+SURE = 5.0  # standard errors below the budget where it was chosen: 2.4 for the bound, the rest for scatter
 TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
 MOST_VARIANTS = 2  # programs that get tables beside the exact one's
 REFUSALS = 3  # candidates that turn out not to be worth their error
@@ -410,13 +410,13 @@ class Search:
         return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)
 
     def _last_resort(self, allowed: float, level: float) -> list[Found]:
-        """The choice for the last proof: next to nothing is risked, for an exact result is the alternative.
+        """The choice for the last proof: what is nearly sure to be proved, for an exact result is the alternative.
 
         It risks less than what could not be proved: a metric's few samples where choices are made say nothing of it.
         """
         tables = self.storing if self.task.size else self.exact
-        for part in SAFE:
-            found = self._within(tables, min(part * self.level_for(allowed), level))
+        for limit in sorted({min(part * self.level_for(allowed), level) for part in SAFE}, reverse=True):
+            found = self._within(tables, limit)
             if found and all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):
                 return found
         return []
