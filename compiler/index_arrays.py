@@ -18,6 +18,9 @@ from .ir import CAUSAL, attribute_values, constant_array, dims, op_name
 
 FAR = -1e8  # from here down a hidden score weighs exactly 0 beside any that is not hidden and not as far off itself
 INTEGERS = "iub"
+LARGEST = 1 << 20  # of an offset or a stride: what is larger could leave 32 bits at some length
+WHOLE = (ir.DataType.INT32, ir.DataType.INT64)
+EXACT = (*WHOLE, ir.DataType.FLOAT, ir.DataType.DOUBLE)  # types in which no index of any length is rounded or wrapped
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,15 @@ def _follow(node: ir.Node, known: dict[ir.Value, Known]) -> Known | None:
     if op_name(node) == "GatherND":
         step.indices = _components(node.inputs[1], known)
     found = follow(step)
+    if isinstance(found, Affine) and not (found.is_constant or _is_exact(found, node.outputs[0].dtype)):
+        return None
     if isinstance(found, Affine):  # an axis of one element has no second one to differ from it
         return replace(found, strides=tuple(0.0 if d == 1 else s for d, s in zip(sizes, found.strides, strict=True)))
     return found
+
+
+def _is_exact(found: Affine, dtype: ir.DataType | None) -> bool:
+    return dtype in EXACT and all(abs(number) <= LARGEST for number in (found.offset, *found.strides))
 
 
 def _constant(value: ir.Value) -> Affine | None:
@@ -166,9 +175,12 @@ def _cast(step: _Step) -> Known | None:
     found, to = step.given[0], step.node.outputs[0].dtype
     if isinstance(found, Causal):
         return found if to == ir.DataType.BOOL or found.added else None
-    if found is not None and to == ir.DataType.BOOL:
+    if found is None or to not in (ir.DataType.BOOL, *EXACT):  # narrow types wrap around, halves are rounded
+        return None
+    if to == ir.DataType.BOOL:
         return Affine(float(found.offset != 0), found.strides) if found.is_constant else None
-    return found
+    whole = all(float(number).is_integer() for number in (found.offset, *found.strides))
+    return found if whole or to not in WHOLE else None
 
 
 def _reshape(step: _Step) -> Known | None:

@@ -24,7 +24,7 @@ SIZES = """
 """
 CONSTANTS = """int64 zero = {0}, int64 one = {1}, int64 two = {2}, int64[1] one1 = {1}, int64[1] two1 = {2},
     int64[1] zero1 = {0}, int64[1, 1] minus = {-1}, int64[1] first = {0}, int64[1] last = {1}, float none = {0},
-    int64[1] many = {9223372036854775807}, float far = {-3.4028234663852886e38}, float near = {-5},
+    int64[1] many = {9223372036854775807}, float far = {-3.4028234663852886e38}, float near = {-5}, float half = {0.5},
     int64[2] both = {0, 1}"""
 
 SQUARE = "size = Concat <axis = 0> (n1, n1)\n"
@@ -85,6 +85,9 @@ OTHERS = {
     "from the end": "back = Sub (n, column)\n y = LessOrEqual (back, row)",
     "one row hidden": "m = LessOrEqual (column, row)\n never = Less (row, row)\n y = And (m, never)",
     "all seen": "m = LessOrEqual (column, row)\n same = Equal (row, row)\n y = Or (m, same)",
+    "in a type that wraps": "a = Cast <to = 3> (row)\n b = Cast <to = 3> (column)\n y = LessOrEqual (b, a)",
+    "cut to whole numbers": "f = Cast <to = 1> (row)\n h = Mul (f, half)\n a = Cast <to = 7> (h)\n"
+    " y = LessOrEqual (column, a)",
     "inputs": "wide = ReduceMean <keepdims = 1> (x, first)\n high = Transpose (wide)\n y = LessOrEqual (wide, high)",
     "no diagonal": f"{SQUARE} ones = ConstantOfShape <value = bool[1] {{1}}> (size)\n"
     " y = Trilu <upper = 0> (ones, one)",
@@ -119,8 +122,14 @@ def test_numbers_to_add_are_found(body: str) -> None:
 def test_other_conditions_are_left_alone(body: str) -> None:
     proto = model_of(body, "bool[p, q]")
     assert not is_causal(proto)
-    masks = [computed(proto, n) for n in (2, 3, 4)]
+    masks = [computed(proto, n) for n in (2, 3, 4, 300 if "to = 3" in body else 5)]
     assert not all(np.array_equal(mask, np.tril(np.ones_like(mask))) for mask in masks)
+
+
+def test_half_precision_does_not_tell_long_subscripts_apart() -> None:
+    """Above 2,048 neighbours are one number, unless a runtime leaves the casts out."""
+    body = "a = Cast <to = 10> (row)\n b = Cast <to = 10> (column)\n y = LessOrEqual (b, a)"
+    assert not is_causal(model_of(body, "bool[n, n]"))
 
 
 def test_a_part_of_a_mask_is_no_mask() -> None:
