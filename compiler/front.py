@@ -55,16 +55,16 @@ def _point(compiled: Compiled, front: Sequence[Compiled], *, exact: bool) -> Poi
         # Timed beside the programs that it is compared with: by itself it may not have been.
         beside = next((a.workloads for c in front[1:] if (a := c.report.approximation) is not None), [])
         kept = [w.original if report.verdict in AS_IT_WAS else w.exact for w in beside]
-        return Point(EXACT, 0.0, 0.0, size, _part(beside, kept))
+        return Point(EXACT, 0.0, 0.0, size, part_of_time(beside, kept))
     assert found is not None  # it is within a budget
     assert found.proof is not None
     assert found.upper is not None
-    time = _part(found.workloads, [w.result for w in found.workloads])
+    time = part_of_time(found.workloads, [w.result for w in found.workloads])
     return Point(found.budget, found.proof.value, found.upper, size, time)
 
 
-def _part(workloads: Sequence[WorkloadTime], milliseconds: Sequence[float]) -> float | None:
-    """Of the original's time over the workloads with their weights."""
+def part_of_time(workloads: Sequence[WorkloadTime], milliseconds: Sequence[float]) -> float | None:
+    """Of the original's time over the workloads with their weights; None without a clock."""
     original = sum(w.weight * w.original for w in workloads)
     taken = sum(w.weight * t for w, t in zip(workloads, milliseconds, strict=True))
     return taken / original if original else None

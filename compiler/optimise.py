@@ -150,6 +150,7 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         outcome.folded += _fold_until_stable(model, version, names, infer)
         changed = False
         for graph in list(graphs(model.graph)):
+            mark_causal_masks(graph)
             for block in find_blocks(graph, offset=turn * 200):
                 changed |= _rewrite_block(graph, block, version, settings, prices, names, allowance, outcome, turn)
         outcome.changed |= changed
@@ -168,8 +169,6 @@ def _fold_until_stable(model: ir.Model, version: int, names: Names, infer: Calla
         folded += found
         if not found:
             break
-    for graph in graphs(model.graph):
-        mark_causal_masks(graph)
     return folded
 
 

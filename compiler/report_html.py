@@ -27,10 +27,9 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 code { font-family: ui-monospace, monospace; }
 svg { width: 100%; font-size: 12px; fill: currentColor; }
 svg line { stroke: #8886; }
-polyline { fill: none; stroke-width: 2; }
-polyline.size { stroke: #3b82f6; } .size { fill: #3b82f6; color: #3b82f6; }
-polyline.time { stroke: #f97316; } .time { fill: #f97316; color: #f97316; }
-polyline.size, polyline.time { fill: none; }
+.size { color: #3b82f6; } .time { color: #f97316; }
+polyline { fill: none; stroke: currentColor; stroke-width: 2; }
+circle { fill: currentColor; }
 </style></head><body>
 <h1>tamago: {{ report.verdict }}</h1>
 <p>{{ report.environment }}; {{ "%.1f"|format(report.seconds) }} s; search: {{ report.stop }}</p>

@@ -37,17 +37,13 @@ class OnnxRuntime:
     search_seconds: float = 6.0
     runs_side_by_side: bool = True
     forgives: bool = True
+    timed: bool = True
     settled: frozenset[str] = frozenset()
 
     @property
     def environment(self) -> str:
         """What prices depend on besides the operator."""
         return environment(self.threads)
-
-    @property
-    def timed(self) -> bool:
-        """Always."""
-        return True
 
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         """None: methods are written for it."""

@@ -47,17 +47,13 @@ class Cuda:
     search_seconds: float = 240.0  # kernels are compiled and tuned in it
     runs_side_by_side: bool = False  # a capture must be alone on the device
     forgives: bool = False
+    timed: bool = True
     settled: frozenset[str] = frozenset(["Attention", "RotaryEmbedding"])
 
     @property
     def environment(self) -> str:
         """What prices depend on besides the operator."""
         return environment()
-
-    @property
-    def timed(self) -> bool:
-        """Always."""
-        return True
 
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         """All of them: no method is written for it yet."""

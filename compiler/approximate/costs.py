@@ -14,6 +14,7 @@ import onnx_ir as ir
 from ..errors import TamagoError
 from ..facts import Array
 from ..price import Stored
+from ..rule import Expression
 from .budget import Workload
 from .method import Form
 from .places import Place
@@ -73,6 +74,11 @@ def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Seque
         for i, milliseconds in enumerate(target.time_side_by_side(runs, WHOLE_SECONDS)):
             totals[i] += workload.weight * milliseconds
     return totals
+
+
+def lowered(target: Target, term: Expression, dtype: ir.DataType, rank: int, opset: int) -> Any:
+    """A form by itself, as `target` runs it; see `alone`."""
+    return target.lower(target.own(alone(term, dtype, rank, opset)))
 
 
 @dataclass
@@ -149,7 +155,7 @@ class Costs:
         term = form.term if form.timed is None else form.timed
         rank = len(place.x.shape) if place.x.shape is not None else 2
         try:
-            return self.target.lower(self.target.own(alone(term, dtype, rank, place.opset)))
+            return lowered(self.target, term, dtype, rank, place.opset)
         except TamagoError:
             return None
 

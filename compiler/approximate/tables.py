@@ -18,7 +18,7 @@ from ..progress import progress
 from ..rule import Skip
 from .budget import Budget
 from .calibration import Sample
-from .costs import FAILED, Costs
+from .costs import FAILED, Costs, lowered
 from .forms import exact_form
 from .knapsack import Limits, Option, knapsack
 from .losses import LossModel
@@ -28,7 +28,7 @@ from .responses import Response, Seen, predicted_rise, predicted_scatter, sample
 from .stack import examples, stacked, together
 from .taken_branches import taken_branches
 from .task import Alternative, Choice, Task
-from .write import Chosen, alone, put
+from .write import Chosen, put
 
 STORING = ("stored_weights",)  # methods that change what is stored and not what runs
 
@@ -171,7 +171,7 @@ class Tables:
         wanted = self._wanted = self._wanted or self._outputs(self.program)
         for method, form in self._offered(place, Inputs(())):
             try:
-                outputs = self._outputs(put(self.program, [place], {name: Chosen(method, form)}))
+                outputs = self._outputs(self._put([place], {name: Chosen(method, form)}))
             except TamagoError:
                 self.refused.append((name, method, f"{form.setting}: the target does not run it"))
                 continue
@@ -217,8 +217,8 @@ class Tables:
     def _run(self, place: Place, form: Form, seen: Sequence[Seen]) -> list[Array] | None:
         rank = np.ndim(seen[0].x)
         try:
-            model = alone(form.term, ir.DataType.from_numpy(seen[0].x.dtype), rank, place.opset)
-            program = self.task.target.lower(self.task.target.own(model))
+            dtype = ir.DataType.from_numpy(seen[0].x.dtype)
+            program = lowered(self.task.target, form.term, dtype, rank, place.opset)
             return [np.asarray(program({"x": s.x})[0]) for s in seen]
         except TamagoError:
             return None
@@ -278,7 +278,10 @@ class Tables:
     def build(self, choice: Sequence[Alternative]) -> ir.Model:
         """The program with these alternatives in place."""
         chosen = {a.place: Chosen(a.method, self._forms[a.place, a.method, a.setting]) for a in choice}
-        return self.task.target.own(put(self.program, self.places, chosen))
+        return self._put(self.places, chosen)
+
+    def _put(self, places: Sequence[Place], chosen: Mapping[str, Chosen]) -> ir.Model:
+        return self.task.target.own(put(self.program, places, chosen))
 
 
 def _option(a: Alternative, risk: float, keeps: str | None) -> Option:

@@ -13,7 +13,7 @@ from ..errors import TamagoError
 from ..front import EXACT
 from ..progress import show_progress
 from .budget import add_loss_options, budget_options
-from .shared import add_search_options, print_json, read_inputs, search_options
+from .shared import add_search_options, print_json, read_inputs, require_folder, search_options
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +66,7 @@ def _rises(text: str) -> list[float]:
 
 
 def _make(folder: Path) -> None:
-    if not folder.absolute().parent.is_dir():
-        raise TamagoError("M041", "there is no such folder", where=str(folder.parent), todo="make it first")
+    require_folder(folder.absolute().parent)
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         what = "the folder is not empty" if folder.is_dir() else "something else than a folder is there"
         raise TamagoError("U053", what, where=str(folder), todo="name a folder that is new or empty")

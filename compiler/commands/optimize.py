@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 from ..compiled import compile
-from ..errors import TamagoError
 from ..progress import show_progress
 from .budget import add_budget_options, budget_options
-from .shared import add_search_options, print_json, read_inputs, search_options
+from .shared import add_search_options, print_json, read_inputs, require_folder, search_options
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Optimise, write, print the table."""
-    if not options.destination.absolute().parent.is_dir():
-        raise TamagoError(
-            "M041", "there is no such folder", where=str(options.destination.parent), todo="make it first"
-        )
+    require_folder(options.destination.absolute().parent)
     budget = budget_options(options)
     with show_progress(sys.stderr):
         compiled = compile(options.source, read_inputs(options.inputs), **search_options(options), **budget)

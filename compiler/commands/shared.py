@@ -68,6 +68,12 @@ def read_inputs(path: Path | None) -> dict[str, Array]:
         ) from error
 
 
+def require_folder(folder: Path) -> None:
+    """Raise M041 where what is to be written has no folder to lie in: before the search, not after it."""
+    if not folder.is_dir():
+        raise TamagoError("M041", "there is no such folder", where=str(folder), todo="make it first")
+
+
 def print_json(found: Any) -> None:
     """One object, sorted, so that two runs can be compared."""
     print(json.dumps(found, indent=2, sort_keys=True, default=str), flush=True)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.facts import Array, Dim
+from ...compiler.index_arrays import FAR
 from ...compiler.rule import Expression, Skip, Term, Value, op
 from ..shape.axes import ints
 from ..shape.dimensions import same_dim
@@ -84,6 +85,12 @@ def lowest(dtype: int | None) -> Array:
     """The lowest finite number: what exporters write for minus infinity."""
     found = ir.DataType(dtype or ir.DataType.FLOAT).numpy()
     return np.asarray(ml_dtypes.finfo(found).min, dtype=found)
+
+
+def is_far(numbers: Array) -> bool:
+    """Whether what is hidden by them weighs exactly 0 beside anything that is not."""
+    least = max(float(ml_dtypes.finfo(numbers.dtype).min), FAR)
+    return bool(np.all(np.asarray(numbers, np.float64) <= least))
 
 
 def hides_no_row(mask: Value) -> bool:

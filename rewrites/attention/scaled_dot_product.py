@@ -13,15 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from ...compiler.facts import Array
-from ...compiler.index_arrays import FAR
 from ...compiler.rule import Pattern, Skip, Term, Value, op, rule, var
 from ..shape.dimensions import broadcast
-from .operands import HALVES, attention, fit_mask, hides_no_row, lowest, raised, require_kernel_dtype, require_last
+from .operands import (
+    HALVES,
+    attention,
+    fit_mask,
+    hides_no_row,
+    is_far,
+    lowest,
+    raised,
+    require_kernel_dtype,
+    require_last,
+)
 
 q, k, v, m, b, y, n, a = var("q k v m b y n a")
 scores = op.MatMul(q, k)
@@ -137,7 +145,7 @@ def attention_chosen_mask(q: Value, k: Value, v: Value, b: Value, y: Value, n: V
     require_kernel_dtype(q, y, n)
     require_last(a, q.rank)
     mask = op.Where(b, _finite(y), _finite(n))
-    causal = b.fact.causal and y.every(_is_zero) and n.every(_is_far)
+    causal = b.fact.causal and y.every(_is_zero) and n.every(is_far)
     return _masked(q, k, v, fit_mask(mask, broadcast(b.shape, y.shape, n.shape), q, k), causal=causal)
 
 
@@ -150,12 +158,6 @@ def _masked(q: Value, k: Value, v: Value, mask: Term, *, causal: bool) -> Term:
 
 def _is_zero(numbers: Array) -> bool:
     return not np.any(numbers)
-
-
-def _is_far(numbers: Array) -> bool:
-    """Whether what is hidden by them weighs exactly 0 beside anything that is not."""
-    least = max(float(ml_dtypes.finfo(numbers.dtype).min), FAR)
-    return bool(np.all(np.asarray(numbers, np.float64) <= least))
 
 
 def _finite(choice: Value) -> Term:

@@ -18,6 +18,7 @@ import torch
 
 import tamago
 from tamago.compiler.approximate.acceptance import Evidence, metric_drop, paired_rise
+from tamago.compiler.front import part_of_time
 from tamago.rewrites import all_methods, all_structures
 
 Compiled = tamago.CompiledModel
@@ -93,7 +94,7 @@ def _cost(compiled: Compiled, *, size: bool) -> float:
         return report.after.bytes / max(report.before.bytes, 1)
     if found is None or "budget" not in report.verdict:
         return 1.0 if report.timing is None or report.verdict != "faster" else 1 / report.timing.ratio
-    return sum(w.weight * w.result for w in found.workloads) / sum(w.weight * w.original for w in found.workloads)
+    return part_of_time(found.workloads, [w.result for w in found.workloads]) or 1.0
 
 
 def _samples(options: argparse.Namespace) -> list[Sample]:

@@ -852,7 +852,7 @@ class Model {
 
   /** What no kernel has written must not look like a result. */
   #poison() {
-    const prepared = this.#plan.setup.flatMap(({ dispatch, copy }) => dispatch?.buffers ?? [copy?.source ?? 0, copy?.target ?? 0]);
+    const prepared = this.#plan.setup.flatMap(({ dispatch, copy }) => dispatch?.buffers ?? (copy ? [copy.source, copy.target] : []));
     const kept = new Set([...Object.keys(this.#plan.weights).map(Number), ...prepared, ...this.#stateBuffers()]);
     this.#plan.buffers.forEach((bytes, buffer) => {
       if (!kept.has(buffer) && bytes) this.#write(buffer, new Uint8Array(bytes).fill(POISON), 0);
