@@ -17,6 +17,7 @@ from .lowering import plan_of
 from .plan import Copy, Dispatch, Interface, Kernel, Plan
 from .recorded import recorded
 from .records import Records
+from .shader_module import shader_module
 from .types import NUMPY, as_stored
 
 
@@ -256,7 +257,7 @@ def pipeline_of(kernel: Kernel, device: Device) -> tuple[Any, Any]:
         ]
     )
     whole = gpu.create_pipeline_layout(bind_group_layouts=[layout])
-    module = gpu.create_shader_module(code=device.source(kernel))
+    module = shader_module(gpu, device.source(kernel))
     pipeline = gpu.create_compute_pipeline(layout=whole, compute={"module": module, "entry_point": "main"})
     return pipeline, layout
 

@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="folder of onnxruntime-webgpu")
     parser.add_argument("--models", default=",".join((*NAMES, DECODING)), help="comma separated, or none")
     parser.add_argument("--seconds", type=float, default=8.0, help="to tune each kernel for")
+    parser.add_argument("--cuda", action="store_true", help="compile the models for the Triton target too")
     parser.add_argument("--store", help="where tuning records are kept")
     parser.add_argument("--kernels", default=",".join(KERNELS), help="comma separated, or none")
     parser.add_argument("--json", type=Path)
@@ -108,6 +109,8 @@ def main() -> None:
     found["tuning"] = float(np.exp(np.mean(np.log(ratios)))) if ratios else None
     for name in [n for n in options.models.split(",") if n in NAMES]:
         found["models"][name] = model(device, name, options.peer, options.store)
+        if options.cuda:
+            found["models"][name] |= on_cuda(name, options.store)
         print(name, json.dumps(found["models"][name]), flush=True)
     if DECODING in options.models.split(","):
         found["decoding"] = decoding(options.store)
@@ -171,6 +174,20 @@ def model(device: Device, name: str, peer: Path | None, store: str | None) -> di
         samples = [[_slot(run) for run in runs] for _ in range(SLOTS)]
         ours, theirs = np.median(np.asarray(samples), axis=0).tolist()
         return found | {"ms": ours, "peer_ms": theirs, "peer": other.version, "peer_error": _error(other.answer, wanted)}
+
+
+def on_cuda(name: str, store: str | None) -> dict[str, Any]:
+    """The same model by the other GPU target: milliseconds of a replayed run, without transfers."""
+    from tamago.backends.triton.timing import interleave_graphs
+
+    module, args = model_of(name)
+    start = time.perf_counter()
+    compiled = tamago.compile(module, args, target="cuda", store=store, time_limit=60.0)
+    spent = time.perf_counter() - start
+    program: Any = compiled.program
+    tensors = program.tensors({n: a.cuda() for n, a in zip(program.inputs, args, strict=False)})
+    (timing,) = interleave_graphs([program.replayable(tensors).replay], rounds=15, seconds=2.0)
+    return {"cuda_ms": timing.median, "cuda_compile_s": spent}
 
 
 class Peer:

@@ -299,4 +299,4 @@ def _store(w: Writer, c: Contraction, batch: Subscript, row: Index, column: Inde
             at = shader.index(add(start, "i"))
             with shader.block(f"if ({at} < {c.columns})" if c.columns % tile.columns else ""):
                 place = c.result(batch, row, at)
-                w.store(place, c.finished(f"{name}[i]", place))
+                w.store(place, c.finished(shader.lane(name, "i"), place))

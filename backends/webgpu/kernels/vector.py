@@ -148,7 +148,7 @@ class _Strip:
                 if self.lane_quads:
                     inside = shader.block(f"if ({column} < {c.columns})" if ragged else "")
                     with inside, shader.block("for (var i = 0; i < 4; i++)"):
-                        self._put(batch, row, shader.index(add(column, "i")), f"{name}[i]")
+                        self._put(batch, row, shader.index(add(column, "i")), shader.lane(name, "i"))
                 else:
                     with shader.block(f"if ({column} < {c.columns})" if ragged else ""):
                         self._put(batch, row, column, name)
