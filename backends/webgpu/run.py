@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -14,10 +15,10 @@ from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from .device import Device, default_device
 from .lowering import plan_of
-from .plan import Copy, Dispatch, Interface, Kernel, Plan
+from .native import Launch, encode, shader_module
+from .plan import Choice, Copy, Dispatch, Interface, Kernel, Plan
 from .recorded import recorded
 from .records import Records
-from .shader_module import shader_module
 from .types import NUMPY, as_stored
 
 
@@ -122,7 +123,7 @@ class Loaded:
     def _set_up(self) -> None:
         """What depends on nothing but weights; those that nothing else reads are given back."""
         if self.plan.setup:
-            self._submit(self.plan.setup, self._bound(self.plan.setup))
+            self._submit(self._bound(self.plan.setup))
         for number in self.plan.spent:
             self.buffers[number].destroy()
 
@@ -131,8 +132,11 @@ class Loaded:
         self.plan = plan
         self._steps = self._bound(plan.steps)
 
-    def _bound(self, steps: Sequence[Dispatch | Copy]) -> list[Any]:
-        return [s if isinstance(s, Copy) else self.bound(s.buffers, s.choices[0].kernel) for s in steps]
+    def _bound(self, steps: Sequence[Dispatch | Copy]) -> list[Launch | Copy]:
+        return [s if isinstance(s, Copy) else self._launch(s.buffers, s.choices[0]) for s in steps]
+
+    def _launch(self, buffers: Sequence[int], choice: Choice) -> Launch:
+        return Launch(self.pipeline(choice.kernel)[0], self.bound(buffers, choice.kernel), choice.workgroups)
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
         """One run."""
@@ -171,28 +175,21 @@ class Loaded:
     def submit(self, copies: Sequence[Copied] = ()) -> None:
         """All steps, on the inputs that are there, after copies of states from elsewhere."""
         self.runs += 1
-        self._submit(self.plan.steps, self._steps, copies)
+        self._submit(self._steps, copies)
 
-    def _submit(self, steps: Sequence[Dispatch | Copy], bindings: Sequence[Any], copies: Sequence[Copied] = ()) -> None:
+    def _submit(self, steps: Sequence[Launch | Copy], copies: Sequence[Copied] = ()) -> None:
         encoder = self.device.gpu.create_command_encoder()
         for state, target in copies:
             source = state.owner.buffers[state.place.buffer]
             encoder.copy_buffer_to_buffer(source, 0, self.buffers[target], 0, self.plan.buffers[target])
-        compute: Any = None
-        for step, bound in zip(steps, bindings, strict=True):
-            if isinstance(step, Copy):
-                if compute is not None:
-                    compute.end()
-                compute = None
-                encoder.copy_buffer_to_buffer(self.buffers[step.source], 0, self.buffers[step.target], 0, step.bytes)
+        for kind, together in groupby(steps, type):
+            if kind is Launch:
+                compute = encoder.begin_compute_pass()
+                encode(compute, cast("Iterator[Launch]", together))
+                compute.end()
                 continue
-            compute = encoder.begin_compute_pass() if compute is None else compute
-            choice = step.choices[0]
-            compute.set_pipeline(self.pipeline(choice.kernel)[0])
-            compute.set_bind_group(0, bound)
-            compute.dispatch_workgroups(*choice.workgroups)
-        if compute is not None:
-            compute.end()
+            for step in cast("Iterator[Copy]", together):
+                encoder.copy_buffer_to_buffer(self.buffers[step.source], 0, self.buffers[step.target], 0, step.bytes)
         self.device.gpu.queue.submit([encoder.finish()])
 
     def finished(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ from .records import Records, digest
 from .run import Loaded
 
 SECONDS = 30.0
+AHEAD = 4  # jobs, and choices of each, that are made ready while one is measured
 GIVEN_UP = 3.0  # times the best: a first run that takes as long is not repeated
 
 
@@ -80,19 +81,29 @@ def tuned(plan: Plan, loaded: Loaded, seconds: float = SECONDS, records: Records
         for job in jobs.values():
             _remember(job, plan, records.find(job.key))
     with_work = [job for job in jobs.values() if len(job.dispatch.choices) > 1 and job.untried]
-    bench = Bench(loaded)
-    for job in with_work:
-        if job.dispatch.choices[0] not in job.timings and time.monotonic() < end:
-            job.timings[job.dispatch.choices[0]] = bench.time(job.dispatch, job.dispatch.choices[0])
-    measured = [job for job in with_work if job.timings]
-    while (left := [job for job in measured if job.untried]) and time.monotonic() < end:
-        job = max(left, key=lambda job: job.hope)
-        _try(job, job.untried[0], bench)
+    measured: list[Job] = []
+    if with_work:
+        with Bench(loaded) as bench:
+            measured = _measured(with_work, bench, end)
     if records is not None:
         for job in measured:
             records.keep(job.key, _record(job, plan))
     steps = [s if isinstance(s, Copy) else replace(s, choices=jobs[identity(plan, s)].choices) for s in plan.steps]
     return replace(plan, steps=tuple(steps))
+
+
+def _measured(jobs: Sequence[Job], bench: Bench, end: float) -> list[Job]:
+    """Jobs of which something is known when the time has come, or everything is."""
+    bench.want(job.dispatch.choices[0] for job in jobs)
+    for job in jobs:
+        if job.dispatch.choices[0] not in job.timings and time.monotonic() < end:
+            job.timings[job.dispatch.choices[0]] = bench.time(job.dispatch, job.dispatch.choices[0])
+    measured = [job for job in jobs if job.timings]
+    while (left := [job for job in measured if job.untried]) and time.monotonic() < end:
+        left.sort(key=lambda job: -job.hope)
+        bench.want(choice for job in left[:AHEAD] for choice in job.untried[:AHEAD])
+        _try(left[0], left[0].untried[0], bench)
+    return measured
 
 
 def jobs_of(plan: Plan) -> dict[tuple[Any, ...], Job]:

@@ -1,8 +1,8 @@
 """WebGPU on a real GPU, through wgpu: `python -m tests.gpu.webgpu_table --json out.json`.
 
-Kernels: the likeliest form and the fastest of those tuning tries, by the device's own clock. Models of well-known shapes
-with seeded weights: a whole run, arrays in and arrays out, beside PyPI's onnxruntime-webgpu where `--peer` names the
-folder it is installed in; both take turns. One decoding step of a small language model, and where its time goes.
+Kernels: the likeliest form and the fastest of those tuning tries, by the device's own clock. Models of well-known
+shapes with seeded weights: a whole run, arrays in and arrays out, beside PyPI's onnxruntime-webgpu where `--peer` names
+the folder it is installed in; both take turns. One decoding step of a small language model, and where its time goes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnx_ir as ir
@@ -26,8 +26,12 @@ import torch
 
 import tamago
 from tamago.backends.webgpu.device import Device, default_device
+from tamago.backends.webgpu.expression import shape_of
 from tamago.backends.webgpu.lowering import plan_of
 from tamago.backends.webgpu.measure import Bench
+from tamago.backends.webgpu.plan import Plan
+from tamago.backends.webgpu.recorded import identity
+from tamago.backends.webgpu.records import Records
 from tamago.backends.webgpu.run import Loaded
 from tamago.backends.webgpu.target import CANDIDATES
 from tamago.backends.webgpu.tune import jobs_of, tuned
@@ -37,8 +41,14 @@ from tamago.compiler.trace import trace
 from tests.gpu.webgpu_models import NAMES, llama, model_of
 
 KERNELS = {  # text form, and multiplications with additions of one run
-    "MatMul f32 4096": ("g (float[4096,4096] a, float[4096,4096] b) => (float[4096,4096] y) { y = MatMul(a, b) }", 4096**3),
-    "MatMul f32 2048": ("g (float[2048,2048] a, float[2048,2048] b) => (float[2048,2048] y) { y = MatMul(a, b) }", 2048**3),
+    "MatMul f32 4096": (
+        "g (float[4096,4096] a, float[4096,4096] b) => (float[4096,4096] y) { y = MatMul(a, b) }",
+        4096**3,
+    ),
+    "MatMul f32 2048": (
+        "g (float[2048,2048] a, float[2048,2048] b) => (float[2048,2048] y) { y = MatMul(a, b) }",
+        2048**3,
+    ),
     "MatMul f16 4096": (
         "g (float16[4096,4096] a, float16[4096,4096] b) => (float16[4096,4096] y) { y = MatMul(a, b) }",
         4096**3,
@@ -47,7 +57,10 @@ KERNELS = {  # text form, and multiplications with additions of one run
         "g (float[128,384] a, float[384,1024] b) => (float[128,1024] y) { y = MatMul(a, b) }",
         128 * 384 * 1024,
     ),
-    "MatMul f32 1x4096x4096": ("g (float[1,4096] a, float[4096,4096] b) => (float[1,4096] y) { y = MatMul(a, b) }", 4096**2),
+    "MatMul f32 1x4096x4096": (
+        "g (float[1,4096] a, float[4096,4096] b) => (float[1,4096] y) { y = MatMul(a, b) }",
+        4096**2,
+    ),
     "MatMul f16 1x4096x4096": (
         "g (float16[1,4096] a, float16[4096,4096] b) => (float16[1,4096] y) { y = MatMul(a, b) }",
         4096**2,
@@ -125,15 +138,14 @@ def main() -> None:
 def kernel(device: Device, text: str, work: int, seconds: float) -> dict[str, Any]:
     """Milliseconds of the likeliest form and of the fastest, which computes the same."""
     graph = ir.from_onnx_text(HEADER + text)
-    shapes = {v.name or "": tuple(int(n) for n in v.shape or ()) for v in graph.graph.inputs}
+    shapes = {v.name or "": shape_of(v) for v in graph.graph.inputs}
     plan, weights = plan_of(graph, shapes, half=device.half, candidates=CANDIDATES, limits=device.limits)
     start = time.perf_counter()
     loaded = Loaded(plan, weights, device)
     best = tuned(plan, loaded, seconds)
     spent = time.perf_counter() - start
-    bench = Bench(loaded)
-    first = sum(bench.time(d, d.choices[0]) for d in plan.dispatches)
-    last = sum(bench.time(d, d.choices[0]) for d in best.dispatches)
+    with Bench(loaded) as bench:
+        first, last = (_shortest(bench, p) for p in (plan, best))
     candidates = sum(len(d.choices) for d in plan.dispatches)
     return {
         "default_ms": first,
@@ -142,6 +154,10 @@ def kernel(device: Device, text: str, work: int, seconds: float) -> dict[str, An
         "candidates": candidates,
         "seconds": spent,
     }
+
+
+def _shortest(bench: Bench, plan: Plan) -> float:
+    return min(sum(bench.time(d, d.choices[0]) for d in plan.dispatches) for _ in range(3))
 
 
 def model(device: Device, name: str, peer: Path | None, store: str | None) -> dict[str, Any]:
@@ -166,14 +182,40 @@ def model(device: Device, name: str, peer: Path | None, store: str | None) -> di
         "error": _error(answer, wanted),
         "resident_ms": _median(loaded.finished),
     }
+    found |= _tuning(compiled.graph, loaded, program._records)
     runs: list[Callable[[int], float]] = [lambda n: _timed(lambda: program(feeds), n)]
     if peer is None:
         return found | {"ms": float(np.median([_slot(runs[0]) for _ in range(SLOTS)]))}
-    with tempfile.TemporaryDirectory(prefix="tamago-webgpu-") as folder, Peer(peer, Path(folder), module, args) as other:
+    with (
+        tempfile.TemporaryDirectory(prefix="tamago-webgpu-") as folder,
+        Peer(peer, Path(folder), module, args) as other,
+    ):
         runs.append(other.time)
         samples = [[_slot(run) for run in runs] for _ in range(SLOTS)]
         ours, theirs = np.median(np.asarray(samples), axis=0).tolist()
-        return found | {"ms": ours, "peer_ms": theirs, "peer": other.version, "peer_error": _error(other.answer, wanted)}
+        return found | {
+            "ms": ours,
+            "peer_ms": theirs,
+            "peer": other.version,
+            "peer_error": _error(other.answer, wanted),
+        }
+
+
+def _tuning(graph: ir.Model, loaded: Loaded, records: Records | None) -> dict[str, Any]:
+    """How many times faster a model's kernels are than in their likeliest forms: each kind once, geometric mean."""
+    shapes = {given.name: given.shape for given in loaded.plan.inputs}
+    device = loaded.device
+    plan, weights = plan_of(graph, shapes, half=device.half, candidates=CANDIDATES, limits=device.limits)
+    held = Loaded(plan, weights, device)
+    best = tuned(plan, held, 0.0, records)
+    pairs = {identity(plan, d): (d, e) for d, e in zip(plan.dispatches, best.dispatches, strict=True)}
+    gains: list[float] = []
+    with Bench(held) as bench:
+        for before, after in pairs.values():
+            first, last = (bench.time(before, d.choices[0]) for d in (before, after))
+            if len(before.choices) > 1:
+                gains.append(1.0 if before.choices[0] == after.choices[0] else first / last)
+    return {"tuning": float(np.exp(np.mean(np.log(gains)))) if gains else 1.0, "kinds": len(gains)}
 
 
 def on_cuda(name: str, store: str | None) -> dict[str, Any]:
@@ -208,7 +250,7 @@ class Peer:
             text=True,
         )
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> Self:
         ready = self._line().split()
         assert ready[:1] == ["ready"], ready
         self.version = ready[1]
@@ -235,16 +277,19 @@ class Peer:
 def decoding(store: str | None) -> dict[str, Any]:
     """One step with a cache of 512: wall time, and how much of it is the device's, and the host's."""
     torch.manual_seed(0)
-    compiled = tamago.compile_causal_lm(llama().eval(), max_length=512, prompt_lengths=(32,), target="webgpu", store=store)
+    compiled = tamago.compile_causal_lm(
+        llama().eval(), max_length=512, prompt_lengths=(32,), target="webgpu", store=store
+    )
     program: Any = compiled.step.program
     feeds = _feeds(compiled.step.graph)
     program(feeds)
     loaded: Loaded = program._whole.loaded(feeds)
-    bench, jobs = Bench(loaded), jobs_of(loaded.plan)
-    kernels = sorted(
-        ((job.count * bench.time(job.dispatch, job.dispatch.choices[0]), job.count, job.dispatch.label) for job in jobs.values()),
-        reverse=True,
-    )
+    with Bench(loaded) as bench:
+        times = [
+            (job, job.count * bench.time(job.dispatch, job.dispatch.choices[0]))
+            for job in jobs_of(loaded.plan).values()
+        ]
+    kernels = sorted(((ms, job.count, job.dispatch.label) for job, ms in times), reverse=True)
     submitted = _median(loaded.submit, after=loaded.finished)
     return {
         "dispatches": len(loaded.plan.dispatches),
@@ -258,12 +303,12 @@ def decoding(store: str | None) -> dict[str, Any]:
 
 
 def _feeds(graph: ir.Model) -> dict[str, Array]:
-    kinds = {v.name or "": (tuple(int(n) for n in v.shape or ()), v.dtype) for v in graph.graph.inputs}
-    return {n: np.zeros(shape, kind.numpy()) for n, (shape, kind) in kinds.items() if kind is not None}
+    inputs = [v for v in graph.graph.inputs if v.dtype is not None]
+    return {v.name or "": np.zeros(shape_of(v), v.dtype.numpy()) for v in inputs if v.dtype is not None}
 
 
 def _error(found: Array, wanted: Array) -> float:
-    return float(np.linalg.norm(found.astype(np.float64) - wanted) / np.linalg.norm(wanted))
+    return float(np.linalg.norm(np.subtract(found, wanted, dtype=np.float64)) / np.linalg.norm(wanted))
 
 
 def _slot(run: Callable[[int], float]) -> float:

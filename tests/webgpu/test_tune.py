@@ -87,7 +87,8 @@ def test_a_kernel_that_computes_something_else_is_never_taken(loaded: Loaded) ->
         other = Loaded(wrong, {}, loaded.device)
         found = tuned(wrong, other, 5.0)
         assert candidate not in found.dispatches[0].choices
-        assert Bench(other).difference(wrong.dispatches[0], wrong.dispatches[0].choices[0], candidate)
+        with Bench(other) as bench:
+            assert bench.difference(wrong.dispatches[0], wrong.dispatches[0].choices[0], candidate)
 
 
 def test_a_kernel_that_the_driver_refuses_is_never_taken(loaded: Loaded) -> None:
@@ -172,6 +173,6 @@ def test_both_clocks_agree_about_what_takes_longer(loaded: Loaded, device: Devic
         times: list[float] = []
         for size in (8, 192):
             plan, weights = planned(model_of(text.format(size)), device, memory=0)
-            bench = Bench(Loaded(plan, weights, replace(device, features=features)))
-            times.append(bench.time(plan.dispatches[0], plan.dispatches[0].choices[0]))
+            with Bench(Loaded(plan, weights, replace(device, features=features))) as bench:
+                times.append(bench.time(plan.dispatches[0], plan.dispatches[0].choices[0]))
         assert 0 < times[0] < times[1]

@@ -170,8 +170,9 @@ def _known_axes(node: ir.Node) -> bool:
 @kernel(*REDUCTIONS, applies=_known_axes)
 def reduce(node: ir.Node) -> list[Form]:
     """A thread for each of many short sums, a workgroup for each of few long ones."""
-    _, _, outer, inner = _sizes(node)
-    alone = prod(inner) <= ALONE or prod(outer) >= MANY
+    shape, axes, outer, inner = _sizes(node)
+    beside = len(shape) - 1 not in axes  # neighbouring threads read neighbours
+    alone = prod(inner) <= ALONE or (beside and prod(outer) >= MANY)
     return [_by_threads, _by_workgroups] if alone else [_by_workgroups, _by_threads]
 
 
