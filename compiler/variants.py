@@ -1,8 +1,10 @@
 """A block's handful of whole programs, timed as the backend runs them.
 
 Prices of single terms need not add: the runtime fuses again, keeps layouts, shares packed weights. So the cheapest
-program by price is only the first candidate. The others leave out one of the operators it introduced (attention as one
-node, rotary embedding, …), and the winner of each round is varied again, until no variant is faster.
+program by price is only the first candidate. Prices are measured, and scatter: of two programs that cost much the same
+the one with fewer operators is tried as well, and is to be beaten. The others leave out one of the operators that were
+introduced (attention as one node, rotary embedding, …), and the winner of each round is varied again, until no variant
+is faster.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import onnx_ir as ir
 
 from .allowance import Allowance
 from .blocks import Block
-from .choose import Problem, choose, reachable
+from .choose import Problem, choose, reachable, total
 from .decode import Choice, decode
 from .encode import Encoded
 from .facts import Array, Fact
@@ -30,14 +32,16 @@ if TYPE_CHECKING:
 ROUNDS = 4
 LONGEST = 2.5  # seconds for one comparison of a block's programs
 GAIN = 0.99  # a variant must run in less than this fraction of the best one's time to replace it
+SCATTER = 0.03  # of prices, relative to the whole program's: an operator must be worth so much to be there
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A program, and the operators that were left out to get it."""
+    """A program, the operators that were left out to get it, and whether fewer operators were worth a higher price."""
 
     choice: Choice
     banned: frozenset[str]
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,17 @@ def best_variant(trial: Trial, first: Variant) -> Variant:
     best, certain = _climb(trial, first)
     if certain:
         original = best.choice is trial.original
-        trial.prices.store.put_verdict(key, {"original": original, "banned": sorted(best.banned)})
+        verdict = {"original": original, "banned": sorted(best.banned), "plain": best.plain}
+        trial.prices.store.put_verdict(key, verdict)
     return best
 
 
 def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
     """Hill climbing over what to leave out; the second is False when time ran out before anything was decided."""
     as_it_was = Variant(trial.original, frozenset())
-    best, candidates, tried = first, [as_it_was, first], {first.banned}
+    plainest = _without(trial, first.banned, plain=True)
+    best = first if plainest is None or _length(trial, plainest) >= _length(trial, first) else plainest
+    candidates, tried = [as_it_was, first] + ([best] if best is not first else []), {first.banned}
     feeds = _inputs(trial)
     if feeds is None and not trial.made_up:
         return first, False
@@ -129,7 +136,7 @@ def _inputs(trial: Trial) -> dict[str, Array] | None:
 def _key(trial: Trial, first: Variant) -> str:
     """The block as it was and as it was first chosen, in order, with shapes: what a verdict depends on."""
     text = blake2b(digest_size=20)
-    text.update(f"variants 1 {trial.prices.environment}".encode())
+    text.update(f"variants 2 {trial.prices.environment}".encode())
     for choice in (trial.original, first.choice):
         numbers: dict[int, int] = {}
         for uid in reachable(trial.problem, choice):
@@ -148,27 +155,38 @@ def _leaf(fact: Fact) -> str:
 def _recall(trial: Trial, first: Variant, verdict: Mapping[str, Any]) -> Variant:
     if verdict.get("original") is True:
         return Variant(trial.original, frozenset())
-    banned = frozenset(str(op) for op in verdict.get("banned", ()))
-    if not banned:
+    banned, plain = frozenset(str(op) for op in verdict.get("banned", ())), verdict.get("plain") is True
+    if not banned and not plain:
         return first
-    return _without(trial, banned) or first
+    return _without(trial, banned, plain=plain) or first
 
 
 def _without_one(trial: Trial, best: Variant) -> list[Variant]:
     """The best program without each operator in turn that a rule brought in."""
     before = {row.op for row in trial.original.values()}
     used = {best.choice[u].op for u in reachable(trial.problem, best.choice)} - before - {"out"} - trial.prices.settled
-    found = [_without(trial, best.banned | {op}) for op in sorted(used)]
+    found = [_without(trial, best.banned | {op}, plain=best.plain) for op in sorted(used)]
     return [v for v in found if v is not None]
 
 
-def _without(trial: Trial, banned: frozenset[str]) -> Variant | None:
+def _without(trial: Trial, banned: frozenset[str], *, plain: bool) -> Variant | None:
     """The cheapest program that uses none of these operators, None where there is no such."""
-    classes = {u: [r for r in rows if r.op not in banned] for u, rows in trial.problem.classes.items()}
+    problem = trial.problem
+    classes = {u: [r for r in rows if r.op not in banned] for u, rows in problem.classes.items()}
+    problem = replace(problem, classes=classes)
     try:
-        return Variant(choose(replace(trial.problem, classes=classes), exact=trial.exact), banned)
+        choice = choose(problem, exact=trial.exact)
+        if plain:
+            each, cost = SCATTER * total(problem, choice), trial.problem.price
+            problem = replace(problem, cost=lambda uid, row: cost(uid, row) + each, prices={})
+            choice = choose(problem, exact=trial.exact)
     except ValueError:
         return None
+    return Variant(choice, banned, plain)
+
+
+def _length(trial: Trial, variant: Variant) -> int:
+    return len(reachable(trial.problem, variant.choice))
 
 
 def block_model(block: Block, encoded: Encoded, choice: Choice) -> ir.Model:
