@@ -7,6 +7,11 @@ are different functions. Saturating each distinct block once makes forty layers 
 Repeats are tandem repeats of the nodes' signatures in topological order: a period p is a repeat where node i and node
 i+p look alike for at least p nodes in a row. Of the phases a repeat may be cut at, the one with the fewest live values
 wins: that is where layers begin.
+
+Equality is structural. Equal functions that are written differently could be found by what they compute on random
+probes, but probes prove nothing (a Clip that random data never reaches looks like the identity), and what rules can
+prove equal the e-graph of one block finds by itself. In 18 trained models, after optimisation, no two values agreed on
+probes that were not either one value already or equal by accident (all zeros, one element).
 """
 
 from __future__ import annotations
