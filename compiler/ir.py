@@ -17,7 +17,7 @@ import onnx_ir as ir
 from .facts import Array, Constant, Dim, Fact
 from .schema import NONDETERMINISTIC, full_name, schema_of
 
-CAUSAL = "tamago.causal"  # in the `meta` of a value that `index_arrays.py` found to be a causal mask
+CAUSAL = "tamago.causal"  # in the `meta` of a value that `causal_masks.py` found to be a causal mask
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 

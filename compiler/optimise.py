@@ -15,13 +15,13 @@ import onnx_ir as ir
 from .allowance import Allowance
 from .blocks import Block, find_blocks
 from .branch_continuation import continue_in_branches, drop_impossible_branches
+from .causal_masks import mark_causal_masks
 from .choose import Problem, choose, reachable
 from .decode import Choice, decode
 from .egraph import EGraph, Row
 from .encode import Encoded, encode
 from .facts import Array
 from .fold import fold
-from .index_arrays import mark_causal_masks
 from .ir import bodies, graphs, import_domains, unique_names
 from .observe import Observer
 from .price import Prices, Site, site_of

@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.causal_masks import FAR
 from ...compiler.facts import Array, Dim
-from ...compiler.index_arrays import FAR
 from ...compiler.rule import Expression, Skip, Term, Value, op
 from ..shape.axes import ints
 from ..shape.dimensions import same_dim

@@ -5,7 +5,7 @@ The patterns hold no scale and no grouped heads: those are taken in afterwards (
 
 Attention in ONNX Runtime 1.32 answers 0 for a row whose scores are all at or below the lowest finite number, where a
 softmax answers the mean (all lowest) or NaN (all -∞). So masks are proven, or raised by one step, or refused; one that
-is known to be causal by its subscripts (`compiler/index_arrays.py`) needs no array at all; under a NaN-guard rows of -∞
+is known to be causal by its subscripts (`compiler/causal_masks.py`) needs no array at all; under a NaN-guard rows of -∞
 give 0 on both sides. Scores that are NaN or infinite by themselves are outside these identities.
 """
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import parser
 
-from tamago.compiler.index_arrays import mark_causal_masks
+from tamago.compiler.causal_masks import mark_causal_masks
 from tamago.compiler.inference import infer
 from tamago.compiler.ir import CAUSAL
 
