@@ -1,15 +1,15 @@
 """A block's handful of whole programs, timed as the backend runs them.
 
 Prices of single terms need not add: the runtime fuses again, keeps layouts, shares packed weights. So the cheapest
-program by price is only the first candidate. Prices are measured, and scatter: of two programs that cost much the same
-the one with fewer operators is tried as well, and is to be beaten. The others leave out one of the operators that were
-introduced (attention as one node, rotary embedding, …), and the winner of each round is varied again, until no variant
-is faster.
+program by price is only the first candidate. Prices are measured, and scatter: of programs that cost much the same one
+with fewer operators is tried as well, and preferred where the clock finds no difference. The others leave out one of
+the operators that were introduced (attention as one node, rotary embedding, …), and the winner of each round is varied
+again, until no variant is faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from .allowance import Allowance
 from .blocks import Block
 from .choose import Problem, choose, reachable, total
 from .decode import Choice, decode
+from .egraph import Row
 from .encode import Encoded
 from .facts import Array, Fact
 from .ir import constant_tensor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 ROUNDS = 4
 LONGEST = 2.5  # seconds for one comparison of a block's programs
 GAIN = 0.99  # a variant must run in less than this fraction of the best one's time to replace it
-SCATTER = 0.03  # of prices, relative to the whole program's: an operator must be worth so much to be there
+SCATTER = 0.03  # of prices, relative to the whole program's
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,12 @@ def best_variant(trial: Trial, first: Variant) -> Variant:
     The verdict is kept in the store under the block's structure, so the same block is not tried again, and
     equal stores give equal programs.
     """
-    key = _key(trial, first)
+    plainest = _plainest(trial, first)
+    key = _key(trial, [first] if plainest is None else [first, plainest])
     known = trial.prices.store.verdict(key)
     if known is not None:
-        return _recall(trial, first, known)
-    best, certain = _climb(trial, first)
+        return _recall(trial, first, plainest, known)
+    best, certain = _climb(trial, first, plainest)
     if certain:
         original = best.choice is trial.original
         verdict = {"original": original, "banned": sorted(best.banned), "plain": best.plain}
@@ -93,22 +95,32 @@ def best_variant(trial: Trial, first: Variant) -> Variant:
     return best
 
 
-def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
+def _plainest(trial: Trial, first: Variant) -> Variant | None:
+    """A program of fewer operators that costs much the same by price, None where there is no such."""
+    price = total(trial.problem, first.choice)
+    found = _without(trial, first.banned, plain=True)
+    if found is None or _length(trial, found) >= _length(trial, first):
+        return None
+    return found if total(trial.problem, found.choice) <= (1 + SCATTER) * price else None
+
+
+def _climb(trial: Trial, first: Variant, plainest: Variant | None) -> tuple[Variant, bool]:
     """Hill climbing over what to leave out; the second is False when time ran out before anything was decided."""
     as_it_was = Variant(trial.original, frozenset())
-    plainest = _without(trial, first.banned, plain=True)
-    best = first if plainest is None or _length(trial, plainest) >= _length(trial, first) else plainest
-    candidates, tried = [as_it_was, first] + ([best] if best is not first else []), {first.banned}
+    best, candidates = first, [as_it_was, first]
+    tried = {_program(trial, first)}
     feeds = _inputs(trial)
     if feeds is None and not trial.made_up:
         return first, False
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         left = trial.allowance.left()
         if left <= 0:
             return best, False
-        for variant in _without_one(trial, best):
-            if variant.banned not in tried:
-                tried.add(variant.banned)
+        others = _without_one(trial, best)
+        for variant in [plainest, *others] if plainest is not None and turn == 0 else others:
+            program = _program(trial, variant)
+            if program not in tried:
+                tried.add(program)
                 candidates.append(variant)
         models = [block_model(trial.block, trial.encoded, v.choice) for v in candidates]
         with trial.allowance.spending():
@@ -116,6 +128,8 @@ def _climb(trial: Trial, first: Variant) -> tuple[Variant, bool]:
         if times is None:
             return first, False
         trial.outcome.trials += len(candidates)
+        if plainest in candidates and times[candidates.index(plainest)] * GAIN <= times[candidates.index(best)]:
+            best = plainest
         fastest = min(range(len(candidates)), key=times.__getitem__)
         if times[candidates.index(best)] * GAIN <= times[fastest]:
             break
@@ -133,11 +147,11 @@ def _inputs(trial: Trial) -> dict[str, Array] | None:
     return trial.observe([v for v in read if constant_tensor(v) is None])
 
 
-def _key(trial: Trial, first: Variant) -> str:
+def _key(trial: Trial, variants: Sequence[Variant]) -> str:
     """The block as it was and as it was first chosen, in order, with shapes: what a verdict depends on."""
     text = blake2b(digest_size=20)
     text.update(f"variants 2 {trial.prices.environment}".encode())
-    for choice in (trial.original, first.choice):
+    for choice in (trial.original, *(v.choice for v in variants)):
         numbers: dict[int, int] = {}
         for uid in reachable(trial.problem, choice):
             row = choice[uid]
@@ -152,12 +166,12 @@ def _leaf(fact: Fact) -> str:
     return f"{fact.dtype}{fact.shape}{fact.constant is not None}"
 
 
-def _recall(trial: Trial, first: Variant, verdict: Mapping[str, Any]) -> Variant:
+def _recall(trial: Trial, first: Variant, plainest: Variant | None, verdict: Mapping[str, Any]) -> Variant:
     if verdict.get("original") is True:
         return Variant(trial.original, frozenset())
     banned, plain = frozenset(str(op) for op in verdict.get("banned", ())), verdict.get("plain") is True
-    if not banned and not plain:
-        return first
+    if not banned:
+        return plainest if plain and plainest is not None else first
     return _without(trial, banned, plain=plain) or first
 
 
@@ -171,18 +185,21 @@ def _without_one(trial: Trial, best: Variant) -> list[Variant]:
 
 def _without(trial: Trial, banned: frozenset[str], *, plain: bool) -> Variant | None:
     """The cheapest program that uses none of these operators, None where there is no such."""
-    problem = trial.problem
-    classes = {u: [r for r in rows if r.op not in banned] for u, rows in problem.classes.items()}
-    problem = replace(problem, classes=classes)
+    classes = {u: [r for r in rows if r.op not in banned] for u, rows in trial.problem.classes.items()}
+    problem = replace(trial.problem, classes=classes)
+    if plain:
+        price = trial.problem.price
+        each = SCATTER * total(trial.problem, choose(trial.problem, exact=False))
+        problem = replace(problem, cost=lambda uid, row: price(uid, row) + each, prices={})
     try:
-        choice = choose(problem, exact=trial.exact)
-        if plain:
-            each, cost = SCATTER * total(problem, choice), trial.problem.price
-            problem = replace(problem, cost=lambda uid, row: cost(uid, row) + each, prices={})
-            choice = choose(problem, exact=trial.exact)
+        return Variant(choose(problem, exact=trial.exact), banned, plain)
     except ValueError:
         return None
-    return Variant(choice, banned, plain)
+
+
+def _program(trial: Trial, variant: Variant) -> frozenset[tuple[int, Row]]:
+    """What a variant computes, and how."""
+    return frozenset((u, variant.choice[u]) for u in reachable(trial.problem, variant.choice))
 
 
 def _length(trial: Trial, variant: Variant) -> int:

@@ -62,7 +62,7 @@ class Device:
     @property
     def environment(self) -> str:
         """Everything a price or a record depends on besides the operator."""
-        return f"webgpu {self.name} wgpu {version('wgpu')}, loops uncounted"
+        return f"webgpu {self.name} wgpu {version('wgpu')}"
 
     def source(self, kernel: Kernel) -> str:
         """A kernel as this host wants it: `enable subgroups;` is an error here and needed in a browser."""

@@ -23,8 +23,8 @@ def shader_module(gpu: Any, source: str) -> Any:
     """A shader whose subscripts are checked and whose loops are not counted.
 
     wgpu counts the turns of every loop, so that a foreign shader cannot hang the device. Drivers do not unroll loops
-    that are counted, and keep in memory what an unrolled loop would keep in registers. Loops of generated kernels end:
-    their bounds are constants.
+    that are counted, and keep in memory what an unrolled loop would keep in registers. Loops of kernels that this
+    process generated end; what comes from elsewhere is not for this function.
 
     Raises:
         wgpu.GPUError: the source is not what the device takes.
@@ -50,7 +50,7 @@ def encode(compute: Any, launches: Iterable[Launch]) -> None:
     """Dispatches in a compute pass.
 
     wgpu's Python opens and closes an error scope around each call, 8 µs a dispatch instead of 3. What is wrong here
-    shows when the pass is submitted.
+    shows when the encoder finishes.
     """
     try:
         from wgpu.backends.wgpu_native import ffi, lib  # pyright: ignore

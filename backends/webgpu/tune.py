@@ -82,7 +82,7 @@ def tuned(plan: Plan, loaded: Loaded, seconds: float = SECONDS, records: Records
             _remember(job, plan, records.find(job.key))
     with_work = [job for job in jobs.values() if len(job.dispatch.choices) > 1 and job.untried]
     measured: list[Job] = []
-    if with_work:
+    if with_work and time.monotonic() < end:
         with Bench(loaded) as bench:
             measured = _measured(with_work, bench, end)
     if records is not None:

@@ -17,6 +17,7 @@ def main() -> None:
     """Serve until the lines end."""
     model, feeds_file, out_file = sys.argv[1:]
     session = ort.InferenceSession(model, providers=["WebGpuExecutionProvider", "CPUExecutionProvider"])
+    assert session.get_providers()[0] == "WebGpuExecutionProvider", session.get_providers()
     with np.load(feeds_file) as held:
         feeds = {name: held[name] for name in held.files}
     found = session.run(None, feeds)

@@ -241,18 +241,16 @@ class Peer:
         write_model(traced, path)
         names = [v.name or "" for v in traced.graph.inputs]
         np.savez(feeds, **{n: a.numpy() for n, a in zip(names, args, strict=True)})  # pyright: ignore[reportArgumentType]
-        child = Path(__file__).with_name("peer_child.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(child), str(path), str(feeds), str(self._out)],
-            env={**os.environ, "PYTHONPATH": str(installed)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._arguments = [str(Path(__file__).with_name("peer_child.py")), str(path), str(feeds), str(self._out)]
+        self._environment = {**os.environ, "PYTHONPATH": str(installed)}
 
     def __enter__(self) -> Self:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen([sys.executable, *self._arguments], env=self._environment, **pipes)
         ready = self._line().split()
-        assert ready[:1] == ["ready"], ready
+        if ready[:1] != ["ready"]:
+            self.__exit__()
+            raise RuntimeError("onnxruntime-webgpu does not run the model here")
         self.version = ready[1]
         with np.load(self._out) as held:
             self.answer: Array = held[held.files[0]]
@@ -293,6 +291,7 @@ def decoding(store: str | None) -> dict[str, Any]:
     submitted = _median(loaded.submit, after=loaded.finished)
     return {
         "dispatches": len(loaded.plan.dispatches),
+        "verdict": compiled.step.report.verdict,
         "step_ms": _median(loaded.finished),
         "host_ms": submitted,
         "kernels_ms": sum(ms for ms, _, _ in kernels),

@@ -9,13 +9,13 @@ import onnx_ir as ir
 from tamago.compiler.facts import Array
 from tamago.compiler.inference import infer
 from tamago.compiler.optimise import Settings, optimise
-from tamago.compiler.price import Prices, Site
-from tamago.compiler.rule import Term, Value, op, rule, var
+from tamago.compiler.price import Prices
+from tamago.compiler.rule import Rule, Term, Value, op, rule, var
 from tamago.compiler.store import Store
 
 TEXT = """<ir_version: 10, opset_import: ["" : 18]> g (float[8,64] x) => (float[8,64] y) {
     a = Abs (x)  l = Log (a)  y = Exp (l) }"""
-MILLISECONDS = {"Relu": 0.5, "Sigmoid": 0.5, "Softplus": 1.01}
+MILLISECONDS = {"Relu": 0.5, "Sigmoid": 0.5, "Softplus": 1.01, "Tanh": 1.0}
 t = var("t")
 
 
@@ -43,14 +43,25 @@ class Clock:
         return [max(self.slow.get(n.op_type, 1.0) for n in model.graph) for model in models]
 
 
-def _price(site: Site) -> float:
-    return MILLISECONDS.get(site.op, 2.0)
+@rule(op.Sin(op.Cos(t)), drift="rounding", example={"t": "f32[2]"})
+def waves_by_one(t: Value) -> Term:
+    """Stands for a form of one operator beside another block's."""
+    return op.Tanh(t)
 
 
-def optimised(store: Store, slow: Mapping[str, float]) -> list[str]:
-    model = ir.from_onnx_text(TEXT)
-    settings = Settings(rules=(by_two, by_one), target=Clock({"Log": 3.0, **slow}), strict=True)
-    optimise(model, settings, Prices(store, "tests", estimate=_price), infer)
+def optimised(
+    store: Store,
+    slow: Mapping[str, float],
+    text: str = TEXT,
+    *more: Rule,
+    seconds: float = 20.0,
+    prices: Mapping[str, float] = MILLISECONDS,
+) -> list[str]:
+    model = ir.from_onnx_text(text)
+    clock = Clock({"Log": 3.0, **slow})
+    settings = Settings(rules=(by_two, by_one, *more), target=clock, seconds=seconds, strict=True)
+    known = {**MILLISECONDS, **prices}
+    optimise(model, settings, Prices(store, "tests", estimate=lambda site: known.get(site.op, 2.0)), infer)
     return [n.op_type for n in model.graph]
 
 
@@ -69,3 +80,22 @@ def test_more_operators_are_taken_where_the_clock_says_so() -> None:
 def test_the_clock_may_choose_the_program_as_it_was() -> None:
     with Store.open(":memory:") as store:
         assert optimised(store, {"Softplus": 9.0, "Relu": 9.0}) == ["Abs", "Log", "Exp"]
+
+
+def test_variants_of_what_the_price_prefers_are_tried_beside_the_shorter_program() -> None:
+    text = TEXT.replace("y = Exp (l) }", "e = Exp (l)  c = Cos (e)  y = Sin (c) }")
+    with Store.open(":memory:") as store:
+        slow = {"Softplus": 2.3, "Tanh": 2.3, "Relu": 1.3}
+        assert optimised(store, slow, text, waves_by_one) == ["Abs", "Sigmoid", "Relu", "Cos", "Sin"]
+
+
+def test_without_time_the_cheapest_by_price_is_taken() -> None:
+    with Store.open(":memory:") as store:
+        assert optimised(store, {}, seconds=0.0) == ["Abs", "Sigmoid", "Relu"]
+
+
+def test_a_shorter_program_that_costs_more_than_prices_scatter_is_not_preferred() -> None:
+    pairs = "".join(f"  l{i} = Log (e{i - 1})  e{i} = Exp (l{i})" for i in range(1, 6))
+    text = TEXT.replace("y = Exp (l) }", f"e0 = Exp (l){pairs}  y = Neg (e5) }}")
+    with Store.open(":memory:") as store:
+        assert "Softplus" not in optimised(store, {}, text, prices={"Softplus": 1.2})

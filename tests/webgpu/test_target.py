@@ -287,3 +287,10 @@ def test_states_may_change_places() -> None:
     p, q = program.run_keeping({"x": x, "a": q, "b": p})
     np.testing.assert_array_equal(np.asarray(p), [5, 5])
     np.testing.assert_array_equal(np.asarray(q), [0, 0])
+
+
+def test_a_wgpu_without_the_private_names_runs_the_same_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Program(model_of([node("Relu", ["x"], ["y"])], {"x": [4, 5]}, {"y": TensorProto.FLOAT}), default_device())
+    monkeypatch.setitem(sys.modules, "wgpu.backends.wgpu_native", None)
+    x = floats(4, 5, seed=1)
+    np.testing.assert_array_equal(program({"x": x})[0], np.maximum(x, 0))

@@ -19,7 +19,7 @@ from ....compiler.price import Stored
 from ..plan import Kernel
 
 FORMAT = "tamago webgpu records"
-KEY_VERSION = 1
+KEY_VERSION = 2  # 1: with counted loops
 
 
 def digest(what: object) -> str:
@@ -79,6 +79,9 @@ class Records:
 
     def import_(self, path: str | Path) -> int:
         """Take over a file's records, where they are of this device; their number.
+
+        Records hold kernels, which run on the device with checked subscripts but with nothing to end their loops: take
+        files from whom you would take a program.
 
         Raises:
             TamagoError: B045, the file is none, or of another device.
