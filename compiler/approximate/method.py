@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from ..facts import Array, Fact
+from ..facts import Array, Fact, Floats
 from ..rule import Expression, Value, family_of, statement_of
 from .places import Place
 
@@ -92,6 +92,17 @@ class Inputs:
     outputs: tuple[Array, ...] = ()
 
     @cached_property
+    def halves(self) -> tuple[Inputs, Inputs]:
+        """Every other sample in either, without outputs; a single one's positions are cut in two.
+
+        What is fitted to the one is judged on the other.
+        """
+        arrays = self.arrays
+        if len(arrays) == 1:
+            arrays = tuple(np.array_split(arrays[0].reshape(-1, arrays[0].shape[-1]), 2))
+        return Inputs(arrays[::2]), Inputs(arrays[1::2])
+
+    @cached_property
     def low(self) -> float:
         """The smallest value."""
         return min((float(a.min()) for a in self.arrays if a.size), default=0.0)
@@ -100,6 +111,17 @@ class Inputs:
     def high(self) -> float:
         """The largest value."""
         return max((float(a.max()) for a in self.arrays if a.size), default=0.0)
+
+    @cached_property
+    def magnitude(self) -> Floats:
+        """The mean of |x| of each feature over all positions."""
+        rows = [np.abs(a.reshape(-1, a.shape[-1]), dtype=np.float64) for a in self.arrays]
+        return np.sum([r.sum(axis=0) for r in rows], axis=0) / max(sum(map(len, rows)), 1)
+
+    @cached_property
+    def peak(self) -> Array:
+        """The largest |x| of each feature over all positions."""
+        return np.max([np.abs(a.reshape(-1, a.shape[-1])).max(axis=0, initial=0) for a in self.arrays], axis=0)
 
     @cached_property
     def second_moment(self) -> Array:

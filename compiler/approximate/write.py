@@ -16,6 +16,7 @@ from ..ir import graphs, import_domains, metadata, new_constant, unique_names
 from ..optimise import Names
 from ..rule import Expression, Value
 from ..schema import split_name
+from .fold_scales import fold_scales
 from .method import Form
 from .places import Place
 from .share_codes import share_codes
@@ -133,6 +134,8 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
         inner.insert_after(last, written.nodes)
         _take_over(inner, old, written.value)
     for inner in graphs(graph):
+        remove_unused(inner)  # the exact nodes: nobody reads them, but they read what may change
+        fold_scales(inner, fresh)
         share_codes(inner, fresh)
         remove_unused(inner)
     import_domains(result)

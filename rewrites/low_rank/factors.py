@@ -9,7 +9,7 @@ import numpy as np
 from ...compiler.approximate.method import X
 from ...compiler.facts import Array
 from ...compiler.rule import Expression, Skip, op
-from ..quantization.symmetric import columns_int8
+from ..quantization.dynamic_int8 import dynamic_product
 
 FRACTIONS = (0.75, 0.5, 0.25)  # of the break-even rank
 MULTIPLE = 8  # of a rank: what vector units take at once
@@ -45,10 +45,7 @@ def two_products(left: Array, right: Array, bias: Array | None) -> Expression:
 
 def two_int8_products(left: Array, right: Array, bias: Array | None) -> Expression:
     """(x·A)·B + b with A, B in int8, scales for each column; x and x·A in int8, a scale for the tensor."""
-    product = op("com.microsoft::DynamicQuantizeMatMul")
-    inner = product(X, *columns_int8(float32(left)))
-    codes, scale = columns_int8(float32(right))
-    return product(inner, codes, scale, None, bias)
+    return dynamic_product(dynamic_product(X, float32(left), None), float32(right), bias)
 
 
 def bias_with_mean(bias: Array | None, mean: Array, weight: Array, approximation: Array) -> Array:

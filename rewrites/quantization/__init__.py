@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .awq import awq
 from .block_weights import block_weights
 from .dynamic_int8 import dynamic_int8
 from .embedding_int4 import embedding_int4
@@ -9,17 +10,20 @@ from .embedding_int8 import embedding_int8
 from .gptq import gptq
 from .hqq import hqq
 from .per_token_int8 import per_token_int8
+from .smoothquant import smoothquant
 from .static_int8 import static_int8
 from .static_int8_convolution import static_int8_convolution
 from .stored_weights import stored_weights
 
 METHODS = (
     dynamic_int8,
+    smoothquant,
     per_token_int8,
     static_int8,
     static_int8_convolution,
     block_weights,
     gptq,
+    awq,
     hqq,
     embedding_int8,
     embedding_int4,

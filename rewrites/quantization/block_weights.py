@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
-from ...compiler.facts import Array
-from ...compiler.rule import Expression, Skip, op
+from ...compiler.facts import Array, Floats
+from ...compiler.rule import Expression, Skip, Term, op
 from .double_quantization import scales_in_8_bits
 
 INT8_INSIDE = 4  # accuracy_level: without it 8 bit weights are unpacked on every call, up to 200 times slower
@@ -54,12 +54,30 @@ def round_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Ar
     return codes.astype(np.uint8), scale, np.clip(zero, 0, top).astype(np.uint8)
 
 
-def n_bits(place: Place, codes: Array, scale: Array, zero: Array, bits: int, block: int) -> Expression:
-    """The product with these codes as a MatMulNBits."""
+def fitting(blocks: Sequence[int], width: int) -> list[int]:
+    """Those blocks that a column of this width has one of.
+
+    Raises:
+        Skip: it is too short for any.
+    """
+    found = [block for block in blocks if block <= width]
+    if not found:
+        raise Skip("a column is shorter than a block")
+    return found
+
+
+def decoded(codes: Array, scale: Array, zero: Array, width: int) -> Floats:
+    """The weight that codes stand for, [in, out]."""
+    parts = np.subtract(codes, zero[..., None], dtype=np.float64) * scale[..., None].astype(np.float64)
+    return parts.reshape(len(parts), -1)[:, :width].T
+
+
+def n_bits(place: Place, codes: Array, scale: Array, zero: Array, bits: int, block: int, x: Term = X) -> Expression:
+    """The product of x with these codes as a MatMulNBits."""
     width, outputs = place.shape
     packed = codes if bits == 8 else pack_pairs(codes)
     return op("com.microsoft::MatMulNBits")(
-        X,
+        x,
         np.ascontiguousarray(packed),
         scales_in_8_bits(scale),
         None if bits == 8 else packed_rows(zero),

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
-from ...compiler.rule import op
+from ...compiler.facts import Array
+from ...compiler.rule import Expression, Term, op
 from .symmetric import columns_int8
 
 
@@ -18,8 +19,10 @@ def dynamic_int8(place: Place, inputs: Inputs) -> Iterator[Form]:
 
     One outlier anywhere in the batch widens the step for all of it.
     """
-    codes, scale = columns_int8(place.weight)
-    yield Form(
-        "one scale for the tensor",
-        op("com.microsoft::DynamicQuantizeMatMul")(X, codes, scale, None, place.bias),
-    )
+    yield Form("one scale for the tensor", dynamic_product(X, place.weight, place.bias))
+
+
+def dynamic_product(x: Term, weight: Array, bias: Array | None) -> Expression:
+    """x·W + b, the weight in int8 with a scale for each column."""
+    codes, scale = columns_int8(weight)
+    return op("com.microsoft::DynamicQuantizeMatMul")(x, codes, scale, None, bias)

@@ -11,7 +11,7 @@ from ...compiler.approximate.method import Form, Inputs, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array, Floats
 from ...compiler.rule import Skip
-from .block_weights import n_bits, round_blocks
+from .block_weights import fitting, n_bits, round_blocks
 
 BITS = 4
 BLOCKS = (32, 128)
@@ -24,12 +24,9 @@ def gptq(place: Place, inputs: Inputs) -> Iterator[Form]:
 
     Each block's scale and zero point are those of its values once the errors of all earlier blocks are in them.
     """
-    width = place.shape[0]
-    fitting = [block for block in BLOCKS if block <= width]
-    if not fitting:
-        raise Skip("a column is shorter than a block")
+    blocks = fitting(BLOCKS, place.shape[0])
     factor = error_feedback(inputs.second_moment)
-    for block in fitting:
+    for block in blocks:
         codes, scale, zero = round_in_order(place.weight, factor, block)
         yield Form(f"{BITS} bit, blocks of {block}", n_bits(place, codes, scale, zero, BITS, block))
 

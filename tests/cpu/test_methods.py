@@ -28,6 +28,7 @@ METHODS = {m.name: m for m in all_methods()}
 ROWS = 6
 RANK = 8  # of a weight, nearly: what a low-rank method must find
 LOW_RANK = ("welore", "whitened_svd", "atomic_feature_mimicking", "channel_factorisation", "spatial_factorisation")
+SCALING = ("awq", "smoothquant")  # for inputs some of which are much larger than others
 CLOSE = {"4 bit": 0.16, "": 0.03}  # ‖error‖ / ‖product‖: 15 steps over ±2.5 σ, or 255 of them
 
 
@@ -40,6 +41,7 @@ class Case:
     wanted: Array
     inputs: Inputs
     bias: Array | None = None
+    loud: bool = False
 
     @property
     def place(self) -> Place:
@@ -75,11 +77,20 @@ def kernels(outputs: int, channels: int) -> Array:
     return np.asarray(separable, np.float32) + np.float32(0.005) * floats(outputs, channels, 3, 3, seed=3)
 
 
-def linear(op: str, shape: tuple[int, ...], outputs: int, weight: Array | None = None, x: Array | None = None) -> Case:
-    """x·W + b, written in one of the ways that a model may have it."""
+def linear(
+    op: str,
+    shape: tuple[int, ...],
+    outputs: int,
+    weight: Array | None = None,
+    x: Array | None = None,
+    *,
+    loud: bool = False,
+) -> Case:
+    """x·W + b, written in one of the ways that a model may have it; some inputs much larger than others where loud."""
     width = shape[-1]
     w = weight_of(width, outputs) if weight is None else weight
-    b, x = floats(outputs, seed=4), floats(*shape, seed=5) if x is None else x
+    size = np.where(loud & (np.arange(width) % 23 == 5), np.float32(20), np.float32(1))
+    b, x = floats(outputs, seed=4), size * (floats(*shape, seed=5) if x is None else x)
     match op:
         case "MatMul":
             nodes, weights, bias = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")], {"w": w}, None
@@ -101,8 +112,8 @@ def linear(op: str, shape: tuple[int, ...], outputs: int, weight: Array | None =
                 )
             ]
             weights, bias, wanted = {"w": np.ascontiguousarray(w.T)}, None, -3 * (x @ w)
-    calibration = (x, floats(*shape, seed=6), floats(64, *shape[1:], seed=7))
-    return Case(to_model(nodes, x, weights, ("y",)), x, wanted, Inputs(calibration), bias)
+    calibration = (x, size * floats(*shape, seed=6), size * floats(64, *shape[1:], seed=7))
+    return Case(to_model(nodes, x, weights, ("y",)), x, wanted, Inputs(calibration), bias, loud)
 
 
 def convolution(*, group: int = 1, after: str | None = None) -> Case:
@@ -142,7 +153,8 @@ def cases(kind: Kind) -> dict[str, Case]:
     """Places of a kind."""
     match kind:
         case "linear":
-            return {name: linear(*words) for name, words in LINEAR.items()}
+            plain = {name: linear(*words) for name, words in LINEAR.items()}
+            return plain | {f"loud, {name}": linear(*words, loud=True) for name, words in LINEAR.items()}
         case "convolution":
             return {
                 "plain": convolution(),
@@ -158,6 +170,8 @@ FACTORISATIONS = ("channel_factorisation", "spatial_factorisation")
 
 def applies(method: Method, case: Case) -> bool:
     """Whether the method is for this place of its kind."""
+    if case.place.kind == "linear" and case.loud != (method.name in SCALING):
+        return False
     if method.name == "atomic_feature_mimicking" and case.place.kind == "linear":
         return case.bias is not None
     return method.name not in FACTORISATIONS or case.place.attributes["group"] == 1
@@ -255,7 +269,7 @@ UNSHIFTED = [p for p in LINEAR_METHODS if p.id != "atomic_feature_mimicking"]  #
 def test_a_column_of_zeros_gives_its_bias(method: Method) -> None:
     weight = weight_of(96, 40)
     weight[:, [0, 7, 39]] = 0
-    case = linear("MatMul+Add", (ROWS, 96), 40, weight)
+    case = linear("MatMul+Add", (ROWS, 96), 40, weight, loud=method.name in SCALING)
     assert case.bias is not None
 
     for form in case.forms(method):
@@ -267,7 +281,7 @@ def test_a_column_of_zeros_gives_its_bias(method: Method) -> None:
 def test_a_row_of_zeros_gives_the_bias(method: Method) -> None:
     x = floats(2, 3, 96, seed=5)
     x[1, 2] = 0
-    case = linear("MatMul+Add", (2, 3, 96), 40, x=x)
+    case = linear("MatMul+Add", (2, 3, 96), 40, x=x, loud=method.name in SCALING)
     assert case.bias is not None
 
     for form in case.forms(method):
@@ -278,7 +292,7 @@ def test_a_row_of_zeros_gives_the_bias(method: Method) -> None:
 
 @pytest.mark.parametrize("method", UNSHIFTED)
 def test_inputs_of_zeros_give_the_bias_everywhere(method: Method) -> None:
-    case = linear("MatMul+Add", (ROWS, 96), 40)
+    case = linear("MatMul+Add", (ROWS, 96), 40, loud=method.name in SCALING)
     assert case.bias is not None
 
     for form in case.forms(method):
@@ -338,6 +352,11 @@ def unused() -> Case:
     return Case(case.model, case.x, case.wanted, Inputs(zeros))
 
 
+def alike() -> Case:
+    """Inputs all of one size, and enough of them to tell."""
+    return linear("MatMul", (256, 128), 96)
+
+
 def unused_convolution() -> Case:
     case = convolution()
     zeros = tuple(np.zeros_like(a) for a in case.inputs.arrays)
@@ -367,6 +386,8 @@ REFUSED = {
     "static_int8_convolution": (unused_convolution, "nothing but zeros"),
     "block_weights": (narrow, "shorter than a block"),
     "gptq": (unused, "nothing but zeros"),
+    "awq": (alike, "block_weights does as well"),
+    "smoothquant": (alike, "dynamic_int8 does as well"),
     "hqq": (narrow, "shorter than a block"),
     "whitened_svd": (thin, "too few"),
     "welore": (flat, "no heavy tail"),
@@ -394,9 +415,10 @@ def test_a_method_that_does_not_apply_says_why(name: str) -> None:
         make().forms(METHODS[name])
 
 
-def test_columns_narrower_than_a_block_are_not_for_gptq() -> None:
+@pytest.mark.parametrize("name", ["gptq", "awq"])
+def test_columns_narrower_than_a_block_are_refused(name: str) -> None:
     with pytest.raises(Skip, match="shorter than a block"):
-        narrow().forms(METHODS["gptq"])
+        narrow().forms(METHODS[name])
 
 
 def test_a_method_must_state_something() -> None:
