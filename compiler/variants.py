@@ -192,7 +192,8 @@ def _without(trial: Trial, banned: frozenset[str], *, plain: bool) -> Variant | 
         each = SCATTER * total(trial.problem, choose(trial.problem, exact=False))
         problem = replace(problem, cost=lambda uid, row: price(uid, row) + each, prices={})
     try:
-        return Variant(choose(problem, exact=trial.exact), banned, plain)
+        # A handicap is rough, and so may be what it leads to: the integer program takes as long as all else here.
+        return Variant(choose(problem, exact=trial.exact and not plain), banned, plain)
     except ValueError:
         return None
 
