@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,11 @@ class Trial:
     observe: Observer | None
     exact: bool
     made_up: bool = False
+
+    @cached_property
+    def handicap(self) -> float:
+        """Milliseconds that every operator costs more where fewer are wanted."""
+        return SCATTER * total(self.problem, choose(self.problem, exact=False))
 
 
 def best_variant(trial: Trial, first: Variant) -> Variant:
@@ -188,8 +194,7 @@ def _without(trial: Trial, banned: frozenset[str], *, plain: bool) -> Variant | 
     classes = {u: [r for r in rows if r.op not in banned] for u, rows in trial.problem.classes.items()}
     problem = replace(trial.problem, classes=classes)
     if plain:
-        price = trial.problem.price
-        each = SCATTER * total(trial.problem, choose(trial.problem, exact=False))
+        price, each = trial.problem.price, trial.handicap
         problem = replace(problem, cost=lambda uid, row: price(uid, row) + each, prices={})
     try:
         # A handicap is rough, and so may be what it leads to: the integer program takes as long as all else here.

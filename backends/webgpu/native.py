@@ -23,8 +23,8 @@ def shader_module(gpu: Any, source: str) -> Any:
     """A shader whose subscripts are checked and whose loops are not counted.
 
     wgpu counts the turns of every loop, so that a foreign shader cannot hang the device. Drivers do not unroll loops
-    that are counted, and keep in memory what an unrolled loop would keep in registers. Loops of kernels that this
-    process generated end; what comes from elsewhere is not for this function.
+    that are counted, and keep in memory what an unrolled loop would keep in registers. Loops of generated
+    kernels end; those of records from a file are believed to (`Records.import_`).
 
     Raises:
         wgpu.GPUError: the source is not what the device takes.
