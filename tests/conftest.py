@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 
 import torch
 
 if find_spec("triton") is not None and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
-    import_module("tamago.backends.triton.kernels.gemv")
-    import_module("tamago.backends.triton.kernels.attention_step")
+    kernels = import_module("tamago.backends.triton.kernels")
+    for module in iter_modules(kernels.__path__, f"{kernels.__name__}."):
+        import_module(module.name)
     del os.environ["TRITON_INTERPRET"]  # the processes that tests start compile

@@ -14,15 +14,12 @@ from hashlib import blake2b
 from typing import Any
 
 import onnx_ir as ir
-import torch
-from torch import Tensor, fx
+from torch import fx
 
-from ...compiler.ir import dims
 from ...compiler.price import Stored
 from ...compiler.progress import progress
 from .children import Children
-from .jobs import AttentionStepJob, GemvJob, Job
-from .lowering import CANDIDATE, LINEAR
+from .jobs import KINDS, Job
 from .records import shipped
 
 KEY_VERSION = 1
@@ -44,12 +41,11 @@ class Tuner:
     def choose(self, module: fx.GraphModule, model: ir.Model) -> None:
         """Write the settings into every call of a kernel in a program that was made of a model."""
         written = {n.name: n for n in model.graph.all_nodes()}
-        for target, place in CANDIDATE.items():
-            for node in module.graph.find_nodes(op="call_function", target=target):
-                source = written.get(node.meta["onnx"][2])
-                job = _gemv(module, node) if target is LINEAR else _attention_step(source)
+        for kind in KINDS:
+            for node in module.graph.find_nodes(op="call_function", target=kind.target):
+                job = kind.of_call(module, node, written.get(node.meta["onnx"][2]))
                 if job is not None:
-                    node.update_arg(place, self.candidate(job))
+                    node.update_arg(kind.settings, self.candidate(job))
         module.recompile()
 
     def candidate(self, job: Job) -> list[int] | None:
@@ -79,38 +75,3 @@ class Tuner:
             "timings": timings,
             "failed": failed,
         }
-
-
-def _attention_step(node: ir.Node | None) -> AttentionStepJob | None:
-    """What a step asks for; None where its shapes are not known before it runs."""
-    if node is None or node.inputs[0] is None or node.inputs[6] is None:
-        return None
-    query, cache = node.inputs[0], node.inputs[6]
-    q, shape = dims(query), dims(cache)
-    if q is None or shape is None or cache.dtype is None:
-        return None
-    sizes = [d for d in (*q, *shape) if isinstance(d, int)]
-    if len(sizes) != 8:
-        return None
-    _, queries, _, _, _, heads, length, size = sizes
-    return AttentionStepJob(heads, queries // heads, size, length, str(cache.dtype.numpy()))
-
-
-def _gemv(module: fx.GraphModule, node: fx.Node) -> GemvJob | None:
-    """What a product asks for; None where its weight is no constant of the program."""
-    _, w, gate, scale, residual, _, activation, _ = node.args
-    weight = _constant(module, w)
-    if weight is None:
-        return None
-    n, k = weight.shape
-    dtype = str(weight.dtype).removeprefix("torch.")
-    return GemvJob(n, k, dtype, gate is not None, scale is not None, residual is not None, str(activation))
-
-
-def _constant(module: fx.GraphModule, argument: Any) -> Tensor | None:
-    if not isinstance(argument, fx.Node) or argument.op != "get_attr":
-        return None
-    found: Any = module
-    for name in str(argument.target).split("."):
-        found = getattr(found, name)
-    return found if isinstance(found, torch.Tensor) else None

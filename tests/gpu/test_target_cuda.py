@@ -40,12 +40,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("n", "k"), [(96, 64), (1000, 600), (3072, 2048)])
 def test_every_candidate_of_the_product_is_right(n: int, k: int, dtype: str) -> None:
     from tamago.backends.triton.jobs import GemvJob
-    from tamago.backends.triton.tune_child import TOLERANCE, candidates_of, subject_of
+    from tamago.backends.triton.tune_child import TOLERANCE
 
     for gated, normed, residual in ((False, False, False), (True, True, False), (False, True, True)):
         job = GemvJob(n, k, dtype, gated, normed, residual, "Silu" if gated else "")
-        subject = subject_of(job, copies=1)
-        for candidate in candidates_of(job):
+        subject = job.subject(copies=1)
+        for candidate in job.candidates():
             found = subject.launch(0, candidate)
             error = float((found.double() - subject.wanted).norm() / subject.wanted.norm())
             assert error <= TOLERANCE[dtype], (job, candidate, error)
@@ -57,11 +57,11 @@ def test_every_candidate_of_the_attention_step_is_right(
     heads: int, shared: int, size: int, length: int, dtype: str
 ) -> None:
     from tamago.backends.triton.jobs import AttentionStepJob
-    from tamago.backends.triton.tune_child import TOLERANCE, candidates_of, subject_of
+    from tamago.backends.triton.tune_child import TOLERANCE
 
     job = AttentionStepJob(heads, shared, size, length, dtype)
-    subject = subject_of(job, copies=1)
-    for candidate in candidates_of(job):
+    subject = job.subject(copies=1)
+    for candidate in job.candidates():
         subject.launch(0, candidate)  # what a launch leaves behind must not disturb the next
         found = subject.launch(0, candidate)
         error = float((found.double() - subject.wanted).norm() / subject.wanted.norm())

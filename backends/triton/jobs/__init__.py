@@ -1,0 +1,25 @@
+"""What is tuned: one kernel for one shape, dtype and fusion; settings hold for all calls that agree in these.
+
+A file for each kernel: its job (`of_call` reads one from a program), its candidates, and the subject that they are
+measured on. What is added here is tuned: nothing else names the kernels. Triton is imported only where a candidate is
+asked for or launched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .attention_step import AttentionStepJob
+from .gemv import GemvJob
+
+Job = AttentionStepJob | GemvJob
+KINDS: tuple[type[Job], ...] = (GemvJob, AttentionStepJob)
+
+__all__ = ["KINDS", "AttentionStepJob", "GemvJob", "Job", "job_of"]
+
+
+def job_of(fields: Mapping[str, Any]) -> Job:
+    """The job that `asdict` made these fields of."""
+    (kind,) = (k for k in KINDS if k.kernel == fields["kernel"])
+    return kind(**fields)
