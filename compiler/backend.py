@@ -92,7 +92,10 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
         ...
 
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
-        """The model as a `Runnable`; without the target's own optimisation when asked."""
+        """The model as a `Runnable`; when asked without the target's own optimisation, or in another precision.
+
+        What such a run differs by says how steady the model itself is.
+        """
         ...
 
     @property

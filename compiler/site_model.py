@@ -131,13 +131,13 @@ def made_up(model: ir.Model, integers: int = 2) -> dict[str, Array] | None:
     return feeds
 
 
-def agree(a: Sequence[Any], b: Sequence[Any]) -> bool:
+def agree(a: Sequence[Any], b: Sequence[Any], within: float = AGREE) -> bool:
     """Whether two programs' outputs are near enough for both to be candidates."""
     for p, q in zip(a, b, strict=True):
         if not isinstance(p, np.ndarray) or p.dtype.kind not in "fc":
             continue
         scale = float(np.max(np.abs(p), initial=0.0, where=np.isfinite(p)))
-        close = np.isclose(p, q, rtol=AGREE, atol=AGREE * scale, equal_nan=True)
+        close = np.isclose(p, q, rtol=within, atol=within * scale, equal_nan=True)
         if not bool(np.all(close)):
             return False
     return True

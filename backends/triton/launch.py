@@ -118,7 +118,7 @@ def launch_attention_step(
         values,
         y,
         partial,
-        _counters(q.device, heads),
+        counters(q.device, heads),
         scale,
         HEADS=heads,
         SHARED=shared,
@@ -135,7 +135,7 @@ def launch_attention_step(
 _zeros: dict[tuple[torch.device, int], Tensor] = {}
 
 
-def _counters(device: torch.device, count: int) -> Tensor:
+def counters(device: torch.device, count: int) -> Tensor:
     """Zeros that every launch leaves as it found them; launches that share them run one after the other."""
     key = (device, count)
     if key not in _zeros:

@@ -7,13 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...compiler.ir import dims
 from ...compiler.operators import DOMAIN
+from ...compiler.operators.epilogue import EPILOGUES, Epilogue
 from ...compiler.torch_operators.operation import Operation
-from ...compiler.torch_operators.registry import operator
+from ...compiler.torch_operators.registry import Unsupported, operator
 from . import library as library  # registers the operators
+from . import library_convolution as library_convolution
 
 LINEAR = torch.ops.tamago.linear.default
 ATTENTION_STEP = torch.ops.tamago.attention_step.default
+CONVOLUTION = torch.ops.tamago.convolution.default
+AFFINE = torch.ops.tamago.affine.default
+DEPTHWISE = torch.ops.tamago.depthwise.default
 
 
 def _linear(
@@ -76,3 +82,44 @@ def attention_step(
     keys, values = op.call(library.own, past_key), op.call(library.own, past_value)
     y = op.call(ATTENTION_STEP, q, k, v, cos, sin, position, keys, values, float(op.required("scale")), None)
     return y, keys, values
+
+
+def _epilogue(op: Operation, kind: str) -> Epilogue:
+    """What an operator's name says of what is done to its result."""
+    name = op.node.op_type.removeprefix(kind)
+    return next(e for e in EPILOGUES if e.name == name)
+
+
+@operator(*(f"Affine{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)
+def affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = None) -> Any:
+    """x·wᵀ + b, and what is done to it."""
+    epilogue = _epilogue(op, "Affine")
+    return op.call(AFFINE, x, w, b, r, epilogue.activation, epilogue.after, None)
+
+
+@operator(*(f"Conv{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)
+def conv(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = None) -> Any:
+    """A convolution, of each channel by itself or of one group, and what is done to it."""
+    epilogue = _epilogue(op, "Conv")
+    strides, pads, group = op.numbers("strides"), op.numbers("pads"), op.attribute("group", 1)
+    if group == 1:
+        rest = strides, pads, epilogue.activation, epilogue.after
+        return op.call(CONVOLUTION, x, w, b, None, r, *rest, None)
+    weight = op.node.inputs[1]
+    shape = None if weight is None else dims(weight)
+    if r is not None or shape is None or shape[:2] != (group, 1):
+        raise Unsupported("it is neither of one group nor depthwise")
+    return op.call(DEPTHWISE, x, w, b, [], 0.0, strides, pads, epilogue.activation, None)
+
+
+@operator("ScaledConv", "ScaledConvAdd", domain=DOMAIN, like=0)
+def scaled_conv(op: Operation, x: Tensor, w: Tensor, b: Tensor, s: Tensor, r: Tensor | None = None) -> Any:
+    """A convolution of one tap over weighed channels, and what is done to it."""
+    return op.call(CONVOLUTION, x, w, b, s, r, [1, 1], [0, 0, 0, 0], "", "", None)
+
+
+@operator("ConvLayerNorm", domain=DOMAIN, like=0)
+def conv_layer_norm(op: Operation, x: Tensor, w: Tensor, b: Tensor, s: Tensor, t: Tensor) -> Any:
+    """A depthwise convolution, its channels normalised and last."""
+    epsilon = float(op.required("epsilon"))
+    return op.call(DEPTHWISE, x, w, b, [s, t], epsilon, [1, 1], op.numbers("pads"), "", None)

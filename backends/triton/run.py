@@ -18,10 +18,13 @@ from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
 from ...compiler.generation.alias import aliases
 from ...compiler.operators import detach
+from ...compiler.torch_operators.dtypes import torch_dtype
 from ...compiler.torch_program import torch_program
 from ...compiler.torch_tensors import to_numpy, to_torch
 from . import lowering as lowering  # tamago's own operators as calls of kernels
+from .layout import channels_last, lay_out_weights
 from .library import own
+from .widened import wide, widen
 
 if TYPE_CHECKING:
     from .tune import Tuner
@@ -36,12 +39,22 @@ class Program:
         model: what to run.
         tuner: picks the settings of its kernels; None: their defaults.
         device: "cuda", or "cpu" for the same FX program without kernels and graphs.
+        inner: a part of a program: pictures come to it as its neighbours leave them, channels last.
+        single: what is of half precision is computed in single, and only results are rounded.
 
     Raises:
         TamagoError: B010, torch cannot express the model; B020, no GPU.
     """
 
-    def __init__(self, model: ir.Model, tuner: Tuner | None = None, device: str = "cuda") -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        tuner: Tuner | None = None,
+        device: str = "cuda",
+        *,
+        inner: bool = False,
+        single: bool = False,
+    ) -> None:
         if device == "cuda":
             require_gpu()
         whole = model.clone()
@@ -51,10 +64,16 @@ class Program:
         self._given = _give_away(self.module, aliases(model)) if device == "cuda" else frozenset[int]()
         if tuner is not None:
             tuner.choose(self.module, whole)
+        convolves = device == "cuda" and lay_out_weights(self.module)
+        self._laid = channels_last if inner and convolves else _in_order
         self.device = torch.device(device)
         self.inputs: list[str] = list(self.module.meta["inputs"])
         self.outputs: list[str] = list(self.module.meta["outputs"])
         self.note = ""  # why it is not captured
+        self._dtypes: list[torch.dtype | None] | None = None  # of results, where another precision computes them
+        if single:
+            self._dtypes = [None if v.dtype is None else torch_dtype(v.dtype) for v in model.graph.outputs]
+            widen(self.module)
         self._captured: dict[tuple[Any, ...], Captured] = {}
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
@@ -84,6 +103,9 @@ class Program:
         Raises:
             TamagoError: B002, the program fails on these inputs.
         """
+        if self._dtypes is not None:
+            found = zip(self._eager(wide(tensors)), self._dtypes, strict=True)
+            return [o.to(dtype) if isinstance(o, Tensor) and dtype is not None else o for o, dtype in found]
         if self.device.type != "cuda" or self.note:
             return self._eager(tensors)
         key = _shapes(tensors)
@@ -102,7 +124,7 @@ class Program:
 
     def _eager(self, tensors: Sequence[Tensor], *, owned: bool = False) -> list[Any]:
         if self._given and not owned:  # the caller's own are not written to
-            tensors = [t.clone(memory_format=torch.contiguous_format) for t in tensors]
+            tensors = [_in_order(t) for t in tensors]
         try:
             with torch.no_grad(), exact_convolutions():
                 return list(self.module(*tensors))
@@ -111,7 +133,7 @@ class Program:
             raise TamagoError("B002", "torch cannot run the program on these inputs", why=first) from error
 
     def _capture(self, tensors: Sequence[Tensor]) -> Captured | None:
-        inputs = [t.clone(memory_format=torch.contiguous_format) for t in tensors]
+        inputs = [self._laid(t) for t in tensors]
         for _ in range(WARM):
             self._eager(inputs, owned=True)
         torch.cuda.synchronize()
@@ -160,6 +182,11 @@ class Captured:
                 held.copy_(given)
         self.graph.replay()
         return [o if any(o is i for i in self.inputs) else o.clone() for o in self.outputs]
+
+
+def _in_order(tensor: Tensor) -> Tensor:
+    """A copy that lies in the order of its axes."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _shapes(tensors: Sequence[Tensor]) -> tuple[Any, ...]:

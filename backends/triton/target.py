@@ -16,9 +16,10 @@ from ...compiler.facts import Array
 from ...compiler.operators import attach
 from ...compiler.price import Site, Stored
 from ...compiler.rule import Rule
-from ...compiler.site_model import made_up, site_model, size_of
+from ...compiler.site_model import AGREE, made_up, site_model, size_of
 from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
 from ...compiler.trials import Tried, time_alike
+from ...compiler.verify import NOISE, compare
 from .alternatives import RULES
 from .regions import REGIONS
 from .run import Program, environment
@@ -99,9 +100,9 @@ class Cuda:
         each = (np.asarray(more.samples) - np.asarray(one.samples)) / (many - FEW)
         return max(float(np.median(each)), 1e-5), float(np.std(each)), len(each)
 
-    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
-        """The model as an FX program on the device; with the kernels' default settings where not optimised."""
-        return Program(model, self._tuner if optimise else None)
+    def lower(self, model: ir.Model, *, optimise: bool = True, inner: bool = False) -> Program:
+        """The model as an FX program on the device; not optimised, in single precision what is of half."""
+        return Program(model, self._tuner if optimise else None, inner=inner, single=not optimise)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:
         """No other layouts are offered yet."""
@@ -122,10 +123,14 @@ class Cuda:
     def finish(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> tuple[ir.Model, list[str]]:
         """The program with what is fused after the choice, where that is faster, and the functions of its operators."""
         notes: list[str] = []
+        within: float | None = None
         for region in () if self.portable else REGIONS:
             found = region(model)
-            times = None if found is None else self.time_blocks([model, found], FINISH_SECONDS, feeds)
-            if found is None or times is None:
+            if found is None:
+                continue
+            within = self._noise(model, feeds) if within is None else within
+            times = self.time_blocks([model, found], FINISH_SECONDS, feeds, within=within)
+            if times is None:
                 continue
             name = region.__name__.replace("_", " ")
             notes.append(f"{name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
@@ -154,20 +159,37 @@ class Cuda:
         return compared(runs)
 
     def time_blocks(
-        self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
+        self,
+        models: Sequence[ir.Model],
+        seconds: float,
+        feeds: Mapping[str, Array] | None = None,
+        *,
+        within: float = AGREE,
     ) -> list[float] | None:
         """Milliseconds of programs with the same inputs; infinity for one that differs or cannot be captured."""
+        inner = feeds is None  # a block
         feeds = made_up(models[0], ZEROS) if feeds is None else feeds
         if feeds is None:
             return None
-        tried = (self._try(model, feeds) for model in models)
+        tried = (self._try(model, feeds, inner=inner) for model in models)
         return time_alike(
-            tried, lambda runs: interleave_graphs(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+            tried,
+            lambda runs: interleave_graphs(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest),
+            within,
         )
 
-    def _try(self, model: ir.Model, feeds: Mapping[str, Array]) -> Tried | None:
+    def _noise(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> float:
+        """How far two orders of a model's arithmetic may lie apart: so many times what its own rounding costs."""
+        feeds = made_up(model, ZEROS) if feeds is None else feeds
+        if feeds is None:
+            return AGREE
+        program = self.lower(model)
+        own = compare(program.outputs, self.lower(model, optimise=False)(feeds), program(feeds))
+        return max([AGREE, *(NOISE * d.error for d in own if np.isfinite(d.error))])
+
+    def _try(self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> Tried | None:
         try:
-            program = self.lower(model)
+            program = self.lower(model, inner=inner)
             outputs = program(feeds)
             replay = _replay(program, feeds)
             return None if replay is None else (replay, outputs)
@@ -175,7 +197,7 @@ class Cuda:
             return None
 
     def _replay(self, model: ir.Model, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
-        return _replay(self.lower(model), feeds)
+        return _replay(self.lower(model, inner=True), feeds)
 
     @cached_property
     def _tuner(self) -> Tuner:

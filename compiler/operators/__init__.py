@@ -1,4 +1,4 @@
-"""tamago's own operators, domain `ai.tamago`: a file each, and each an ONNX function.
+"""tamago's own operators, domain `ai.tamago`: a file each (or each family), and each an ONNX function.
 
 The function's body, in standard operators, is what the operator means: a model that holds it runs in any ONNX runtime,
 and a backend that has a kernel for the whole uses that instead. Weights are laid out as `torch.nn.Linear` has them,
@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from .affine import AFFINES
 from .attention_step import ATTENTION_STEP
+from .convolution import CONV_LAYER_NORM, CONVOLUTIONS, SCALED_CONVOLUTIONS
 from .linear_add import LINEAR_ADD
 from .norm_linear import NORM_LINEAR
 from .norm_swiglu import NORM_SWIGLU
@@ -19,7 +21,8 @@ from .operator import DOMAIN, VERSION, Operator
 from .plain_linear import LINEAR
 from .swiglu import SWIGLU
 
-_ALL = (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU, ATTENTION_STEP)
+_ROWS = (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU, ATTENTION_STEP)
+_ALL = (*_ROWS, *AFFINES, *CONVOLUTIONS, *SCALED_CONVOLUTIONS, CONV_LAYER_NORM)
 OPERATORS: Mapping[str, Operator] = {o.name: o for o in _ALL}
 
 __all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "attach", "detach"]

@@ -27,6 +27,8 @@ class Operator:
         weight: which operand is the weight whose rows are the result's columns; None: `like` says what results are.
         like: for each output, the operand whose dtype and shape it has.
         opset: of the standard operators in the body.
+        convolves: results are as large as a convolution of the first two operands is.
+        channels_last: and the channels are their last axis.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Operator:
     weight: int | None = None
     like: tuple[int, ...] = (0,)
     opset: int = 23
+    convolves: bool = False
+    channels_last: bool = False
 
     def function(self) -> ir.Function:
         """The body, as a function of its own."""

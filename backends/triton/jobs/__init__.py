@@ -11,15 +11,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from .attention_step import AttentionStepJob
+from .convolution import AffineJob, ConvolutionJob
+from .depthwise import DepthwiseJob
 from .gemv import GemvJob
 
-Job = AttentionStepJob | GemvJob
-KINDS: tuple[type[Job], ...] = (GemvJob, AttentionStepJob)
+Job = AttentionStepJob | GemvJob | ConvolutionJob | AffineJob | DepthwiseJob
+KINDS: tuple[type[Job], ...] = (GemvJob, AttentionStepJob, ConvolutionJob, AffineJob, DepthwiseJob)
 
-__all__ = ["KINDS", "AttentionStepJob", "GemvJob", "Job", "job_of"]
+__all__ = [
+    "KINDS",
+    "AffineJob",
+    "AttentionStepJob",
+    "ConvolutionJob",
+    "DepthwiseJob",
+    "GemvJob",
+    "Job",
+    "job_of",
+]
 
 
 def job_of(fields: Mapping[str, Any]) -> Job:
     """The job that `asdict` made these fields of."""
     (kind,) = (k for k in KINDS if k.kernel == fields["kernel"])
-    return kind(**fields)
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return kind(**given)

@@ -7,18 +7,47 @@ import triton.language as tl
 
 
 @triton.jit
-def activate(x, NAME: tl.constexpr):
-    """The activation of this name; an empty name is the identity."""
+def activate(x, NAME: tl.constexpr, HALF: tl.constexpr = False):
+    """The activation of this name; an empty name is the identity. `HALF`: the result is stored in half precision."""
     if NAME == "Silu":
         x = x / (1.0 + tl.exp(-x))
     elif NAME == "Relu":
         x = tl.maximum(x, 0.0)
+    elif NAME == "Relu6":
+        x = tl.minimum(tl.maximum(x, 0.0), 6.0)
+    elif NAME == "HardSwish":
+        x = x * tl.minimum(tl.maximum(x / 6.0 + 0.5, 0.0), 1.0)
+    elif NAME == "Sigmoid":
+        x = 1.0 / (1.0 + tl.exp(-x))
+    elif NAME == "Gelu" and HALF:
+        x = 0.5 * x * (1.0 + _erf_of_root(x))
     elif NAME == "Gelu":
         x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
     elif NAME == "GeluTanh":
-        # tanh(u) = 1 − 2/(e²ᵘ + 1), which overflows to the right limits
+        # tanh(u) = 1 − 2/(e²ᵘ + 1)
         u = 0.7978845608028654 * (x + 0.044715 * x * x * x)
-        x = x * (1.0 - 1.0 / (tl.exp(2.0 * u) + 1.0))
+        x = x * (1.0 - 1.0 / (tl.exp(tl.minimum(2.0 * u, 80.0)) + 1.0))
     else:
         tl.static_assert(NAME == "", "unknown activation")
     return x
+
+
+@triton.jit
+def _erf_of_root(x):
+    """erf(x/√2) as an odd polynomial of degree 17 on [−4.3, 4.3], ±1 outside.
+
+    GELU is then right within 3.6e-5 everywhere (fitted in the maximum norm), a tenth of what rounding to half precision
+    costs, for a third of the instructions of erf: where a product's inner dimension is short, those were half its time.
+    """
+    t = tl.minimum(tl.maximum(x, -4.3), 4.3)
+    z = t * t
+    p = 8.436952378134923e-11
+    p = p * z - 8.53361614662347e-09
+    p = p * z + 3.8170861996542816e-07
+    p = p * z - 1.0036487315926426e-05
+    p = p * z + 0.0001745062810347167
+    p = p * z - 0.0021445713795869414
+    p = p * z + 0.019397092716089265
+    p = p * z - 0.1323246226332108
+    p = p * z + 0.7976191270361789
+    return p * t

@@ -1,0 +1,167 @@
+"""y = act(depthwise convolution of x with w, plus b), channels last; or that normalised over its channels.
+
+A program owns a small rectangle of neighbouring results. An element of x that is read (and made wide) once serves every
+result that it reaches: with seven by two results a 7x7 kernel reads 7 elements a result instead of 49. With `NORMED` a
+program holds all channels of its results, in `CHUNKS` parts since widths such as 96 and 768 are no powers of two, and
+LayerNorm needs no pass of its own.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .activations import activate
+
+RIGHT, DOWN, RUNS, WIDTHS, WARPS = (1, 2, 4, 7, 8), (1, 2), (1, 2, 4, 8), (32, 64, 128, 256, 512), (1, 2, 4, 8)
+FEWEST, MOST = 4, 96  # results that a thread holds
+PROCESSORS = 132
+MOST_CANDIDATES = 24
+
+
+def candidates(
+    pixels: int, width: int, height: int, channels: int, *, normed: bool
+) -> list[tuple[int, int, int, int, int]]:
+    """Settings worth measuring: results to the right and downwards, runs of them, channels of a block, warps.
+
+    Args:
+        pixels: of all results.
+        width: of a row of results.
+        height: rows of results of a picture.
+        channels: of the result.
+        normed: whether a program holds them all.
+    """
+    found: list[tuple[float, tuple[int, int, int, int, int]]] = []
+    for right in (r for r in RIGHT if r <= width):
+        for down in (d for d in DOWN if d <= height):
+            for runs in RUNS:
+                for block in (b for b in WIDTHS if b < 2 * channels):
+                    for warps in WARPS:
+                        whole = -(-channels // block) * block
+                        held = right * down * runs * (whole if normed else block) / (32 * warps)
+                        if not FEWEST <= held <= MOST or runs * block < 32 * warps:
+                            continue
+                        programs = pixels / (right * down * runs) * (1 if normed else whole / block)
+                        # What is read a result, what of it is no channel, and processors that have nothing to do.
+                        work = (1 + 6 / right) * (1 + 0.5 / down) * whole / channels
+                        idle = max(1.0, 4 * PROCESSORS / max(programs * warps, 1))
+                        found.append((work * idle, (right, down, runs, block, warps)))
+    return [candidate for _, candidate in sorted(found)[:MOST_CANDIDATES]]
+
+
+@triton.jit
+def depthwise(
+    x,
+    w,
+    bias,
+    gamma,
+    beta,
+    y,
+    eps,
+    N: tl.constexpr,
+    C: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    HO: tl.constexpr,
+    WO: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
+    SH: tl.constexpr,
+    SW: tl.constexpr,
+    PT: tl.constexpr,
+    PL: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    NORMED: tl.constexpr,
+    RIGHT: tl.constexpr,
+    DOWN: tl.constexpr,
+    RUNS: tl.constexpr,
+    BC: tl.constexpr,
+):
+    """One program: `RUNS` rectangles of `DOWN` by `RIGHT` results, `BC` channels of them (all of them with `NORMED`).
+
+    Args:
+        x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
+        gamma, beta: (C), of LayerNorm over the channels.
+    """
+    ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
+    ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN
+    CHUNKS: tl.constexpr = (C + BC - 1) // BC if NORMED else 1
+    run = tl.program_id(0) * RUNS + tl.arange(0, RUNS)
+    real = run < N * ALONG * ACROSS
+    picture = run // (ALONG * ACROSS)
+    top = run // ACROSS % ALONG * DOWN
+    start = run % ACROSS * RIGHT
+    results = ()
+    for chunk in tl.static_range(CHUNKS):
+        c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
+        known = c < C
+        sums = ()
+        for _ in tl.static_range(DOWN * RIGHT):
+            sums = sums + (tl.zeros((RUNS, BC), tl.float32),)
+        for i in range(KH + (DOWN - 1) * SH):
+            h = top * SH - PT + i
+            seen = real & (h >= 0) & (h < H)
+            line = ()
+            for j in tl.static_range((RIGHT - 1) * SW + KW):
+                at = start * SW - PL + j
+                inside = (seen & (at >= 0) & (at < W))[:, None] & known[None, :]
+                places = (((picture * H + h) * W + at) * C)[:, None] + c[None, :]
+                line = line + (tl.load(x + places, inside, 0.0).to(tl.float32),)
+            for down in tl.static_range(DOWN):
+                row = i - down * SH
+                if (row >= 0) & (row < KH):
+                    sums = _add(sums, line, w + row * (KW * C) + c, known, C, KW, SW, RIGHT, down * RIGHT)
+        shift = tl.load(bias + c, known, 0.0).to(tl.float32)[None, :]
+        for r in tl.static_range(DOWN * RIGHT):
+            results = results + (sums[r] + shift,)
+    for r in tl.static_range(DOWN * RIGHT):
+        column = start + r % RIGHT
+        row = top + r // RIGHT
+        written = real & (column < WO) & (row < HO)
+        place = ((picture * HO + row) * WO + column) * C
+        mean = tl.zeros((RUNS,), tl.float32)
+        scale = tl.zeros((RUNS,), tl.float32)
+        if NORMED:
+            for chunk in tl.static_range(CHUNKS):
+                known = chunk * BC + tl.arange(0, BC) < C
+                mean += tl.sum(tl.where(known[None, :], results[chunk * (DOWN * RIGHT) + r], 0.0), 1) / C
+            for chunk in tl.static_range(CHUNKS):
+                known = chunk * BC + tl.arange(0, BC) < C
+                centred = tl.where(known[None, :], results[chunk * (DOWN * RIGHT) + r] - mean[:, None], 0.0)
+                scale += tl.sum(centred * centred, 1) / C
+            scale = 1.0 / tl.sqrt(scale + eps)
+        for chunk in tl.static_range(CHUNKS):
+            c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
+            known = c < C
+            result = results[chunk * (DOWN * RIGHT) + r]
+            if NORMED:
+                result = (result - mean[:, None]) * scale[:, None]
+                result = result * tl.load(gamma + c, known, 0.0).to(tl.float32)[None, :]
+                result = result + tl.load(beta + c, known, 0.0).to(tl.float32)[None, :]
+            result = activate(result, ACTIVATION, HALF=True)
+            tl.store(y + place[:, None] + c[None, :], result.to(y.dtype.element_ty), written[:, None] & known[None, :])
+
+
+@triton.jit
+def _add(
+    sums,
+    line,
+    factors,
+    known,
+    C: tl.constexpr,
+    KW: tl.constexpr,
+    SW: tl.constexpr,
+    RIGHT: tl.constexpr,
+    FIRST: tl.constexpr,
+):
+    """A row of the kernel times what it reaches of a line of x, added to `RIGHT` of the sums from `FIRST` on."""
+    for j in tl.static_range(KW):
+        factor = tl.load(factors + j * C, known, 0.0).to(tl.float32)[None, :]
+        added = ()
+        for r in tl.static_range(len(sums)):
+            if r >= FIRST and r < FIRST + RIGHT:
+                added = added + (sums[r] + line[(r - FIRST) * SW + j] * factor,)
+            else:
+                added = added + (sums[r],)
+        sums = added
+    return sums

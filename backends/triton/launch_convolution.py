@@ -1,0 +1,234 @@
+"""Launching the kernels of convolutions and of products of many rows; results lie channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .kernels import convolution as gathered
+from .kernels.depthwise import depthwise
+from .launch import counters
+from .library_convolution import slid
+
+MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def fits(x: Tensor, w: Tensor) -> bool:
+    """Whether the kernels are made for these operands: half precision, for the tensor cores; and not too large."""
+    return (
+        x.dtype in HALVES
+        and x.dtype == w.dtype
+        and max(x.numel(), w.shape[0] * x.numel() // w.shape[1]) < MOST_ELEMENTS
+    )
+
+
+def launch_convolution(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    residual: Tensor | None,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    after: str,
+    candidate: Sequence[int],
+) -> Tensor:
+    """A convolution as one matrix product.
+
+    Args:
+        x: this and what follows as `library_convolution.convolution` takes them.
+        w: (O, C, KH, KW).
+        bias: (O).
+        scale: (N, C, 1, 1).
+        residual: as the result.
+        strides: down, right.
+        pads: above, left, below, right.
+        activation: a name that `kernels.activations` knows, or "".
+        after: another.
+        candidate: pixels, channels and inner elements of a tile, parts of the inner dimension, warps, stages.
+    """
+    n, channels, *_ = x.shape
+    height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
+    y = _channels_last(x, (n, w.shape[0], height, width))
+    if not _dense(x):
+        x = x.contiguous(memory_format=torch.channels_last)
+    geometry = {
+        "H": x.shape[2],
+        "W": x.shape[3],
+        "HO": height,
+        "WO": width,
+        "KH": w.shape[2],
+        "KW": w.shape[3],
+        "SH": strides[0],
+        "SW": strides[1],
+        "PT": pads[0],
+        "PL": pads[1],
+        "XN": x.stride(0),
+        "XC": x.stride(1),
+        "XH": x.stride(2),
+        "XW": x.stride(3),
+    }
+    w = w.contiguous(memory_format=torch.channels_last)
+    scale = None if scale is None else scale.reshape(n, channels).contiguous()
+    if residual is not None:
+        residual = residual.expand(y.shape).contiguous(memory_format=torch.channels_last)
+    _launch(x, w, bias, scale, residual, y, n * height * width, geometry, activation, after, candidate)
+    return y
+
+
+def launch_affine(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    activation: str,
+    after: str,
+    candidate: Sequence[int],
+) -> Tensor:
+    """A product of many rows with a matrix: a convolution of one tap.
+
+    Args:
+        x: this and what follows as `library_convolution.affine` takes them.
+        w: (N, K).
+        bias: (N).
+        residual: as the result.
+        activation: a name that `kernels.activations` knows, or "".
+        after: another.
+        candidate: as for `launch_convolution`.
+    """
+    rows = prod(x.shape[:-1])
+    y = torch.empty((*x.shape[:-1], w.shape[0]), dtype=x.dtype, device=x.device)
+    x, w = x.contiguous(), w.contiguous()
+    residual = None if residual is None else residual.expand(y.shape).contiguous()
+    ones = dict.fromkeys(("H", "W", "HO", "WO", "KH", "KW", "SH", "SW"), 1)
+    geometry = ones | {"PT": 0, "PL": 0, "XN": w.shape[1], "XC": 1, "XH": 0, "XW": 0}
+    _launch(x, w, bias, None, residual, y, rows, geometry, activation, after, candidate)
+    return y
+
+
+def _launch(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    residual: Tensor | None,
+    y: Tensor,
+    pixels: int,
+    geometry: dict[str, int],
+    activation: str,
+    after: str,
+    candidate: Sequence[int],
+) -> None:
+    rows, columns, inner, split, warps, stages = candidate
+    tiles = -(-pixels // rows) * -(-w.shape[0] // columns)
+    partial = torch.empty(tiles * rows * columns * split if split > 1 else 1, dtype=torch.float32, device=x.device)
+    kernel: Any = gathered.convolution
+    kernel[(tiles, split)](
+        x,
+        w,
+        bias.contiguous(),
+        bias if scale is None else scale,
+        bias if residual is None else residual,
+        y,
+        partial,
+        counters(x.device, tiles) if split > 1 else partial,
+        PIXELS=pixels,
+        O=w.shape[0],
+        C=w.shape[1],
+        **geometry,
+        SCALED=scale is not None,
+        RESIDUAL=residual is not None,
+        ACTIVATION=activation,
+        AFTER=after,
+        BM=rows,
+        BN=columns,
+        BK=inner,
+        SPLIT=split,
+        GROUP=gathered.GROUP,
+        num_warps=warps,
+        num_stages=stages,
+    )
+
+
+def launch_depthwise(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    candidate: Sequence[int],
+) -> Tensor:
+    """A depthwise convolution.
+
+    Args:
+        x: this and what follows as `library_convolution.depthwise` takes them.
+        w: (C, 1, KH, KW).
+        bias: (C).
+        norm: scale and shift, or nothing.
+        epsilon: of the norm.
+        strides: down, right.
+        pads: above, left, below, right.
+        activation: a name that `kernels.activations` knows, or "".
+        candidate: results to the right and downwards, runs of them, channels of a block, warps.
+    """
+    right, down, runs, block, warps = candidate
+    n, channels, above, across = x.shape
+    height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
+    y = _channels_last(x, (n, channels, height, width))
+    w = by_tap(w)
+    gamma, beta = norm or (bias, bias)
+    count = n * -(-height // down) * -(-width // right)
+    kernel: Any = depthwise
+    kernel[(-(-count // runs), 1 if len(norm) > 0 else -(-channels // block))](
+        x.contiguous(memory_format=torch.channels_last),
+        w,
+        bias.contiguous(),
+        gamma.contiguous(),
+        beta.contiguous(),
+        y,
+        epsilon,
+        N=n,
+        C=channels,
+        H=above,
+        W=across,
+        HO=height,
+        WO=width,
+        KH=w.shape[2],
+        KW=w.shape[3],
+        SH=strides[0],
+        SW=strides[1],
+        PT=pads[0],
+        PL=pads[1],
+        ACTIVATION=activation,
+        NORMED=len(norm) > 0,
+        RIGHT=right,
+        DOWN=down,
+        RUNS=runs,
+        BC=block,
+        num_warps=warps,
+    )
+    return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
+
+
+def by_tap(w: Tensor) -> Tensor:
+    """A depthwise weight (C, 1, KH, KW) that lies in memory as (KH, KW, C); as it is where it does."""
+    order = (2, 3, 0, 1)
+    return w if w.permute(order).is_contiguous() else w.permute(order).contiguous().permute(2, 3, 0, 1)
+
+
+def _channels_last(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _dense(x: Tensor) -> bool:
+    """Whether x lies in memory in either order of its axes, as the kernel can read it where it is."""
+    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)

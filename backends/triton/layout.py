@@ -1,0 +1,55 @@
+"""Half-precision convolutions read channels last: tensor cores multiply whole vectors of channels.
+
+The axes keep ONNX's names and order; only where elements lie in memory changes. Weights are laid out once, when a
+program is made; activations follow, since torch's operators keep the order that they find.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional
+
+from .launch_convolution import by_tap
+from .library_convolution import LIBRARY
+from .lowering import CONVOLUTION, DEPTHWISE
+
+HALVES = (torch.float16, torch.bfloat16)
+CONVOLUTIONS = (functional.conv2d, CONVOLUTION, DEPTHWISE)
+
+
+def lay_out_weights(module: fx.GraphModule) -> bool:
+    """Put the constants that convolutions read into the order in which they are read; whether there are any."""
+    found = False
+    for node in module.graph.nodes:
+        if node.op != "call_function" or node.target not in CONVOLUTIONS:
+            continue
+        source = node.args[1]
+        if not isinstance(source, fx.Node) or source.op != "get_attr":
+            continue
+        owner, name = _owner(module, str(source.target))
+        weight = getattr(owner, name)
+        if not isinstance(weight, Tensor) or weight.dim() != 4 or weight.dtype not in HALVES:
+            continue
+        own = node.target is DEPTHWISE and node.args[-1] is not None and node.args[-1][0] != LIBRARY
+        # An attribute that is set keeps its place among the buffers.
+        setattr(owner, name, by_tap(weight) if own else weight.contiguous(memory_format=torch.channels_last))
+        found = True
+    return found
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """A copy that lies channels last, where it is a picture in half precision; in the order of its axes else."""
+    last = tensor.dim() == 4 and tensor.dtype in HALVES
+    return tensor.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _owner(module: fx.GraphModule, path: str) -> tuple[Any, str]:
+    """The module that holds an attribute, and the attribute's own name."""
+    *names, last = path.split(".")
+    owner: Any = module
+    for name in names:
+        owner = getattr(owner, name)
+    return owner, last

@@ -1,0 +1,278 @@
+"""The torch operators for convolutions and products of many rows, with what is done to their results.
+
+As in `library`: on the CPU they compute what the kernels do in plain torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LIBRARY = 0  # the first setting of a candidate that says: torch's own operators, cuDNN and cuBLAS
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "": lambda x: x,
+    "Relu": torch.relu,
+    "Relu6": functional.relu6,
+    "Sigmoid": torch.sigmoid,
+    "Silu": functional.silu,
+    "HardSwish": functional.hardswish,
+    "Gelu": functional.gelu,
+    "GeluTanh": lambda x: functional.gelu(x, approximate="tanh"),
+}
+
+
+@torch.library.custom_op("tamago::convolution", mutates_args=(), device_types="cpu")
+def convolution(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    residual: Tensor | None,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    """after(act(conv(x ⊙ scale, w) + bias) + residual); what is None is left out.
+
+    Args:
+        x: (N, C, H, W), best channels last.
+        w: (O, C, KH, KW).
+        bias: (O).
+        scale: (N, C, 1, 1).
+        residual: as the result.
+        strides: down, right.
+        pads: above, left, below, right.
+        activation: a name in `ACTIVATIONS`.
+        after: another.
+        candidate: the kernel's settings, as `tune` chose them, or `LIBRARY`; None: defaults.
+    """
+    del candidate
+    return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
+
+
+def convolved(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    residual: Tensor | None,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    after: str,
+) -> Tensor:
+    """What `convolution` computes, in plain torch, on any device and in any precision."""
+    x = x if scale is None else x * scale
+    down, right = strides
+    x, pads = _padded(x, pads)
+    if x.is_cuda and x.dtype in (torch.float16, torch.bfloat16) and activation == "" and after == "Relu":
+        before = [pads[0], pads[1]]  # cuDNN adds and rectifies in the same kernel
+        if residual is None:
+            return torch.cudnn_convolution_relu(x, w, bias, [down, right], before, [1, 1], 1)
+        return torch.cudnn_convolution_add_relu(x, w, residual, 1.0, bias, [down, right], before, [1, 1], 1)
+    y = functional.conv2d(x, w, bias, [down, right], [pads[0], pads[1]])
+    y = ACTIVATIONS[activation](y)
+    return ACTIVATIONS[after](y if residual is None else y + residual)
+
+
+def _padded(x: Tensor, pads: Sequence[int]) -> tuple[Tensor, Sequence[int]]:
+    """Padding that differs between two ends is added first."""
+    top, left, bottom, right = pads
+    if (top, left) == (bottom, right):
+        return x, pads
+    return functional.pad(x, [left, right, top, bottom]), (0, 0, 0, 0)
+
+
+@convolution.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    residual: Tensor | None,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    del bias, scale, residual, activation, after, candidate
+    height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
+    return x.new_empty((x.shape[0], w.shape[0], height, width)).contiguous(memory_format=torch.channels_last)
+
+
+def slid(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a convolution's result."""
+    height = (size[0] + pads[0] + pads[2] - kernel[0]) // strides[0] + 1
+    return height, (size[1] + pads[1] + pads[3] - kernel[1]) // strides[1] + 1
+
+
+@convolution.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    scale: Tensor | None,
+    residual: Tensor | None,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    from .launch_convolution import fits, launch_convolution
+
+    if candidate is None or candidate[0] == LIBRARY or not fits(x, w):
+        return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
+    return launch_convolution(x, w, bias, scale, residual, strides, pads, activation, after, candidate)
+
+
+@torch.library.custom_op("tamago::affine", mutates_args=(), device_types="cpu")
+def affine(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    """after(act(x·wᵀ + bias) + residual); what is None is left out.
+
+    Args:
+        x: (…, K).
+        w: (N, K), row by row.
+        bias: (N).
+        residual: as the result.
+        activation: a name in `ACTIVATIONS`.
+        after: another.
+        candidate: as `convolution` takes it.
+    """
+    del candidate
+    return multiplied(x, w, bias, residual, activation, after)
+
+
+def multiplied(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | None, activation: str, after: str) -> Tensor:
+    """What `affine` computes, in plain torch, on any device and in any precision."""
+    y = ACTIVATIONS[activation](functional.linear(x, w, bias))
+    return ACTIVATIONS[after](y if residual is None else y + residual)
+
+
+@affine.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    del bias, residual, activation, after, candidate
+    return x.new_empty((*x.shape[:-1], w.shape[0]))
+
+
+@affine.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    from .launch_convolution import fits, launch_affine
+
+    if candidate is None or candidate[0] == LIBRARY or not fits(x, w):
+        return multiplied(x, w, bias, residual, activation, after)
+    return launch_affine(x, w, bias, residual, activation, after, candidate)
+
+
+@torch.library.custom_op("tamago::depthwise", mutates_args=(), device_types="cpu")
+def depthwise(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    """act(depthwise convolution of x with w, plus bias); or LayerNorm of its channels, which are then the last axis.
+
+    Args:
+        x: (N, C, H, W), best channels last.
+        w: (C, 1, KH, KW).
+        bias: (C).
+        norm: the norm's scale and shift, (C) each; empty: no norm.
+        epsilon: of the norm.
+        strides: down, right.
+        pads: above, left, below, right.
+        activation: a name in `ACTIVATIONS`.
+        candidate: as `convolution` takes it.
+    """
+    del candidate
+    return convolved_by_channel(x, w, bias, norm, epsilon, strides, pads, activation)
+
+
+def convolved_by_channel(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+) -> Tensor:
+    """What `depthwise` computes, in plain torch, on any device and in any precision."""
+    x, pads = _padded(x, pads)
+    y = functional.conv2d(x, w, bias, list(strides), [pads[0], pads[1]], groups=w.shape[0])
+    if len(norm) > 0:
+        y = functional.layer_norm(y.permute(0, 2, 3, 1), [w.shape[0]], norm[0], norm[1], epsilon)
+    return ACTIVATIONS[activation](y)
+
+
+@depthwise.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    del bias, epsilon, activation, candidate
+    y = x.new_empty((x.shape[0], *slid(x.shape[2:], w.shape[2:], strides, pads), w.shape[0]))
+    return y if len(norm) > 0 else y.permute(0, 3, 1, 2)
+
+
+@depthwise.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    from .launch_convolution import fits, launch_depthwise
+
+    if candidate is None or candidate[0] == LIBRARY or not fits(x, w):
+        return convolved_by_channel(x, w, bias, norm, epsilon, strides, pads, activation)
+    return launch_depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate)

@@ -1,0 +1,352 @@
+"""Convolutions and products take in what is done to their results, and what weighs their input.
+
+Conv → activation → + r → activation, MatMul + b → … and depthwise Conv → Transpose → LayerNormalization are each one
+operator with a kernel of its own; candidates of the kernel are measured against torch's own operators, call by call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from ....compiler.facts import Array
+from ....compiler.fold import remove_unused
+from ....compiler.ir import constant_array, constant_tensor, dims, metadata, new_constant, unique_names
+from ....compiler.operators import DOMAIN
+from ....compiler.operators.epilogue import EPILOGUES, Epilogue
+from ....compiler.optimise import Names
+from ....compiler.replace import replace as take_place
+
+HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)  # other kernels are no faster than the libraries'
+SMALL = 1 << 16  # elements of constants that are looked into
+PLAIN = Epilogue()
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """A product or convolution with what it has taken in so far; `result` is what it computes."""
+
+    kind: str  # "Conv" or "Affine"
+    x: ir.Value
+    w: ir.Value
+    bias: ir.Value | Array | None
+    attributes: tuple[ir.Attr, ...]
+    result: ir.Value
+    nodes: tuple[ir.Node, ...]
+    scale: ir.Value | None = None
+    residual: ir.Value | None = None
+    view: ir.Node | None = None  # Transpose or Reshape ahead of the sum: the residual goes back, and the result forth
+    norm: tuple[ir.Value, ...] = ()
+    epilogue: Epilogue = PLAIN
+
+
+def epilogues(model: ir.Model) -> ir.Model | None:
+    """The model with such operators; None where there is nothing to fuse."""
+    result = model.clone()
+    fresh = Names(unique_names(result.graph))
+    found = 0
+    for node in list(result.graph):
+        fused = None if node.graph is None else _base(node)
+        if fused is not None:
+            found += _write(result.graph, _grown(fused), fresh)
+    if not found:
+        return None
+    remove_unused(result.graph)
+    return result
+
+
+def _base(node: ir.Node) -> _Fused | None:
+    """A convolution of pictures, or a product of many rows, whose weight is a constant."""
+    if node.domain or node.op_type not in ("Conv", "MatMul", "Gemm") or len(node.inputs) < 2:
+        return None
+    x, w = node.inputs[0], node.inputs[1]
+    if x is None or w is None or x.dtype not in HALVES or constant_tensor(w) is None or dims(x) is None:
+        return None
+    return _convolution(node, x, w) if node.op_type == "Conv" else _product(node, x, w)
+
+
+def _convolution(node: ir.Node, x: ir.Value, w: ir.Value) -> _Fused | None:
+    shape, weight = dims(x), dims(w)
+    if shape is None or weight is None or len(weight) != 4:
+        return None
+    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    if group != 1 and (weight[0] != group or weight[1] != 1):
+        return None
+    given = {k: list(a.as_ints()) for k, a in node.attributes.items() if k in ("strides", "pads", "dilations")}
+    auto = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+    if auto not in ("NOTSET", "VALID") or any(d != 1 for d in given.get("dilations", [])):
+        return None
+    attributes = (
+        ir.AttrInt64s("strides", given.get("strides", [1, 1])),
+        ir.AttrInt64s("pads", given.get("pads", [0, 0, 0, 0])),
+        ir.AttrInt64("group", group),
+    )
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    fused = _Fused("Conv", x, w, bias, attributes, node.outputs[0], (node,))
+    weighed = x.producer()
+    plain = group == 1 and weight[2:] == (1, 1) and list(attributes[0].as_ints()) == [1, 1]
+    if not plain or any(attributes[1].as_ints()) or weighed is None or len(x.uses()) != 1:
+        return fused
+    return _scaled(fused, weighed)
+
+
+def _scaled(fused: _Fused, node: ir.Node) -> _Fused:
+    """The convolution of x ⊙ s, where s is one number a channel of each picture."""
+    if node.domain or node.op_type != "Mul" or node.outputs[0].is_graph_output():
+        return fused
+    for a, s in (node.inputs, node.inputs[::-1]):
+        shape = None if a is None else dims(a)
+        if a is None or s is None or shape is None or len(shape) != 4 or shape != dims(fused.x):
+            continue
+        if dims(s) == (*shape[:2], 1, 1) and shape[2:] != (1, 1):
+            return replace(fused, x=a, scale=s, attributes=(), nodes=(node, *fused.nodes))
+    return fused
+
+
+def _product(node: ir.Node, x: ir.Value, w: ir.Value) -> _Fused | None:
+    shape, weight = dims(x), dims(w)
+    if shape is None or weight is None or len(weight) != 2 or not all(isinstance(d, int) for d in shape):
+        return None
+    if int(np.prod([d for d in shape[:-1] if isinstance(d, int)])) < 2:  # one row: other kernels
+        return None
+    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+    given = plain | {k: a.value for k, a in node.attributes.items() if k in plain}
+    if given["transA"] or given["alpha"] != 1 or given["beta"] != 1:
+        return None
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and dims(bias) != (weight[0 if given["transB"] else 1],):
+        return None
+    turned = ir.AttrInt64("transB", int(given["transB"]))
+    return _Fused("Affine", x, w, bias, (turned,), node.outputs[0], (node,))
+
+
+def _grown(fused: _Fused) -> _Fused:
+    """With all that follows and has no other reader."""
+    while True:
+        larger = next(_larger(fused), None)
+        if larger is None:
+            return fused
+        fused = larger
+
+
+def _larger(fused: _Fused) -> Iterator[_Fused]:
+    """The ways to take in what reads the result next."""
+    users = list(dict.fromkeys(node for node, _ in fused.result.uses()))
+    if fused.result.is_graph_output() or any(u.domain or u.graph is not fused.nodes[-1].graph for u in users):
+        return
+    done = fused.epilogue
+    untouched = not done.name
+    if untouched and len(users) == 2:
+        yield from _silu(fused, users)
+    if len(users) != 1 or fused.norm:
+        return
+    (user,) = users
+    if untouched and fused.bias is None and user.op_type == "Add":
+        yield from _biased(fused, user)
+    if user.op_type == "Add":
+        yield from _summed(fused, user)
+    if user.op_type in ("Transpose", "Reshape") and fused.view is None:
+        yield from _summed_through(fused, user)
+    if untouched and user.op_type == "Transpose":
+        yield from _normalised(fused, user)
+    name = _activation(user)
+    if name is not None:
+        more = replace(done, after=name) if done.residual else replace(done, activation=name)
+        if (untouched or (done.residual and not done.after)) and _exists(fused, more):
+            yield replace(fused, epilogue=more, result=user.outputs[0], nodes=(*fused.nodes, user))
+
+
+def _exists(fused: _Fused, epilogue: Epilogue) -> bool:
+    """Whether there is an operator for it."""
+    if fused.scale is not None:
+        return not epilogue.activation and not epilogue.after
+    if _depthwise(fused) and epilogue.residual:
+        return False
+    return epilogue in EPILOGUES
+
+
+def _depthwise(fused: _Fused) -> bool:
+    return fused.kind == "Conv" and len(fused.attributes) == 3 and fused.attributes[2].as_int() != 1
+
+
+def _silu(fused: _Fused, users: Sequence[ir.Node]) -> Iterator[_Fused]:
+    """The product p·Sigmoid(p)."""
+    gate = next((u for u in users if u.op_type == "Sigmoid"), None)
+    product = next((u for u in users if u.op_type == "Mul"), None)
+    if gate is None or product is None or len(gate.outputs[0].uses()) != 1 or gate.outputs[0].is_graph_output():
+        return
+    if set(product.inputs) == {fused.result, gate.outputs[0]} and _exists(fused, Epilogue("Silu")):
+        nodes = (*fused.nodes, gate, product)
+        yield replace(fused, epilogue=Epilogue("Silu"), result=product.outputs[0], nodes=nodes)
+
+
+def _biased(fused: _Fused, add: ir.Node) -> Iterator[_Fused]:
+    """The sum p + b, one number a column (or a channel)."""
+    other = _other(fused, add)
+    array = None if other is None else constant_array(other, SMALL)
+    shape = dims(fused.w)
+    if other is None or array is None or shape is None:
+        return
+    wide = shape[1] if fused.kind == "Affine" and not fused.attributes[0].as_int() else shape[0]
+    expected = (wide,) if fused.kind == "Affine" else (wide, 1, 1)
+    if array.size == wide and array.shape[-len(expected) :] == expected and dims(add.outputs[0]) == dims(fused.result):
+        yield replace(fused, bias=array.reshape(-1), result=add.outputs[0], nodes=(*fused.nodes, add))
+
+
+def _summed(fused: _Fused, add: ir.Node) -> Iterator[_Fused]:
+    """The sum p + r, of one size."""
+    other = _other(fused, add)
+    more = replace(fused.epilogue, residual=True)
+    if other is None or fused.epilogue.residual or not _exists(fused, more):
+        return
+    if dims(other) == dims(fused.result) and dims(other) is not None and other.dtype == fused.result.dtype:
+        yield replace(fused, epilogue=more, residual=other, result=add.outputs[0], nodes=(*fused.nodes, add))
+
+
+def _summed_through(fused: _Fused, view: ir.Node) -> Iterator[_Fused]:
+    """View(p) + r = View(p + View⁻¹(r)): where only axes change their names, all of it is one kernel."""
+    viewed = view.outputs[0]
+    if fused.kind != "Affine" or len(viewed.uses()) != 1 or viewed.is_graph_output() or not _static(viewed):
+        return
+    if view.op_type == "Transpose" and "perm" not in view.attributes:
+        return
+    add = next(iter(viewed.uses())).node
+    if add.domain or add.op_type != "Add" or add.graph is not view.graph or not _static(fused.result):
+        return
+    yield from _summed(replace(fused, result=viewed, nodes=(*fused.nodes, view), view=view), add)
+
+
+def _static(value: ir.Value) -> bool:
+    return value.shape is not None and value.shape.is_static()
+
+
+def _other(fused: _Fused, add: ir.Node) -> ir.Value | None:
+    """The operand of a sum that is not the result; None where both are."""
+    others = [v for v in add.inputs if v is not fused.result]
+    return others[0] if len(others) == 1 else None
+
+
+def _normalised(fused: _Fused, transpose: ir.Node) -> Iterator[_Fused]:
+    """LayerNormalization of a depthwise convolution's channels."""
+    moved = transpose.outputs[0]
+    perm = list(transpose.attributes["perm"].as_ints()) if "perm" in transpose.attributes else []
+    if not _depthwise(fused) or perm != [0, 2, 3, 1] or len(moved.uses()) != 1 or moved.is_graph_output():
+        return
+    if list(fused.attributes[0].as_ints()) != [1, 1]:
+        return
+    norm = next(iter(moved.uses())).node
+    if norm.domain or norm.op_type != "LayerNormalization" or norm.inputs[0] is not moved or len(norm.outputs) != 1:
+        return
+    axis = norm.attributes["axis"].as_int() if "axis" in norm.attributes else -1
+    stash = norm.attributes["stash_type"].as_int() if "stash_type" in norm.attributes else 1
+    width = dims(moved)
+    if (
+        axis not in (-1, 3)
+        or stash != 1
+        or width is None
+        or norm.inputs[1] is None
+        or dims(norm.inputs[1]) != width[-1:]
+    ):
+        return
+    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
+    rest = (*fused.attributes[1:], ir.AttrFloat32("epsilon", epsilon))
+    factors = tuple(v for v in norm.inputs[1:] if v is not None)
+    nodes = (*fused.nodes, transpose, norm)
+    yield replace(fused, norm=factors, attributes=rest, result=norm.outputs[0], nodes=nodes)
+
+
+def _activation(node: ir.Node) -> str | None:
+    """The name of what a node does to each element; None where no kernel knows it."""
+    if node.op_type in ("Relu", "Sigmoid", "HardSwish"):
+        return node.op_type
+    if node.op_type == "Gelu":
+        approximate = node.attributes["approximate"].as_string() if "approximate" in node.attributes else "none"
+        return "Gelu" if approximate == "none" else "GeluTanh"
+    if node.op_type != "Clip" or len(node.inputs) != 3:
+        return None
+    bounds = [None if v is None else constant_array(v, 1) for v in node.inputs[1:]]
+    return "Relu6" if [b is not None and float(b) for b in bounds] == [0.0, 6.0] else None
+
+
+def _write(graph: ir.Graph, fused: _Fused, fresh: Names) -> bool:
+    """The operator in the place of all that it computes; False for a product alone: that is the library's."""
+    if fused.kind == "Affine" and len(fused.nodes) == 1 and fused.bias is None:
+        return False
+    w, residual, last = fused.w, fused.residual, fused.nodes[-1]
+    if fused.kind == "Affine" and not fused.attributes[0].as_int():
+        w = _constant(graph, np.ascontiguousarray(_contents(w).T), fresh)
+    zeros = np.zeros(_contents(w).shape[0], _contents(w).dtype)
+    bias = zeros if fused.bias is None else fused.bias
+    operands = [fused.x, w, bias if isinstance(bias, ir.Value) else _constant(graph, bias, fresh)]
+    name = f"{fused.kind}{fused.epilogue.name}"
+    if fused.norm:
+        name = "ConvLayerNorm"
+        operands += fused.norm if len(fused.norm) == 2 else (*fused.norm, _constant(graph, zeros, fresh))
+    if fused.scale is not None:
+        name = f"Scaled{name}"
+        operands.append(fused.scale)
+    old, view = fused.result, fused.view
+    inner = old if view is None or view.inputs[0] is None else view.inputs[0]  # as large as what is computed
+    if residual is not None:
+        operands.append(residual if view is None else _back(graph, last, residual, view, inner, fresh))
+    result = ir.Value(name=fresh("tamago/value"), type=old.type, shape=inner.shape)
+    node = ir.Node(
+        DOMAIN,
+        name,
+        operands,
+        fused.attributes if fused.kind == "Conv" else (),
+        outputs=[result],
+        name=fresh("tamago/epilogue"),
+        metadata_props=dict(metadata("epilogues", [n.name or "" for n in fused.nodes])),
+    )
+    graph.insert_before(last, node)
+    take_place(old, result if view is None else _forth(graph, last, result, view, old, fresh), fresh)
+    for gone in reversed(fused.nodes):
+        if not any(o.uses() or o.is_graph_output() for o in gone.outputs):
+            graph.remove(gone, safe=True)
+    return True
+
+
+def _back(graph: ir.Graph, place: ir.Node, value: ir.Value, view: ir.Node, like: ir.Value, fresh: Names) -> ir.Value:
+    """The value as it was ahead of a view, as large as another, made ahead of a node."""
+    if view.op_type == "Transpose":
+        perm = list(view.attributes["perm"].as_ints())
+        back = ir.AttrInt64s("perm", [perm.index(i) for i in range(len(perm))])
+        return _viewed(graph, place, "Transpose", [value], [back], like, fresh)
+    assert like.shape is not None
+    sizes = _constant(graph, np.asarray(like.shape.numpy(), np.int64), fresh)
+    return _viewed(graph, place, "Reshape", [value, sizes], [], like, fresh)
+
+
+def _forth(graph: ir.Graph, place: ir.Node, value: ir.Value, view: ir.Node, like: ir.Value, fresh: Names) -> ir.Value:
+    """The value through a view of another."""
+    return _viewed(graph, place, view.op_type, [value, *view.inputs[1:]], list(view.attributes.values()), like, fresh)
+
+
+def _viewed(
+    graph: ir.Graph,
+    place: ir.Node,
+    op_type: str,
+    operands: Sequence[ir.Value | None],
+    attributes: Sequence[ir.Attr],
+    like: ir.Value,
+    fresh: Names,
+) -> ir.Value:
+    result = ir.Value(name=fresh("tamago/value"), type=like.type, shape=like.shape)
+    graph.insert_before(place, ir.Node("", op_type, operands, attributes, outputs=[result], name=fresh("tamago/view")))
+    return result
+
+
+def _contents(value: ir.Value) -> Array:
+    tensor = constant_tensor(value)
+    assert tensor is not None
+    return tensor.numpy()
+
+
+def _constant(graph: ir.Graph, array: Array, fresh: Names) -> ir.Value:
+    value = new_constant(fresh("tamago/constant"), array)
+    graph.register_initializer(value)
+    return value

@@ -1,0 +1,108 @@
+"""Image models on a GPU beside torch.compile: `python -m tests.gpu.vision_table --json out.json`.
+
+Half precision, one batch size after the other. All take turns in one process, timed by the device's own clock as
+replays of captured graphs; torch.compile is given its model and pictures channels last. Errors are of the logits, by
+‖y − y₀‖/‖y₀‖ against the same weights in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import tamago
+from tamago.backends.triton.timing import interleave_graphs
+from tests.gpu.vision_models import NAMES, model_of, pictures
+
+
+def main() -> None:
+    """Compile, check, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(NAMES))
+    parser.add_argument("--batches", default="64,1")
+    parser.add_argument("--modes", default="reduce-overhead", help="of torch.compile, comma separated")
+    parser.add_argument("--store", help="where tuning records are kept")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for name in options.models.split(","):
+        for batch in map(int, options.batches.split(",")):
+            rows.append(measure(name, batch, [m for m in options.modes.split(",") if m], options.store))
+            print(json.dumps(rows[-1]), flush=True)
+            if options.json is not None:
+                options.json.write_text(json.dumps({"environment": environment(), "rows": rows}, indent=1) + "\n")
+
+
+def environment() -> dict[str, str]:
+    """Where and with what it was measured."""
+    return {
+        "device": torch.cuda.get_device_name(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **{name: version(name) for name in ("torch", "triton", "transformers")},
+    }
+
+
+def measure(name: str, batch: int, modes: Sequence[str], store: str | None) -> dict[str, Any]:
+    """One model: milliseconds of each, errors, seconds to compile."""
+    exact = model_of(name)
+    model, x = copy.deepcopy(exact).half(), pictures(batch).half()
+    start = time.perf_counter()
+    compiled = tamago.compile(model, (x,), target="cuda", store=store)
+    seconds = time.perf_counter() - start
+    on_gpu = x.cuda()
+    with torch.no_grad():
+        wanted = exact.double().cuda()(on_gpu.double())
+    found: dict[str, Any] = {
+        "model": name,
+        "batch": batch,
+        "verdict": compiled.report.verdict,
+        "compile_seconds": round(seconds, 1),
+        "stages": {k: round(v, 1) for k, v in compiled.report.stages.items()},
+        "notes": compiled.report.notes,
+        "operators": compiled.report.after.operators if hasattr(compiled.report.after, "operators") else None,
+        "errors": {"tamago": _error(compiled(on_gpu), wanted)},
+    }
+    captured = compiled.program.replayable([on_gpu])  # pyright: ignore[reportAttributeAccessIssue]
+    runs: dict[str, Callable[[], object]] = {"tamago": captured.replay}
+    for mode in modes:
+        run, output = torch_compiled(model, on_gpu, mode)
+        runs[mode], found["errors"][mode] = run, _error(output, wanted)
+    found["errors"]["eager"] = _error(model.cuda()(on_gpu).detach(), wanted)
+    timings = interleave_graphs(list(runs.values()), rounds=31, seconds=8.0)
+    found["milliseconds"] = {k: [t.median, t.spread] for k, t in zip(runs, timings, strict=True)}
+    torch._dynamo.reset()
+    return found
+
+
+def torch_compiled(model: nn.Module, x: Tensor, mode: str) -> tuple[Callable[[], object], Tensor]:
+    """A replay of torch.compile's program, and its result."""
+    torch._dynamo.reset()
+    laid = x.contiguous(memory_format=torch.channels_last)
+    fast = torch.compile(copy.deepcopy(model).cuda().to(memory_format=torch.channels_last), mode=mode)
+    with torch.no_grad():
+        for _ in range(4):
+            output = fast(laid).clone()
+
+    def run() -> object:
+        with torch.no_grad():
+            return fast(laid)
+
+    return run, output
+
+
+def _error(found: Any, wanted: Tensor) -> float:
+    return float((found.double() - wanted).norm() / wanted.norm())
+
+
+if __name__ == "__main__":
+    main()

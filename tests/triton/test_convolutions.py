@@ -1,0 +1,184 @@
+"""The kernels of convolutions and of products of many rows, in Triton's interpreter, against what torch computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+if torch.cuda.is_available():
+    pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
+
+from tamago.backends.triton import library_convolution as library
+from tamago.backends.triton.kernels import convolution, depthwise
+from tamago.backends.triton.launch_convolution import by_tap, fits, launch_affine, launch_convolution, launch_depthwise
+from tamago.compiler.operators.epilogue import EPILOGUES
+
+TOLERANCE = 2e-3  # of the largest result: the kernels' operands and results are halves
+
+
+@pytest.fixture(autouse=True)
+def interpreting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+
+
+def draw(seed: int, *shape: int, size: float = 1.0) -> Tensor:
+    return (size * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).half()
+
+
+def check(found: Tensor, wanted: Tensor) -> None:
+    """Equal up to the rounding of halves; what is wanted was computed in double precision."""
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=TOLERANCE * float(wanted.abs().max()))
+
+
+def doubled(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.double()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A convolution's geometry."""
+
+    x: tuple[int, int, int, int]
+    w: tuple[int, int, int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __str__(self) -> str:
+        return "-".join("x".join(map(str, t)) for t in (self.x, self.w, self.strides, self.pads))
+
+
+SHAPES = (
+    Shape((2, 40, 5, 6), (24, 40, 1, 1)),
+    Shape((1, 16, 9, 7), (33, 16, 3, 3), pads=(1, 1, 1, 1)),
+    Shape((2, 3, 8, 9), (16, 3, 3, 3), (2, 2), (0, 0, 1, 1)),
+    Shape((1, 20, 7, 7), (18, 20, 5, 3), (2, 1), (2, 0, 1, 2)),
+)
+CANDIDATES = ((16, 32, 16, 1, 4, 3), (32, 16, 32, 2, 4, 3), (64, 64, 16, 4, 4, 3))
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_convolution_is_what_torch_says(shape: Shape, candidate: tuple[int, ...]) -> None:
+    x, w = draw(0, *shape.x), draw(1, *shape.w, size=0.1)
+    geometry = shape.strides, shape.pads
+    bias = draw(2, shape.w[0])
+    wanted = library.convolved(x.double(), w.double(), bias.double(), None, None, *geometry, "", "")
+    residual = draw(3, *wanted.shape)
+    both = library.convolved(x.double(), w.double(), bias.double(), None, residual.double(), *geometry, "", "Relu")
+
+    for layout in (torch.contiguous_format, torch.channels_last):
+        laid = x.contiguous(memory_format=layout)
+        check(launch_convolution(laid, w, bias, None, None, *geometry, "", "", candidate), wanted)
+        check(launch_convolution(laid, w, bias, None, residual, *geometry, "", "Relu", candidate), both)
+
+
+def test_a_view_with_gaps_is_read_as_what_it_holds() -> None:
+    x, w, bias = draw(0, 2, 40, 5, 6)[:, 4:24, 1:4], draw(1, 8, 20, 1, 1), draw(2, 8)
+    geometry = (1, 1), (0, 0, 0, 0)
+
+    found = launch_convolution(x, w, bias, None, None, *geometry, "", "", CANDIDATES[0])
+
+    check(found, library.convolved(x.double(), w.double(), bias.double(), None, None, *geometry, "", ""))
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_weighed_channels_are_weighed(split: int) -> None:
+    x, w, bias, scale = draw(0, 3, 40, 4, 3), draw(1, 24, 40, 1, 1), draw(2, 24), draw(3, 3, 40, 1, 1)
+    geometry = (1, 1), (0, 0, 0, 0)
+    wanted = library.convolved(x.double(), w.double(), bias.double(), scale.double(), None, *geometry, "", "")
+
+    check(launch_convolution(x, w, bias, scale, None, *geometry, "", "", (16, 16, 16, split, 4, 3)), wanted)
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES, ids=lambda e: e.name or "plain")
+def test_a_product_of_many_rows_with_all_that_is_done_to_it(epilogue: object) -> None:
+    from tamago.compiler.operators.epilogue import Epilogue
+
+    assert isinstance(epilogue, Epilogue)
+    x, w, bias = draw(0, 2, 9, 36, size=2), draw(1, 20, 36, size=0.3), draw(2, 20)
+    residual = draw(3, 2, 9, 20) if epilogue.residual else None
+    rest = epilogue.activation, epilogue.after
+    wanted = library.multiplied(x.double(), w.double(), bias.double(), doubled(residual), *rest)
+
+    for candidate in CANDIDATES[:2]:
+        check(launch_affine(x, w, bias, residual, *rest, candidate), wanted)
+
+
+DEPTHWISE = (
+    Shape((2, 24, 9, 10), (24, 1, 7, 7), pads=(3, 3, 3, 3)),
+    Shape((1, 40, 8, 7), (40, 1, 3, 3), (2, 2), (0, 0, 1, 1)),
+    Shape((1, 96, 5, 4), (96, 1, 5, 3), (1, 2), (2, 1, 2, 1)),
+)
+SETTINGS = ((1, 1, 4, 32, 4), (4, 1, 2, 64, 4), (2, 2, 1, 32, 1), (3, 2, 2, 16, 1))
+
+
+@pytest.mark.parametrize("candidate", SETTINGS, ids=str)
+@pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
+def test_a_depthwise_convolution_is_what_torch_says(shape: Shape, candidate: tuple[int, ...]) -> None:
+    x, w, bias = draw(0, *shape.x, size=2), draw(1, *shape.w, size=0.3), draw(2, shape.w[0])
+    right, *rest = candidate
+    candidate = (1 << right.bit_length() - 1, *rest)  # 3 becomes 2: all kinds of remainders
+    geometry = shape.strides, shape.pads
+    operands = x.double(), w.double(), bias.double()
+
+    found = launch_depthwise(x, w, bias, [], 0.0, *geometry, "Relu6", candidate)
+    check(found, library.convolved_by_channel(*operands, [], 0.0, *geometry, "Relu6"))
+    found = launch_depthwise(x, by_tap(w), bias, [], 0.0, *geometry, "Silu", candidate)
+    check(found, library.convolved_by_channel(*operands, [], 0.0, *geometry, "Silu"))
+
+
+@pytest.mark.parametrize("candidate", SETTINGS, ids=str)
+@pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
+def test_its_channels_are_normalised(shape: Shape, candidate: tuple[int, ...]) -> None:
+    x, w, bias = draw(0, *shape.x, size=2), draw(1, *shape.w, size=0.3), draw(2, shape.w[0])
+    norm = [1 + draw(3, shape.w[0], size=0.2), draw(4, shape.w[0])]
+    geometry = shape.strides, shape.pads
+    operands = x.double(), w.double(), bias.double(), [t.double() for t in norm]
+
+    found = launch_depthwise(x, w, bias, norm, 1e-3, *geometry, "", candidate)
+
+    check(found, library.convolved_by_channel(*operands, 1e-3, *geometry, ""))
+
+
+def test_programs_past_the_end_write_nothing() -> None:
+    """The last runs of a grid lie beyond the last picture."""
+    x, w, bias = draw(0, 1, 32, 3, 3), draw(1, 32, 1, 3, 3), draw(2, 32)
+    room = torch.full((4, 32, 3, 3), 7.0).half().contiguous(memory_format=torch.channels_last)
+    x = room[:1].copy_(x)
+
+    launch_depthwise(x, w, bias, [], 0.0, (1, 1), (1, 1, 1, 1), "", (2, 1, 8, 32, 4))
+
+    assert bool((room[1:] == 7).all())
+
+
+def test_the_kernels_are_for_halves() -> None:
+    x, w = draw(0, 1, 4, 3, 3), draw(1, 8, 4, 1, 1)
+
+    assert fits(x, w)
+    assert not fits(x.float(), w.float())
+    assert not fits(x, w.float())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "out", "channels", "taps"), [(49, 512, 512, 9), (200704, 96, 384, 1), (1, 10, 3, 9)]
+)
+def test_there_are_a_few_candidates_and_each_is_another(pixels: int, out: int, channels: int, taps: int) -> None:
+    found = convolution.candidates(pixels, out, channels, taps, residual=True)
+
+    assert 0 < len(found) <= convolution.MOST_CANDIDATES
+    assert len(set(found)) == len(found)
+    assert all(6 * (rows + columns) * inner <= convolution.SHARED for rows, columns, inner, *_ in found)
+
+
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize(("pixels", "side", "channels"), [(200704, 56, 96), (49, 7, 768), (1, 1, 8)])
+def test_so_are_there_for_depthwise_convolutions(pixels: int, side: int, channels: int, normed: bool) -> None:
+    found = depthwise.candidates(pixels, side, side, channels, normed=normed)
+
+    assert len(found) <= depthwise.MOST_CANDIDATES
+    assert len(set(found)) == len(found)
+    assert found or channels < 32
