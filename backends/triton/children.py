@@ -56,6 +56,11 @@ class Children:
                 break
         return timings, failed
 
+    def ahead(self, jobs: Sequence[Job]) -> None:
+        """Say what will be asked for, so that it is compiled while others are measured."""
+        with suppress(BrokenPipeError):
+            print(json.dumps({"ahead": [asdict(job) for job in jobs]}), file=self._input(), flush=True)
+
     def close(self) -> None:
         """End the process and those that compile for it, whatever they are doing."""
         self._end()
@@ -65,17 +70,9 @@ class Children:
         self, question: Record, timings: list[Record], failed: list[Record], deadline: float
     ) -> tuple[Sequence[int] | None, bool]:
         """Read answers as they come; the candidate that was being measured when they stopped, and whether all came."""
-        if self._child is None:
-            words = [sys.executable, "-m", f"{__package__}.tune_child"]
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            # It ends when its input does; its own processes would outlive its crash, so they are a group with it.
-            self._child = subprocess.Popen(words, text=True, start_new_session=True, **pipes)
-            self._answers = Answers(self._child)
-            self._end = finalize(self, _end, self._child)
-        assert self._child.stdin is not None
         current: Sequence[int] | None = None
         try:
-            print(json.dumps(question), file=self._child.stdin, flush=True)
+            print(json.dumps(question), file=self._input(), flush=True)
         except BrokenPipeError:
             return current, False
         assert self._answers is not None
@@ -94,6 +91,18 @@ class Children:
                 case _:
                     pass  # what a library printed, or half a line of a process that died
         return current, False
+
+    def _input(self) -> IO[str]:
+        """Where the process reads, which is started where there is none."""
+        if self._child is None:
+            words = [sys.executable, "-m", f"{__package__}.tune_child"]
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            # It ends when its input does; its own processes would outlive its crash, so they are a group with it.
+            self._child = subprocess.Popen(words, text=True, start_new_session=True, **pipes)
+            self._answers = Answers(self._child)
+            self._end = finalize(self, _end, self._child)
+        assert self._child.stdin is not None
+        return self._child.stdin
 
 
 def _end(child: subprocess.Popen[str]) -> None:

@@ -8,6 +8,7 @@ one that hangs or crashes takes the child with it and nothing else. What a child
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -41,23 +42,31 @@ class Tuner:
     def choose(self, module: fx.GraphModule, model: ir.Model) -> None:
         """Write the settings into every call of a kernel in a program that was made of a model."""
         written = {n.name: n for n in model.graph.all_nodes()}
+        asked: list[tuple[fx.Node, int, Job]] = []
         for kind in KINDS:
             for node in module.graph.find_nodes(op="call_function", target=kind.target):
                 job = kind.of_call(module, node, written.get(node.meta["onnx"][2]))
                 if job is not None:
-                    node.update_arg(kind.settings, self.candidate(job))
+                    asked.append((node, kind.settings, job))
+        new = [job for job in dict.fromkeys(job for *_, job in asked) if self._measure and self._record(job) is None]
+        if len(new) > 1:
+            self._children.ahead(new)
+        for node, place, job in asked:
+            node.update_arg(place, self.candidate(job))
         module.recompile()
 
     def candidate(self, job: Job) -> list[int] | None:
         """The fastest settings known for a job; measured when there is no record. None: the kernel's defaults."""
-        key = self.key(job)
-        record = self._store.verdict(key) or shipped(asdict(job), self._environment)
+        record = self._record(job)
         if record is None and self._measure:
             record = self._tune(job)
             if record["timings"]:
-                self._store.put_verdict(key, record)
+                self._store.put_verdict(self.key(job), record)
         timings = [] if record is None else record["timings"]
         return list(min(timings, key=lambda t: t["milliseconds"])["candidate"]) if timings else None
+
+    def _record(self, job: Job) -> Mapping[str, Any] | None:
+        return self._store.verdict(self.key(job)) or shipped(asdict(job), self._environment)
 
     def key(self, job: Job) -> str:
         """The record's name in the store."""

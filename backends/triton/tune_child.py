@@ -1,4 +1,8 @@
-"""The process that compiles and measures one kernel's candidates, a line of JSON on standard output for each step."""
+"""The process that compiles and measures kernels' candidates, a line of JSON on standard output for each step.
+
+What it is told of ahead of its turn is compiled while others are measured: by processes that launch nothing, since the
+device must be left to what is timed.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import Tensor
+from triton.runtime.jit import JITFunction
 
 from ...compiler.timing import Timing
 from .jobs import Job, job_of
@@ -19,28 +25,41 @@ from .jobs.subject import Subject
 from .timing import interleave_graphs
 
 TOLERANCE = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}  # relative, of the norm of the result
-MOST_PROCESSES = 8
+MOST_PROCESSES = 16
+PORTION = 3  # candidates that a process compiles at a time
 
 
 def main() -> None:
-    """Measure what each line of the input asks for, until it ends."""
+    """Measure what each line of the input asks for, until it ends; compile what a line says will be asked for."""
     processes = min(MOST_PROCESSES, os.cpu_count() or 1)
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_only_compile) as pool:
+        started: dict[Job, list[Future[None]]] = {}
         for line in sys.stdin:
             asked = json.loads(line)
-            _answer(job_of(asked["job"]), asked["skip"], pool, processes)
+            for fields in asked.get("ahead", ()):
+                job = job_of(fields)
+                started[job] = _compiled(job, job.candidates(), pool)
+            if "job" in asked:
+                job = job_of(asked["job"])
+                left = [c for c in job.candidates() if list(c) not in asked["skip"]]
+                wait(started.pop(job) if job in started else _compiled(job, left, pool))
+                _answer(job, left)
 
 
-def _answer(job: Job, skip: Sequence[Sequence[int]], pool: ProcessPoolExecutor, processes: int) -> None:
-    left = [c for c in job.candidates() if list(c) not in skip]
-    if len(left) > 1 and processes > 1:
-        # They fill Triton's own cache; what cannot be compiled says so when it is measured.
-        list(pool.map(_compile, [job] * processes, [left[i::processes] for i in range(processes)]))
+def _compiled(job: Job, candidates: Sequence[tuple[int, ...]], pool: ProcessPoolExecutor) -> list[Future[None]]:
+    """Candidates on their way into Triton's own cache; what cannot be compiled says so when it is measured."""
+    portions = [candidates[i : i + PORTION] for i in range(0, len(candidates), PORTION)]
+    return [pool.submit(_compile, job, portion) for portion in portions]
+
+
+def _answer(job: Job, left: Sequence[tuple[int, ...]]) -> None:
     subject = job.subject()
+    wanted = subject.wanted
     for candidate in left:
         say(what="start", candidate=candidate)
         try:
-            timing, error = measure(subject, candidate)
+            timing, error = measure(subject, candidate, wanted)
         except Exception as reason:
             say(what="failed", candidate=candidate, reason=f"{type(reason).__name__}: {reason}"[:300])
             if "CUDA error" in str(reason):  # nothing runs in a process after that: another measures the rest
@@ -58,10 +77,10 @@ def say(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def measure(subject: Subject, candidate: Sequence[int]) -> tuple[Timing, float]:
+def measure(subject: Subject, candidate: Sequence[int], wanted: Tensor) -> tuple[Timing, float]:
     """Milliseconds of one launch, and the relative error of its result."""
     found = subject.launch(0, candidate)
-    error = float((found.double() - subject.wanted).norm() / subject.wanted.norm())
+    error = float((found.double() - wanted).norm() / wanted.norm())
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for copy in range(subject.copies):
@@ -70,9 +89,20 @@ def measure(subject: Subject, candidate: Sequence[int]) -> tuple[Timing, float]:
     return Timing(tuple(s / subject.copies for s in timing.samples)), error
 
 
-def _compile(job: Job, left: Sequence[Sequence[int]]) -> None:
+def _only_compile() -> None:
+    """Let launches in this process compile the kernel and end there."""
+    run: Any = JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        del warmup
+        return run(self, *args, grid=grid, warmup=True, **options)
+
+    JITFunction.run = compile_only
+
+
+def _compile(job: Job, portion: Sequence[Sequence[int]]) -> None:
     subject = job.subject(copies=1)
-    for candidate in left:
+    for candidate in portion:
         with suppress(Exception):  # said again, and reported, where it is measured
             subject.launch(0, candidate)
 

@@ -191,5 +191,7 @@ def test_half_precision_in_single_shows_what_rounding_costs() -> None:
     (half,) = Program(model, device="cpu").run([x])
 
     assert single.dtype == half.dtype == torch.float16
-    exact = module.double()(x.double())
-    assert float((single - exact).norm()) < 0.5 * float((half - exact).norm())
+    with torch.no_grad():
+        exact = module.double()(x.double())
+    rounded = exact.half()
+    assert float((single == rounded).double().mean()) > 0.98 > float((half == rounded).double().mean())

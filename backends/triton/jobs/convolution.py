@@ -85,9 +85,14 @@ class ConvolutionSubject:
         self._bias = draw(generator, job.w[0]).to(dtype)
         self._scale = made(*job.x[:2], 1, 1).sigmoid() if job.scaled else None
         self._residual = [made(*shape) if job.residual else None for _ in range(self.copies)]
+
+    @property
+    def wanted(self) -> Tensor:
+        """The result in double precision."""
+        job = self._job
         operands = self._x[0].double(), self._w[0].double(), self._bias.double()
         more = doubled(self._scale), doubled(self._residual[0])
-        self.wanted = library.convolved(*operands, *more, job.strides, job.pads, job.activation, job.after)
+        return library.convolved(*operands, *more, job.strides, job.pads, job.activation, job.after)
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""
@@ -151,9 +156,13 @@ class AffineSubject:
         self._w = [(draw(generator, job.n, job.k) * job.k**-0.5).to(dtype) for _ in range(self.copies)]
         self._bias = made(job.n)
         self._residual = [made(job.rows, job.n) if job.residual else None for _ in range(self.copies)]
+
+    @property
+    def wanted(self) -> Tensor:
+        """The result in double precision."""
         operands = self._x[0].double(), self._w[0].double(), self._bias.double()
         more = doubled(self._residual[0])
-        self.wanted = library.multiplied(*operands, more, job.activation, job.after)
+        return library.multiplied(*operands, more, self._job.activation, self._job.after)
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""

@@ -77,10 +77,13 @@ class DepthwiseSubject:
         self._w = (draw(generator, channels, 1, *job.kernel_shape) * prod(job.kernel_shape) ** -0.5).to(dtype)
         self._bias = made(channels)
         self._norm = [made(channels), made(channels)] if job.normed else []
-        norm = [t.double() for t in self._norm]
+
+    @property
+    def wanted(self) -> Tensor:
+        """The result in double precision."""
+        job, norm = self._job, [t.double() for t in self._norm]
         operands = self._x[0].double(), self._w.double(), self._bias.double()
-        rest = norm, EPSILON, job.strides, job.pads, job.activation
-        self.wanted = library.convolved_by_channel(*operands, *rest)
+        return library.convolved_by_channel(*operands, norm, EPSILON, job.strides, job.pads, job.activation)
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""

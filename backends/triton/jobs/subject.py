@@ -16,7 +16,11 @@ class Subject(Protocol):
     """Random operands of a job, in as many copies as no cache holds, and its result in double precision."""
 
     copies: int
-    wanted: Tensor
+
+    @property
+    def wanted(self) -> Tensor:
+        """The result in double precision."""
+        ...
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """The kernel on one copy of the operands."""
