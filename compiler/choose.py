@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +138,7 @@ def _exact(problem: Problem, greedy: Mapping[int, Row]) -> dict[int, Row] | None
 
     number = {entry: i for i, entry in enumerate(rows)}
     prices = np.asarray([problem.price(uid, row) for uid, row in rows])
-    lines = _constraints(problem, classes, rows, number)
+    lines = _constraints(problem, classes, number)
     for circle in _circles(classes):
         lines += _cuts(classes, number, circle)
     deadline = time.perf_counter() + EXACT_SECONDS
@@ -178,21 +178,26 @@ def _relevant(problem: Problem) -> dict[int, list[Row]]:
 
 
 def _constraints(
-    problem: Problem,
-    classes: Mapping[int, list[Row]],
-    rows: Iterable[tuple[int, Row]],
-    number: Mapping[tuple[int, Row], int],
+    problem: Problem, classes: Mapping[int, list[Row]], number: Mapping[tuple[int, Row], int]
 ) -> list[tuple[dict[int, float], float]]:
-    """Lines `Σ coefficient·x ≥ bound`: each root has a row, each chosen row's operands have one."""
+    """Lines `Σ coefficient·x ≥ bound`: each root has a row, and what a class' rows read has one.
+
+    A program has one row of a class: those that read a value count together, Σ readers ≤ Σ options. One line for each
+    reader would admit two halves of a class with half of what they read, and a solver has to branch on that.
+    """
     lines: list[tuple[dict[int, float], float]] = [
         ({number[root, row]: 1.0 for row in classes[root]}, 1.0)
         for root in dict.fromkeys(problem.roots)
         if root in classes
     ]
-    for uid, row in rows:
-        for child in [c for c in dict.fromkeys(row.children) if c in classes]:
+    for uid, found in classes.items():
+        readers: dict[int, list[Row]] = {}
+        for row in found:
+            for child in dict.fromkeys(row.children):
+                readers.setdefault(child, []).append(row)
+        for child in [c for c in readers if c in classes]:
             options = {number[child, option]: 1.0 for option in classes[child]}
-            lines.append((options | {number[uid, row]: -1.0}, 0.0))
+            lines.append((options | {number[uid, row]: -1.0 for row in readers[child]}, 0.0))
     return lines
 
 
