@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from .facts import Array
 from .ir import graphs
 from .torch_tensors import to_numpy
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 # Metadata of torch's exporter that quotes the user's source (with paths of his machine) on every node.
 _DROPPED = ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node", "pkg.torch.onnx.class_hierarchy")
+STRIP = 16  # columns: of float32 a line of the cache
 
 
 def finish(model: ir.Model, dims: Mapping[str, str], inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -85,10 +87,20 @@ def _own_weights(model: ir.Model) -> None:
             continue
         first = kept.setdefault(place if value.const_value and value.const_value.size else name, value)
         if first is value:
-            value.const_value = ir.tensor(np.array(to_numpy(raw), order="C"), name=name)
+            value.const_value = ir.tensor(_row_by_row(to_numpy(raw)), name=name)
         elif not value.is_graph_output():
             ir.convenience.replace_all_uses_with(value, first)
             del model.graph.initializers[name]
+
+
+def _row_by_row(array: Array) -> Array:
+    """A copy. Of a transposed matrix by strips of columns: going along whole rows would miss the cache everywhere."""
+    if array.ndim != 2 or array.flags.c_contiguous:
+        return np.array(array, order="C")
+    copy = np.empty(array.shape, array.dtype)
+    for start in range(0, array.shape[1], STRIP):
+        copy[:, start : start + STRIP] = array[:, start : start + STRIP]
+    return copy
 
 
 def _borrowed_place(raw: object) -> tuple[Any, ...] | None:
