@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 SLOT = 0.004  # seconds of calls a program makes in its turn
+PRECISE = 0.03  # of a ratio of times, on either side: as far as one is reported
+AS_FAST = 1.01  # a ratio of times below which no program is chosen for being faster
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def side_by_side(runs: Sequence[Callable[[], object]], seconds: float) -> list[f
 
 def compared(runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
     """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-    timings = interleave(runs, rounds=21, seconds=8.0)
+    timings = interleave(runs, rounds=21, seconds=8.0, enough=told_apart)
     return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
 
 
@@ -90,10 +92,18 @@ def decided(timings: Sequence[Timing]) -> bool:
     return low > 1.02 or high < 0.98
 
 
+def told_apart(timings: Sequence[Timing]) -> bool:
+    """Whether the last program is faster than each of the others beyond doubt, and how much than the first to 3 %."""
+    ratio, low, high = paired_ratio(timings[0], timings[-1])
+    faster = low > 1.0 and all(paired_ratio(other, timings[-1])[1] > 1.0 for other in timings[1:-1])
+    return faster and high - low < 2 * PRECISE * ratio
+
+
 def clearly_fastest(timings: Sequence[Timing]) -> bool:
-    """Whether one program is faster than each of the others beyond doubt."""
+    """Whether each of the others is beyond doubt slower than the fastest program, or as fast."""
     best = min(timings, key=lambda t: t.median)
-    return all(paired_ratio(other, best)[1] > 1.0 for other in timings if other is not best)
+    ratios = [paired_ratio(other, best) for other in timings if other is not best]
+    return all(low > 1.0 or high < AS_FAST for _, low, high in ratios)
 
 
 def _calls(run: Callable[[], object], slot: float) -> int:

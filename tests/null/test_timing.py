@@ -1,0 +1,35 @@
+"""When timings of several programs say enough: not while it is open which one is worth taking."""
+
+from __future__ import annotations
+
+from tamago.compiler.timing import Timing, clearly_fastest, told_apart
+
+
+def steady(milliseconds: float) -> Timing:
+    return Timing((milliseconds,) * 12)
+
+
+def scattered(milliseconds: float, part: float = 0.1) -> Timing:
+    """A tenth too fast and a tenth too slow in turn."""
+    return Timing((milliseconds * (1 - part), milliseconds * (1 + part)) * 6)
+
+
+def test_what_is_slower_beyond_doubt_or_as_fast_beyond_doubt_needs_no_more_rounds() -> None:
+    assert clearly_fastest([scattered(2.0), steady(1.0)])
+    assert clearly_fastest([steady(1.0), steady(1.005), scattered(2.0)])
+
+
+def test_what_may_be_worth_taking_needs_more() -> None:
+    assert not clearly_fastest([scattered(1.05), steady(1.0)])
+    assert not clearly_fastest([steady(2.0), steady(1.0), scattered(1.0, 0.02)])
+
+
+def test_a_result_that_is_faster_than_both_and_by_a_known_ratio_needs_no_more_rounds() -> None:
+    assert told_apart([steady(3.0), steady(2.0), steady(1.0)])
+    assert told_apart([scattered(3.0, 0.01), scattered(2.0), steady(1.0)])
+
+
+def test_a_result_that_may_be_slower_or_whose_ratio_scatters_needs_more() -> None:
+    assert not told_apart([steady(3.0), scattered(1.05), steady(1.0)])
+    assert not told_apart([steady(1.0), steady(2.0), steady(1.0)])
+    assert not told_apart([scattered(3.0), steady(2.0), steady(1.0)])
