@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -157,32 +157,38 @@ def _outputs(place: Place, shape: tuple[int, ...]) -> int:
             return int(np.prod(shape)) // max(shape[1], 1) * place.shape[0]
 
 
-def predicted_rise(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
-    """The mean predicted rise of the loss over the samples, from each sample's error at the place's output."""
+@dataclass(frozen=True)
+class Predicted:
+    """What a form is predicted to do: the mean rise of the loss over the samples, and how that scatters.
+
+    `scatter` is the variance, over examples, of what it changes their loss by: the proof has to see past it. To first
+    order an example's loss changes by slope·e, most of which cancels in the mean. 0 where there are too few examples to
+    tell.
+    """
+
+    rise: float = 0.0
+    scatter: float = 0.0
+
+    def __add__(self, other: Predicted) -> Predicted:
+        return Predicted(self.rise + other.rise, self.scatter + other.scatter)
+
+
+def predicted(seen: Sequence[Seen], errors: Sequence[Array]) -> Predicted:
+    """From each sample's error at the place's output."""
     total = 0.0
     for s, e in zip(seen, errors, strict=True):
-        product = np.multiply(s.g, e, dtype=np.float64)
-        each = np.sum(product, axis=-1 if product.ndim < 4 else 1) if s.by_position else _by_example(product)
-        total += s.factor * float(np.sum(np.square(each, dtype=np.float64)))
-    return max(total / max(len(seen), 1) + _first_order(seen, errors), 0.0)
-
-
-def predicted_scatter(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
-    """The variance, over examples, of what a form changes their loss by: the proof has to see past it.
-
-    To first order an example's loss changes by slope·e, most of which cancels in the mean. 0 where there are too few
-    examples to tell.
-    """
+        each = _products(s.g, e) if s.by_position else _by_example(s.g, e)
+        total += s.factor * float(np.sum(np.square(each)))
     changes = _changes(seen, errors)
-    return float(np.var(changes, ddof=1)) if len(changes) >= FEWEST_EXAMPLES else 0.0
+    scatter = float(np.var(changes, ddof=1)) if len(changes) >= FEWEST_EXAMPLES else 0.0
+    return Predicted(max(total / max(len(seen), 1) + _first_order(changes), 0.0), scatter)
 
 
-def _first_order(seen: Sequence[Seen], errors: Sequence[Array]) -> float:
+def _first_order(changes: Floats) -> float:
     """The mean of slope·e over the samples, shrunk towards zero by its own noise (James & Stein's positive part).
 
     A model that is as sure as it is right has none: the mean gradient at the true labels vanishes.
     """
-    changes = _changes(seen, errors)
     if len(changes) < ENOUGH_EXAMPLES:
         return 0.0  # of few examples it is mostly noise, and the choice would pick the forms whose noise flatters them
     mean, noise = float(np.mean(changes)), float(np.std(changes)) / np.sqrt(len(changes))
@@ -195,12 +201,19 @@ def _changes(seen: Sequence[Seen], errors: Sequence[Array]) -> Floats:
     The slope is of a sample's mean over its examples. Positions of one example are not independent.
     """
     products = [
-        len(s.slope) * _by_example(np.multiply(s.slope, e, dtype=np.float64))
-        for s, e in zip(seen, errors, strict=True)
-        if s.slope is not None
+        len(s.slope) * _by_example(s.slope, e) for s, e in zip(seen, errors, strict=True) if s.slope is not None
     ]
     return np.concatenate(products) if products and len(products) == len(seen) else np.zeros(0)
 
 
-def _by_example(product: Array) -> Floats:
-    return np.sum(product.reshape(len(product), -1), axis=1)
+def _by_example(factor: Array, error: Array) -> Floats:
+    """The products summed over all but the first axis."""
+    products = _products(factor, error) if error.ndim > 1 else np.multiply(factor, error, dtype=np.float64)
+    return np.asarray(products.reshape(len(products), -1).sum(axis=1), np.float64)
+
+
+def _products(factor: Array, error: Array) -> Floats:
+    """Summed over features, or channels: in double past those only, for nothing here takes as long."""
+    axis = -1 if error.ndim < 4 else 1
+    pair: tuple[Any, Any] = np.moveaxis(factor, axis, -1), np.moveaxis(error, axis, -1)
+    return np.asarray(np.einsum("...i,...i->...", *pair), np.float64)

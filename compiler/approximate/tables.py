@@ -24,7 +24,7 @@ from .knapsack import Limits, Option, knapsack
 from .losses import LossModel
 from .method import Form, Inputs
 from .places import Place, find_places, find_weights
-from .responses import Response, Seen, predicted_rise, predicted_scatter, samples_to_see
+from .responses import Predicted, Response, Seen, predicted, samples_to_see
 from .stack import examples, stacked, together
 from .taken_branches import taken_branches
 from .task import Alternative, Choice, Task
@@ -137,26 +137,27 @@ class Tables:
         fitted, seen = _halves(seen)
         produced = self._run(place, exact, fitted) or []
         offered = [("exact", exact), *self._offered(place, Inputs(tuple(s.x for s in fitted), tuple(produced)))]
-        names = [f"{method} {form.setting}" for method, form in offered]
-        milliseconds = costs.of(place, names, [form for _, form in offered], shapes)
+        # What is only stored otherwise runs the same kernels once it is loaded: a timing would add noise.
+        timed = {f"{method} {form.setting}": form for method, form in offered if method not in STORING}
+        milliseconds = costs.of(place, timed, shapes)
+        as_it_is = next(iter(milliseconds.values()))
         wanted = self._run(place, exact, seen)
         assert wanted is not None
         found: list[Alternative] = []
-        for (method, form), cost in zip(offered, milliseconds, strict=True):
+        for method, form in offered:
+            cost = milliseconds.get(f"{method} {form.setting}", as_it_is)
             outputs = wanted if form is exact else self._run(place, form, seen)
             if outputs is None or cost == FAILED:
                 self.refused.append((place.name, method, f"{form.setting}: the target does not run it"))
                 continue
-            if method in STORING:  # the same kernels once it is loaded: what a timing adds is noise
-                cost = milliseconds[0]
             errors = [np.subtract(o, w) for o, w in zip(outputs, wanted, strict=True)]
             name = place.y.name or ""
             self._forms[name, method, form.setting] = form
             if form is exact:
                 found.append(Alternative(name, method, form.setting, 0.0, cost, 0))
                 continue
-            rise, scatter = predicted_rise(seen, errors), predicted_scatter(seen, errors)
-            found.append(Alternative(name, method, form.setting, rise, cost, form.stored, scatter))
+            told = predicted(seen, errors)
+            found.append(Alternative(name, method, form.setting, told.rise, cost, form.stored, told.scatter))
         return found
 
     def _ends(self) -> list[str]:
@@ -185,9 +186,9 @@ class Tables:
                 for end, a, b in zip(self._ends(), outputs, wanted, strict=True)
                 if end in self._at_ends
             ]
-            rise, scatter = sum(predicted_rise(*e) for e in errors), sum(predicted_scatter(*e) for e in errors)
+            told = sum((predicted(*e) for e in errors), Predicted())
             self._forms[name, method, form.setting] = form
-            found.append(Alternative(name, method, form.setting, rise, 0.0, form.stored, scatter))
+            found.append(Alternative(name, method, form.setting, told.rise, 0.0, form.stored, told.scatter))
         return found
 
     def _outputs(self, model: ir.Model) -> list[list[Array]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamago.compiler.approximate.responses import FEWEST_EXAMPLES, Seen, predicted_scatter
+from tamago.compiler.approximate.responses import FEWEST_EXAMPLES, Seen, predicted
 from tamago.compiler.facts import Floats
 
 COUNT, WIDTH = 64, 5
@@ -28,18 +28,18 @@ def test_the_scatter_is_the_variance_of_the_examples_own_changes() -> None:
     # As autograd gives it: of the mean over the examples.
     slope = (-label / (1 + np.exp(label * z.sum(1))) / COUNT)[:, None] * np.ones((1, WIDTH))
 
-    predicted = predicted_scatter([seen(slope)], [error])
+    scatter = predicted([seen(slope)], [error]).scatter
 
     changes = logistic(z + error, label) - logistic(z, label)
-    assert predicted == pytest.approx(float(np.var(changes, ddof=1)), rel=1e-2)
+    assert scatter == pytest.approx(float(np.var(changes, ddof=1)), rel=1e-2)
 
 
 def test_samples_stacked_or_one_by_one_scatter_alike() -> None:
     generator = np.random.default_rng(1)
     slope, error = generator.normal(size=(COUNT, WIDTH)), generator.normal(size=(COUNT, WIDTH))
 
-    stacked = predicted_scatter([seen(slope / COUNT)], [error])
-    alone = predicted_scatter([seen(slope[i : i + 1]) for i in range(COUNT)], [error[i : i + 1] for i in range(COUNT)])
+    stacked = predicted([seen(slope / COUNT)], [error]).scatter
+    alone = predicted([seen(slope[i : i + 1]) for i in range(COUNT)], [error[i : i + 1] for i in range(COUNT)]).scatter
 
     assert stacked == pytest.approx(alone)
 
@@ -48,5 +48,5 @@ def test_no_scatter_is_read_from_too_few_examples_or_from_no_loss() -> None:
     error = np.ones((COUNT, WIDTH))
     few = FEWEST_EXAMPLES - 1
 
-    assert predicted_scatter([seen(None)], [error]) == 0.0
-    assert predicted_scatter([seen(error[:1])] * few, [error[:1]] * few) == 0.0
+    assert predicted([seen(None)], [error]).scatter == 0.0
+    assert predicted([seen(error[:1])] * few, [error[:1]] * few).scatter == 0.0
