@@ -32,16 +32,24 @@ Judged = Callable[[ir.Model], Evidence]
 
 @dataclass
 class Measured:
-    """A variant: how much worse than the original where choices are made, how much cheaper than the exact program."""
+    """A variant: how much worse than the original where choices are made, how much cheaper than the exact program.
+
+    `times` are milliseconds of the exact program and of this one; empty until it is good enough to be timed.
+    """
 
     structure: str
     setting: str
     model: ir.Model
     evidence: Evidence
-    time_ratio: float
     bytes_ratio: float
-    milliseconds: float
+    times: Sequence[float] = ()
     _tables: Tables | None = None
+
+    @property
+    def time_ratio(self) -> float:
+        """Of its milliseconds to those of the exact program."""
+        before, after = self.times
+        return after / before
 
     def beats(self, other: Measured) -> bool:
         """Whether the other is no better in anything that counts."""
@@ -64,7 +72,7 @@ class Measured:
         if self._tables is None:
             self._tables = Tables(task, self.model, f"{self.structure} {self.setting}", base)
             self._tables.fill(loss, batch)
-            self._tables.price(self.milliseconds)
+            self._tables.price(self.times[-1])
         return self._tables
 
 
@@ -125,7 +133,7 @@ class Variants:
             following: list[Iterator[Measured]] = []
             for variants in active:
                 measured = next(variants, None)
-                if measured is None or not fits(measured.evidence):
+                if measured is None or not fits(measured.evidence) or not self._timed(measured):
                     continue
                 if any(other.beats(measured) for other in offered):
                     continue
@@ -167,10 +175,22 @@ class Variants:
             return None
         try:
             evidence = judged(variant.model)
-            programs = [self._task.exact, variant.model]
-            before, after = milliseconds_of(self._task.target, programs, self._task.workloads)
         except TamagoError as reason:
             self.refused.append((f"{structure.name} {variant.setting}", str(reason)))
             return None
         smaller = weight_bytes(variant.model) / max(weight_bytes(self._task.exact), 1)
-        return Measured(structure.name, variant.setting, variant.model, evidence, after / before, smaller, after)
+        return Measured(structure.name, variant.setting, variant.model, evidence, smaller)
+
+    def _timed(self, measured: Measured) -> bool:
+        """Whether it runs on the workloads; it is timed there once."""
+        if measured.times:
+            return True
+        start = time.perf_counter()
+        try:
+            programs = [self._task.exact, measured.model]
+            measured.times = milliseconds_of(self._task.target, programs, self._task.workloads)
+        except TamagoError as reason:
+            self.refused.append((f"{measured.structure} {measured.setting}", str(reason)))
+        finally:
+            self._seconds += time.perf_counter() - start
+        return bool(measured.times)

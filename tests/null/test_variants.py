@@ -19,6 +19,7 @@ from tamago.compiler.rule import Skip
 
 SAMPLES = [Sample({"x": np.zeros((1, 4), np.float32)}, None)] * 4
 LOSS = LossModel("kl", None, lambda outputs: outputs)
+TIMED: list[float] = []  # what each variant that was timed took
 
 
 def program(size: int) -> ir.Model:
@@ -40,7 +41,9 @@ class FakeTarget:
         return lambda feeds: size  # pyright: ignore[reportUnknownLambdaType]
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-        return [float(cast(int, run())) for run in runs]
+        times = [float(cast(int, run())) for run in runs]
+        TIMED.append(times[-1])
+        return times
 
 
 def variants(*structures: Structure, samples: Sequence[Sample] = SAMPLES) -> Variants:
@@ -100,6 +103,16 @@ def test_what_was_measured_once_is_known_for_a_wider_limit() -> None:
     assert asked == ["s 3600", "s 3200", "s 2000"]
 
 
+def test_what_is_over_the_limit_is_not_timed() -> None:
+    TIMED.clear()
+    made = variants(structure("s", (3600, 2000), []))
+    assert [m.time_ratio for m in made.within(rise_by_size, at_most(0.25))] == [0.9]
+    assert TIMED == [3600.0]
+
+    assert [m.time_ratio for m in made.within(rise_by_size, at_most(0.9))] == [0.9, 0.5]
+    assert TIMED == [3600.0, 2000.0]
+
+
 def test_a_structure_that_another_beats_is_left() -> None:
     asked: list[str] = []
 
@@ -129,7 +142,7 @@ def test_a_reason_not_to_apply_is_kept() -> None:
 
 def test_a_variant_of_another_structure_beats_only_where_it_is_no_worse_in_anything() -> None:
     def measured(structure: str, rise: float, time: float, size: float) -> Measured:
-        return Measured(structure, "", program(4), Evidence(rise, 0.0, 4), time, size, 1.0)
+        return Measured(structure, "", program(4), Evidence(rise, 0.0, 4), size, (1.0, time))
 
     best = measured("a", 0.1, 0.5, 0.5)
     assert best.beats(measured("b", 0.2, 0.6, 0.5))
