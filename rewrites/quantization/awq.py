@@ -51,5 +51,5 @@ def _scales(weight: Array, inputs: Inputs, block: int) -> Floats | None:
 def output_error(weight: Array, moment: Array, scale: Floats, block: int) -> float:
     """E‖x·W − (x/s)·Q(s·W)‖² = tr(ΔᵀHΔ), with Δ = W − Q(s·W)/s and H = E[xxᵀ]."""
     rounded = decoded(*round_blocks(multiplied(weight, scale), BITS, block), len(weight))
-    error = np.subtract(weight, rounded / scale[:, None])
-    return float(np.sum(error * (moment @ error)))
+    error = np.subtract(weight, rounded / scale[:, None]).astype(np.float32)
+    return float(np.sum(error * (moment.astype(np.float32) @ error), dtype=np.float64))
