@@ -15,7 +15,10 @@ AS_FAST = 1.01  # a ratio of times below which no program is chosen for being fa
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall milliseconds of one program: a sample a round, samples of different programs pair up by round."""
+    """Wall milliseconds of one program: a sample a round, samples of different programs pair up by round.
+
+    One that has fewer was left out of the last rounds.
+    """
 
     samples: tuple[float, ...]
 
@@ -43,6 +46,7 @@ def interleave(
     seconds: float = 10.0,
     slot: float = SLOT,
     enough: Callable[[list[Timing]], bool] = lambda _: False,
+    racing: bool = False,
 ) -> list[Timing]:
     """Time several programs side by side.
 
@@ -53,26 +57,37 @@ def interleave(
         seconds: no new round starts after this, but at least three are made.
         slot: seconds of calls in one turn.
         enough: asked after each round from the sixth on: whether the timings so far already decide.
+        racing: from then on programs that are slower than the fastest beyond doubt are left out.
     """
     deadline = time.perf_counter() + seconds
     counts = [_calls(run, slot) for run in runs]
     samples: list[list[float]] = [[] for _ in runs]
     generator, order = np.random.default_rng(0), np.arange(len(runs))
+    lost: set[int] = set()
     for number in range(rounds):
         if number >= 3 and time.perf_counter() > deadline:
             break
         order = order[::-1] if number % 2 else generator.permutation(len(runs))
-        for i in order:
+        for i in [i for i in order if i not in lost]:
             samples[i].append(_sample(runs[i], counts[i]))
-        if number >= 5 and enough([Timing(tuple(s)) for s in samples]):
+        if number < 5:
+            continue
+        timings = [Timing(tuple(s)) for s in samples]
+        if enough(timings):
             break
+        if racing:
+            best = min((t for i, t in enumerate(timings) if i not in lost), key=lambda t: t.median)
+            lost |= {i for i, t in enumerate(timings) if paired_ratio(t, best)[1] > AS_FAST}
     return [Timing(tuple(s)) for s in samples]
 
 
 def beside_first(timings: Sequence[Timing]) -> list[float]:
-    """Milliseconds of each: the first one's median, times the median of each one's ratio to it, round by round."""
-    first = timings[0]
-    return [first.median * float(np.median(np.divide(t.samples, first.samples))) for t in timings]
+    """Milliseconds of each: the first one's median, times the median of each one's ratio to it, round by round.
+
+    Where the first was left out of rounds, the first of those that were in all of them stands for it.
+    """
+    first = max(timings, key=lambda t: len(t.samples))
+    return [first.median * paired_ratio(t, first)[0] for t in timings]
 
 
 def side_by_side(runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
@@ -123,7 +138,8 @@ def _sample(run: Callable[[], object], count: int) -> float:
 
 def paired_ratio(base: Timing, other: Timing) -> tuple[float, float, float]:
     """How many times faster `other` is than `base`: median of the rounds' ratios and its 95 % interval (bootstrap)."""
-    ratios = np.asarray(base.samples) / np.asarray(other.samples)
+    rounds = min(len(base.samples), len(other.samples))
+    ratios = np.asarray(base.samples[:rounds]) / np.asarray(other.samples[:rounds])
     generator = np.random.default_rng(0)
     draws = np.median(generator.choice(ratios, size=(500, len(ratios))), axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])

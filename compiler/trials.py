@@ -18,7 +18,7 @@ def time_alike(
     """Milliseconds of programs; infinity for one that differs or does not run, None where the first does not.
 
     Programs are compared round by round, so that a machine that slows down for a while slows all of them alike: the
-    first one's median, times the median of each one's ratio to it.
+    first one's median, times the median of each one's ratio to it (see `beside_first`).
 
     Args:
         tried: each program's call and its outputs, None for one that does not run; asked for one after the other.

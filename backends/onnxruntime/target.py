@@ -130,7 +130,8 @@ class OnnxRuntime:
             return None
         tried = (_try(model, feeds, self.threads) for model in models)
         return time_alike(
-            tried, lambda runs: interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+            tried,
+            lambda runs: interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest, racing=True),
         )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tamago.compiler.timing import Timing, clearly_fastest, told_apart
+import time
+from functools import partial
+
+from tamago.compiler.timing import Timing, beside_first, clearly_fastest, interleave, told_apart
 
 
 def steady(milliseconds: float) -> Timing:
@@ -33,3 +36,30 @@ def test_a_result_that_may_be_slower_or_whose_ratio_scatters_needs_more() -> Non
     assert not told_apart([steady(3.0), scattered(1.05), steady(1.0)])
     assert not told_apart([steady(1.0), steady(2.0), steady(1.0)])
     assert not told_apart([scattered(3.0), steady(2.0), steady(1.0)])
+
+
+def calls_of_three(*, racing: bool) -> list[int]:
+    """How often each of three programs is called, the first of which is plainly the slowest."""
+    calls = [0, 0, 0]
+
+    def run(number: int, seconds: float) -> None:
+        calls[number] += 1
+        time.sleep(seconds)
+
+    runs = [partial(run, 0, 5e-3), partial(run, 1, 1e-3), partial(run, 2, 1e-3)]
+    interleave(runs, rounds=12, slot=1e-5, racing=racing)
+    return calls
+
+
+def test_what_is_slower_beyond_doubt_leaves_the_race() -> None:
+    slow, *_ = calls_of_three(racing=True)
+    assert slow < 12
+
+
+def test_without_a_race_all_are_timed_alike() -> None:
+    assert len(set(calls_of_three(racing=False))) == 1
+
+
+def test_what_left_the_race_is_compared_over_the_rounds_it_was_in() -> None:
+    # The machine is half as fast from the third round on.
+    assert beside_first([Timing((4.0, 4.0)), Timing((2.0, 2.0, 4.0, 4.0, 4.0))]) == [8.0, 4.0]
