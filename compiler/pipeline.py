@@ -204,7 +204,8 @@ def _attempt(
     clock: _Clock,
 ) -> tuple[ir.Model, Outcome, Decision, list[str]]:
     """The main line once: IR, optimised, verified, decided."""
-    model, notes = _to_ir(original, options)
+    with model_set_aside():
+        model, notes = _to_ir(original, options)
     clock.stage("prepare")
     with model_set_aside():
         outcome = _optimise(model, feeds, options, target, store, clock)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from .errors import TamagoError
+from .garbage import model_set_aside
 
 if TYPE_CHECKING:
     from .torch_signature import Signature
@@ -70,7 +71,8 @@ def trace(
     if "torch" in sys.modules:
         from .torch_trace import trace_torch
 
-        traced = trace_torch(source, args, kwargs or {}, dynamic_shapes, opset)
+        with model_set_aside():
+            traced = trace_torch(source, args, kwargs or {}, dynamic_shapes, opset)
         if traced is not None:
             return traced
     raise TamagoError(
