@@ -35,9 +35,9 @@ def fold_scales(graph: ir.Graph, fresh: Callable[[str], str]) -> None:
 
 def _fold(graph: ir.Graph, node: ir.Node, fresh: Callable[[str], str]) -> None:
     normalised = node.outputs[0]
-    factor = _common_factor(graph, normalised)
+    factor = common_factor(graph, normalised)
     affine = [(i, v) for i, v in enumerate(node.inputs) if i in AFFINE[op_name(node)] and v is not None]
-    vectors = [v for _, value in affine if (v := _vector(value)) is not None]
+    vectors = [v for _, value in affine if (v := _constant(value)) is not None]
     if factor is None or [v.shape for v in vectors] != [factor.shape] * len(affine):
         return
     for (i, value), vector in zip(affine, vectors, strict=True):
@@ -48,21 +48,21 @@ def _fold(graph: ir.Graph, node: ir.Node, fresh: Callable[[str], str]) -> None:
         use.node.outputs[0].replace_all_uses_with(normalised)
 
 
-def _common_factor(graph: ir.Graph, value: ir.Value) -> Array | None:
-    """The constant that all readers of a value multiply it by, and do nothing else with it."""
+def common_factor(graph: ir.Graph, value: ir.Value) -> Array | None:
+    """The constant of more than one number that all readers of a value multiply it by, doing nothing else with it."""
     readers = [use.node for use in value.uses()]
     if not readers or value.is_graph_output():
         return None
     if any(op_name(r) != "Mul" or r.graph is not graph or r.outputs[0].is_graph_output() for r in readers):
         return None
-    first, *others = [_vector(reader.inputs[1]) for reader in readers]
+    first, *others = [_constant(reader.inputs[1]) for reader in readers]
     same = first is not None and all(other is not None and np.array_equal(first, other) for other in others)
     return first if same else None
 
 
-def _vector(value: ir.Value | None) -> Array | None:
-    """A constant of one number for each feature."""
+def _constant(value: ir.Value | None) -> Array | None:
+    """A constant of a number for each feature or channel."""
     tensor = None if value is None else constant_tensor(value)
-    if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 1:
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 1:
         return None
     return tensor.numpy()

@@ -16,6 +16,7 @@ from ..ir import graphs, import_domains, metadata, new_constant, unique_names
 from ..optimise import Names
 from ..rule import Expression, Value
 from ..schema import split_name
+from .fold_into_layers import fold_into_layers
 from .fold_scales import fold_scales
 from .method import Form
 from .places import Place
@@ -136,6 +137,7 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
     for inner in graphs(graph):
         remove_unused(inner)  # the exact nodes: nobody reads them, but they read what may change
         fold_scales(inner, fresh)
+        fold_into_layers(inner, fresh)
         share_codes(inner, fresh)
         remove_unused(inner)
     import_domains(result)

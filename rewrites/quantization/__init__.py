@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .awq import awq
 from .block_weights import block_weights
+from .cross_layer_equalisation import cross_layer_equalisation
 from .dynamic_int8 import dynamic_int8
 from .embedding_int4 import embedding_int4
 from .embedding_int8 import embedding_int8
@@ -21,6 +22,7 @@ METHODS = (
     per_token_int8,
     static_int8,
     static_int8_convolution,
+    cross_layer_equalisation,
     block_weights,
     gptq,
     awq,

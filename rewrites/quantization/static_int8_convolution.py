@@ -11,7 +11,7 @@ from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.approximate.write import attributes_of
 from ...compiler.facts import Array
-from ...compiler.rule import Skip, op
+from ...compiler.rule import Skip, Term, op
 from .activation_range import least_squares_range
 from .symmetric import rows_int8
 
@@ -26,23 +26,38 @@ def static_int8_convolution(place: Place, inputs: Inputs) -> Iterator[Form]:
     D(Q(·)) is written out, as ONNX Runtime fuses it with the convolution into one on integers, and neighbours that
     agree on a tensor's scale share its codes. Weights: symmetric, a scale for each output channel.
     """
+    yield int8_convolution(place, place.weight, inputs)
+
+
+def int8_convolution(place: Place, weight: Array, inputs: Inputs, x: Term = X) -> Form:
+    """The place on codes of `x`, its weight rounded from this one.
+
+    Args:
+        place: what is computed.
+        weight: for `x`, laid out as the place's own.
+        inputs: what calibration saw of `x`, and of the outputs.
+        x: an expression of the place's input.
+
+    Raises:
+        Skip: nothing but zeros was seen.
+    """
     ranges = [least_squares_range(arrays) for arrays in (inputs.arrays, inputs.outputs)]
     if any(found is None for found in ranges):
         raise Skip("calibration saw nothing but zeros here")
     (x_scale, x_zero), (y_scale, y_zero) = (found for found in ranges if found is not None)
-    rows, scales = rows_int8(place.weight.reshape(len(place.weight), -1))
+    rows, scales = rows_int8(weight.reshape(len(weight), -1))
     codes, scale = rows.reshape(place.shape), scales[:, 0]
-    bias = _corrected_bias(place, inputs, codes, scale)
+    bias = _corrected_bias(place, weight, inputs, codes, scale)
     bias_scale = np.multiply(scale, x_scale, dtype=np.float32)
     bias_codes = np.clip(np.round(bias / bias_scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)
     term = op.Conv(
-        op.DequantizeLinear(op.QuantizeLinear(X, x_scale, x_zero), x_scale, x_zero),
+        op.DequantizeLinear(op.QuantizeLinear(x, x_scale, x_zero), x_scale, x_zero),
         op.DequantizeLinear(codes, scale, np.zeros(len(scale), np.int8), axis=0),
         op.DequantizeLinear(bias_codes, bias_scale, np.zeros(len(scale), np.int32), axis=0),
         **attributes_of(place),
     )
     result = activated(place, term)
-    yield Form(
+    return Form(
         "input and output",
         op.DequantizeLinear(op.QuantizeLinear(result, y_scale, y_zero), y_scale, y_zero),
         timed=op.QLinearConv(
@@ -60,8 +75,7 @@ def static_int8_convolution(place: Place, inputs: Inputs) -> Iterator[Form]:
     )
 
 
-def _corrected_bias(place: Place, inputs: Inputs, codes: Array, scale: Array) -> Array:
-    weight = place.weight
+def _corrected_bias(place: Place, weight: Array, inputs: Inputs, codes: Array, scale: Array) -> Array:
     rounded = np.multiply(codes, scale.reshape(-1, *[1] * (weight.ndim - 1)), dtype=np.float32)
     error = np.subtract(rounded, weight).sum(axis=tuple(range(2, weight.ndim)))
     means = np.mean([a.mean(axis=(0, *range(2, a.ndim))) for a in inputs.arrays], axis=0)
