@@ -159,7 +159,7 @@ def compile(
         calibration: yields `(inputs, target)` pairs: inputs a tuple or mapping as the model takes them (one tensor need
             not be wrapped), target whatever the loss needs. Half of them choose, half prove.
         workloads: `(args, weight)` pairs that latency is judged on (default: `args`).
-        methods: names of the approximate methods that may be used (`rewrites/README.md`); None: all.
+        methods: names of the approximate methods that may be used (`rewrites/README.md`); None: all but retraining.
         testing: further fields of `Options`.
 
     Raises:

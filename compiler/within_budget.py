@@ -12,6 +12,7 @@ from .approximate.account import Approximation, explain, tries
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.method import Method
+from .approximate.repair import Repair
 from .approximate.search import Search
 from .approximate.stack import examples, takes_batches
 from .approximate.structure import Structure
@@ -63,6 +64,7 @@ def approximate(
     target: Any,
     methods: Sequence[Method],
     structures: Sequence[Structure],
+    repairs: Sequence[Repair],
     store: Any,
     *,
     size: bool,
@@ -80,6 +82,7 @@ def approximate(
         target: where it runs.
         methods: all that may be used at places.
         structures: all that may be done to the whole program first.
+        repairs: all that may be done to the chosen program last.
         store: keeps costs.
         size: minimise bytes instead of milliseconds.
         portable: no operators outside ONNX.
@@ -107,6 +110,7 @@ def approximate(
         until,
         structures,
         weight_bytes(otherwise),
+        repairs,
     )
     search = Search(task)
     try:
@@ -139,6 +143,6 @@ def _result(search: Search) -> Result:
     account.workloads = list(found.times)
     account.predicted, account.on_choosing, account.proof = found.predicted, found.on_choosing, found.proof
     account.upper = found.proof.upper(outcome.attempts)
-    account.choice, account.structure = found.choice, found.tables.structure
+    account.choice, account.structure, account.repair = found.choice, found.tables.structure, found.repair
     model = found.build()
     return Result(model, task.target.lower(model), account, explain(outcome, timed=task.target.timed))

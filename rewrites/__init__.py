@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from ..compiler.approximate.method import Method
+from ..compiler.approximate.repair import Repair
 from ..compiler.approximate.structure import Structure
 from ..compiler.errors import TamagoError
 from ..compiler.rule import Rule
@@ -36,22 +37,39 @@ def all_structures() -> tuple[Structure, ...]:
     return (*slicing.STRUCTURES, *pruning.STRUCTURES)
 
 
-def chosen_by_name(names: Sequence[str] | None) -> tuple[tuple[Method, ...], tuple[Structure, ...]]:
-    """The methods and structures of these names; all of them for None.
+@cache
+def all_repairs() -> tuple[Repair, ...]:
+    """Every method that mends a program after the choice."""
+    from . import retraining
+
+    return retraining.REPAIRS
+
+
+Chosen = tuple[tuple[Method, ...], tuple[Structure, ...], tuple[Repair, ...]]
+
+
+def chosen_by_name(names: Sequence[str] | None) -> Chosen:
+    """The methods, structures and repairs of these names; for None all methods and structures.
+
+    A repair has to be asked for. By itself it mends nothing: where only repairs are named, so is everything else.
 
     Raises:
         TamagoError: U050, a name that is unknown, or declined with a reason.
     """
     if names is None:
-        return all_methods(), all_structures()
-    known = {m.name for m in (*all_methods(), *all_structures())}
+        return all_methods(), all_structures(), ()
+    known = {m.name for m in (*all_methods(), *all_structures(), *all_repairs())}
     for name in names:
         if name in DECLINED:
             raise TamagoError("U050", f"method {name!r} is not offered", why=DECLINED[name])
         if name not in known:
             raise TamagoError("U050", f"method {name!r} is unknown", todo=f"use some of: {', '.join(sorted(known))}")
     wanted = frozenset(names)
+    repairs = tuple(r for r in all_repairs() if r.name in wanted)
+    if repairs and len(repairs) == len(wanted):
+        return all_methods(), all_structures(), repairs
     return (
         tuple(m for m in all_methods() if m.name in wanted),
         tuple(s for s in all_structures() if s.name in wanted),
+        repairs,
     )

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from ..compiler.approximate.method import Method
+from ..compiler.approximate.repair import Repair
 from ..compiler.approximate.structure import Structure
 from ..compiler.rule import Rule
-from . import all_methods, all_rules, all_structures
+from . import all_methods, all_repairs, all_rules, all_structures
 from .declined import DECLINED
 
 HEAD = """# Exact rewrites
@@ -43,6 +44,15 @@ places are then chosen on those that promise something (`compiler/approximate/va
 | structure | what it does | source | file |
 |---|---|---|---|"""
 
+REPAIRS_HEAD = """
+## Repairs
+
+A repair changes what constants hold after the choice is made, so that a cheaper one fits. Asking for it by name
+(`methods=["perp"]`: with every method) is what turns it on (`compiler/approximate/repaired.py`).
+
+| repair | what it does | source | file |
+|---|---|---|---|"""
+
 DECLINED_HEAD = """
 ## Declined
 
@@ -65,13 +75,15 @@ def catalogue() -> str:
     parts += [_row(method, ", ".join(method.kinds), method.paper) for method in all_methods()]
     parts.append(STRUCTURES_HEAD)
     parts += [_row(structure, structure.paper) for structure in all_structures()]
+    parts.append(REPAIRS_HEAD)
+    parts += [_row(repair, repair.paper) for repair in all_repairs()]
     parts.append(DECLINED_HEAD)
     parts += [f"| {name} | {reason} |" for name, reason in DECLINED.items()]
     parts.append("")
     return "\n".join(parts)
 
 
-def _row(entry: Rule | Method | Structure, *cells: str) -> str:
+def _row(entry: Rule | Method | Structure | Repair, *cells: str) -> str:
     """Name, statement, these, and the file."""
     place = Path(sys.modules[entry.function.__module__].__file__ or "")
     statement = entry.statement.replace("|", "\\|")

@@ -34,6 +34,7 @@ class Approximation:
         on_choosing: measured on the choosing samples.
         proof: measured on the others; None: nothing was proved.
         structure: what was done to the whole program first, empty for nothing.
+        repair: what was done to it last, and what that was worth; empty for nothing.
         choice: form of every place that changed.
         refused: methods that did not apply: place, method, reason.
         workloads: times of the result.
@@ -52,6 +53,7 @@ class Approximation:
     proof: Evidence | None = None
     upper: float | None = None
     structure: str = ""
+    repair: str = ""
     choice: list[Alternative] = field(default_factory=list[Alternative])
     refused: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     workloads: list[WorkloadTime] = field(default_factory=list[WorkloadTime])
@@ -69,7 +71,15 @@ class Approximation:
         if self.proof is None:
             return self
         return replace(
-            self, predicted=None, on_choosing=None, proof=None, upper=None, structure="", choice=[], workloads=[]
+            self,
+            predicted=None,
+            on_choosing=None,
+            proof=None,
+            upper=None,
+            structure="",
+            repair="",
+            choice=[],
+            workloads=[],
         )
 
     def lines(self) -> list[str]:
@@ -83,6 +93,8 @@ class Approximation:
         )
         if self.structure:
             found.append(f"the whole program: {self.structure}")
+        if self.repair:
+            found.append(f"retrained: {self.repair}")
         methods: dict[str, int] = {}
         for a in self.choice:
             methods[f"{a.method} ({a.setting})"] = methods.get(f"{a.method} ({a.setting})", 0) + 1
@@ -120,6 +132,7 @@ def explain(outcome: Outcome, *, timed: bool) -> list[str]:
             star = (a.place, a.method, a.setting) in chosen or (a.method == "exact" and not changed)
             cost = f"{a.cost:.4f} ms, " if timed else f"{a.stored} bytes, " if a.method != "exact" else ""
             lines.append(f" {'*' if star else ' '} {a.place}: {a.method}, {a.setting}: {cost}{a.rise:+.3g}")
+    lines += [f" * retrained: {outcome.found.repair}"] if outcome.found is not None and outcome.found.repair else []
     lines += [f"   whole program: {name} {setting}: measured {rise:+.3g}" for name, setting, rise in outcome.variants]
     lines += [f"   {place}: {method}: {reason}" for place, method, reason in outcome.refused]
     return lines

@@ -89,6 +89,23 @@ class LossModel:
             raise TamagoError("U046", "the loss of a sample must be one number", why=why, todo="return its mean")
         return found
 
+    def distance(self, outputs: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> torch.Tensor:
+        """How far outputs are from the original's: what retraining makes small.
+
+        The divergence from its distribution where the loss is a likelihood, else the squared error relative to its
+        outputs. Targets are not looked at: what the original says of an example tells more than its label, and the
+        rises of single examples scatter less, which the proof has to see past.
+        """
+        import torch
+        from torch.nn.functional import kl_div, log_softmax
+
+        if self.kind in ("cross-entropy", "kl"):
+            found, given = (log_softmax(o[self.logits].flatten(0, -2).float(), -1) for o in (outputs, wanted))
+            return kl_div(found, given, reduction="batchmean", log_target=True)
+        pairs = [(o, w) for o, w in zip(outputs, wanted, strict=True) if w.is_floating_point()]
+        error = torch.stack([torch.square(o - w).sum() for o, w in pairs]).sum()
+        return error / max(sum(float(torch.square(w).sum()) for _, w in pairs), 1e-30)
+
     def curvature(self, outputs: Sequence[torch.Tensor], target: Any, generator: torch.Generator) -> Curvature:
         """What to differentiate on one sample, for a prediction in this loss' own units."""
         import torch

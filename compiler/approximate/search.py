@@ -26,6 +26,7 @@ from .costs import milliseconds_of
 from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
+from .repaired import repaired
 from .responses import Response
 from .stack import examples, run_together, together
 from .tables import STORING, Tables
@@ -119,7 +120,9 @@ class Search:
         allowed = self.task.budget.allowed
         candidates = self.candidates(self.exact, allowed)
         candidates += self._on_variants(candidates, allowed)
-        self.outcome.found = self.prove(sorted(candidates, key=lambda f: f.cost), allowed)
+        candidates.sort(key=lambda f: f.cost)
+        candidates += repaired(self, candidates, allowed)
+        self.outcome.found = self.prove(sorted(candidates, key=lambda f: (f.cost, not f.repair)), allowed)
         if self.outcome.found is None:
             self.outcome.notes.append("no approximation was proved to be within the budget: the result is exact")
         return self.outcome
@@ -211,7 +214,7 @@ class Search:
                     self.outcome.notes.append("interrupted: the best choice until then was put to proof")
                     break
                 self.outcome.tried.append(found)
-            good = self._fits(found.on_choosing, allowed)
+            good = self.fits(found.on_choosing, allowed)
             if good:
                 low = max(low, level)
                 passed.append(found)
@@ -248,7 +251,7 @@ class Search:
         error = evidence.error if np.isfinite(evidence.error) else allowed
         return min(FILL * allowed, allowed - CLEAR * error)
 
-    def _fits(self, evidence: Evidence, allowed: float) -> bool:
+    def fits(self, evidence: Evidence, allowed: float) -> bool:
         """A rise below zero is luck: other samples will not repeat it, and they scatter as these do."""
         return bool(max(evidence.value, 0.0) <= self._room(evidence, allowed))
 
@@ -267,7 +270,7 @@ class Search:
         promising: list[tuple[float, Measured]] = []
         try:
             for measured in self.variants.within(
-                partial(self._judged, unseen=True), partial(self._fits, allowed=allowed)
+                partial(self._judged, unseen=True), partial(self.fits, allowed=allowed)
             ):
                 self.outcome.variants.append((measured.structure, measured.setting, measured.evidence.value))
                 promise = self._promise(measured, best, allowed)
@@ -287,7 +290,10 @@ class Search:
 
     def _judged(self, model: ir.Model, *, unseen: bool) -> Evidence:
         """A program on the choosing samples; what a structure was fitted to looks better there than it is."""
-        numbers = self.variants.unseen if unseen else range(len(self.task.split.choose))
+        return self.judged(model, self.variants.unseen if unseen else range(len(self.task.split.choose)))
+
+    def judged(self, model: ir.Model, numbers: Sequence[int]) -> Evidence:
+        """A program on the choosing samples of these numbers."""
         samples = [self.task.split.choose[i] for i in numbers]
         scores = self.judge.scores(self.task.target.lower(model), samples, self.batch)
         return self.judge.evidence([self._before[i] for i in numbers], scores, samples)

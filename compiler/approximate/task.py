@@ -15,6 +15,7 @@ from .calibration import Split
 from .costs import Target
 from .losses import Structure as OutputStructure
 from .method import Method
+from .repair import Contents, Repair, with_contents
 from .structure import Structure
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Task:
         until: `time.perf_counter` after which the search only finishes what it has.
         structures: what may be done to the whole program first.
         bytes: of the weights of what is returned where nothing approximate is.
+        repairs: what may be done to a chosen program last.
     """
 
     original: Callable[[Mapping[str, Array]], Sequence[Any]]
@@ -58,6 +60,7 @@ class Task:
     until: float = float("inf")
     structures: Sequence[Structure] = ()
     bytes: float = float("inf")
+    repairs: Sequence[Repair] = ()
 
     def lacking(self, operators: frozenset[str]) -> frozenset[str]:
         """Which of these operators may not be used."""
@@ -128,6 +131,8 @@ class Found:
         proof: measured on the other samples; None: not yet.
         layout: which of the target's layouts it is in; None: as it is written.
         times: of each workload, measured before the proof.
+        contents: of constants that a repair changed, by name.
+        repair: which repair, and what it was worth; empty for none.
     """
 
     tables: Tables
@@ -140,10 +145,12 @@ class Found:
     proof: Evidence | None = None
     layout: int | None = None
     times: Sequence[WorkloadTime] = ()
+    contents: Contents = field(default_factory=dict[str, Array])
+    repair: str = ""
 
     def build(self) -> ir.Model:
         """The program: written anew each time, for a search keeps many."""
-        model = self.tables.build(self.choice)
+        model = with_contents(self.tables.build(self.choice), self.contents)
         return model if self.layout is None else self.tables.task.target.layouts(model)[self.layout]
 
     @property

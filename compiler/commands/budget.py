@@ -36,7 +36,9 @@ def add_loss_options(parser: argparse.ArgumentParser, *, required: bool = False)
         "default: the relative error of the outputs",
     )
     parser.add_argument(
-        "--methods", metavar="NAME,…", help="approximate methods that may be used (default: all that are known)"
+        "--methods",
+        metavar="NAME,…",
+        help="approximate methods that may be used (default: all but retraining, which perp asks for)",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
 import torch
 from torch.nn import functional
 
@@ -16,7 +17,7 @@ from .linear import gemm
 from .operation import Operation
 from .padding import pad
 from .recurrent import activation_function
-from .registry import operator
+from .registry import Unsupported, operator
 from .shape import trilu, unsqueeze
 
 if TYPE_CHECKING:
@@ -122,6 +123,19 @@ def matmul_nbits(
     return functional.linear(a, weight, bias)
 
 
+@operator("GatherBlockQuantized", domain=MICROSOFT, like=2)
+def gather_block_quantized(
+    op: Operation, table: Tensor, indices: Tensor, scales: Tensor, zeros: Tensor | None = None
+) -> Tensor:
+    """Rows of a table of 4 or 8 bit codes in blocks."""
+    axes = (op.attribute("gather_axis", 0), op.attribute("quantize_axis", 1))
+    if op.rank(0) != 2 or axes != (0, 1) or op.onnx_dtype(0) != ir.DataType.UINT8:
+        raise Unsupported("only rows of a matrix of packed bytes, in blocks along the row")
+    return op.call(
+        gathered_rows, table, indices, scales, zeros, op.attribute("bits", 4), op.attribute("block_size", 128)
+    )
+
+
 def activated(op: Operation, x: Tensor) -> Tensor:
     """The node's `activation`, with parameters as a list or as alpha, beta and gamma."""
     name = op.attribute("activation", "")
@@ -178,6 +192,20 @@ def unpacked_weight(
         return (codes.reshape(n, -1)[:, :k] - offset[:, order]) * factors[:, order]
     weight = (codes - offset.unsqueeze(-1)) * factors.unsqueeze(-1)
     return weight.reshape(n, -1)[:, :k]
+
+
+def gathered_rows(
+    table: Tensor, indices: Tensor, scales: Tensor, zeros: Tensor | None, bits: int, block: int
+) -> Tensor:
+    """(code − zero)·scale of the rows that the indices name."""
+    steps = scales[indices]
+    codes = unpacked(table[indices], bits).unflatten(-1, (-1, block)).to(scales.dtype)
+    blocks = steps.shape[-1]
+    if zeros is None:
+        offset = torch.full_like(steps, float(2 ** (bits - 1)))
+    else:
+        offset = unpacked(zeros[indices], bits)[..., :blocks].to(scales.dtype)
+    return ((codes - offset.unsqueeze(-1)) * steps.unsqueeze(-1)).flatten(-2)
 
 
 def unpacked(packed: Tensor, bits: int) -> Tensor:

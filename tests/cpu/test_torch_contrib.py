@@ -197,6 +197,7 @@ def quantized() -> list[Node]:
     gemm = [a, x_scale, x_zero, b, column, np.zeros(6, np.int8), codes(6, dtype=np.int32, high=500)]
     packed = codes(6, 2, 8)
     half = {"K": 32, "N": 6, "bits": 4, "block_size": 16}
+    rows, table = np.array([[5, 0, 2], [1, 1, 4]]), {"gather_axis": 0, "quantize_axis": 1, "bits": 4, "block_size": 16}
     return [
         contrib("QLinearAdd", pair, atol=1),
         contrib("QLinearMul", pair, atol=1),
@@ -218,6 +219,9 @@ def quantized() -> list[Node]:
         contrib(
             "MatMulNBits", [floats(3, 32), codes(6, 2, 16), floats(12)], {**half, "bits": 8}, atol=1e-3, name="8 bits"
         ),
+        contrib("GatherBlockQuantized", [codes(6, 16), rows, floats(6, 2), codes(6, 1)], table),
+        contrib("GatherBlockQuantized", [codes(6, 16), rows, floats(6, 2)], table, name="no zero points"),
+        contrib("GatherBlockQuantized", [codes(6, 32), rows, floats(6, 2)], {**table, "bits": 8}, name="8 bits"),
         contrib("NhwcMaxPool", [codes(1, 6, 6, 3)], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
         contrib("QuantizeLinear", [floats(3, 4), scalar(0.02), scalar(100, np.uint8)]),
         contrib("DequantizeLinear", [codes(3, 4), scalar(0.02), scalar(100, np.uint8)]),
