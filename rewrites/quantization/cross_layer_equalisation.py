@@ -28,9 +28,10 @@ def cross_layer_equalisation(place: Place, inputs: Inputs) -> Iterator[Form]:
 
     It is exact over the reals where Relu, LeakyRelu, PRelu, pooling or nothing is in between: f(y/s) = f(y)/s. The
     paper's r is the range of the weights that make xᵢ. Those have a scale for each channel here and lose nothing by
-    their ranges; what gains is x, rounded to one scale for all channels. On trained networks that is little. The
-    convolution's squared error, as geometric means over ResNet-20, ResNet-56 and LPRNet: 0.99, 1.08 and 1.11 times what
-    it is without scales with the paper's r; 0.78, 1.21 and 0.73 times with this one. So it is offered where it helps.
+    their ranges; what gains is x, rounded to one scale for all channels. On trained networks that is little. Over
+    ResNet-20, ResNet-56 and LPRNet the convolutions' squared error is 0.99, 1.08 and 1.11 times what it is without
+    scales with the paper's r, 0.78, 1.21 and 0.73 times with this one (α = 0.5; geometric means). So it is offered
+    where it helps, at 6, 6 and 11 places there, and the outputs' relative error stays what it was within about 1 %.
     """
     layer_before(place.x)
     groups = int(place.attributes.get("group", 1))

@@ -166,10 +166,13 @@ def cases(kind: Kind) -> dict[str, Case]:
 
 
 FACTORISATIONS = ("channel_factorisation", "spatial_factorisation")
+PAIRS = ("cross_layer_equalisation",)  # of a layer and the one before: `test_cross_layer_equalisation.py` has such
 
 
 def applies(method: Method, case: Case) -> bool:
     """Whether the method is for this place of its kind."""
+    if method.name in PAIRS:
+        return False
     if case.place.kind == "linear" and case.loud != (method.name in SCALING):
         return False
     if method.name == "atomic_feature_mimicking" and case.place.kind == "linear":
@@ -384,6 +387,7 @@ REFUSED = {
     "embedding_int4": (odd_rows, "whole number of blocks"),
     "static_int8": (unused, "nothing but zeros"),
     "static_int8_convolution": (unused_convolution, "nothing but zeros"),
+    "cross_layer_equalisation": (convolution, "no convolution is before it"),
     "block_weights": (narrow, "shorter than a block"),
     "gptq": (unused, "nothing but zeros"),
     "awq": (alike, "block_weights does as well"),
