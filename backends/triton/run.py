@@ -20,8 +20,8 @@ from ...compiler.generation.alias import aliases
 from ...compiler.operators import detach
 from ...compiler.torch_program import torch_program
 from ...compiler.torch_tensors import to_numpy, to_torch
-from . import lowering as lowering  # tamago's own operators as calls of kernels
 from .library import own
+from .lowering import claim  # and tamago's own operators become calls of kernels
 
 if TYPE_CHECKING:
     from .tune import Tuner
@@ -46,6 +46,7 @@ class Program:
             require_gpu()
         whole = model.clone()
         detach(whole)
+        claim(whole)
         self.module: fx.GraphModule = torch_program(whole).to(device).eval()
         # A captured graph owns its inputs: what the caller gives away it may write to.
         self._given = _give_away(self.module, aliases(model)) if device == "cuda" else frozenset[int]()

@@ -12,11 +12,12 @@ from typing import Any
 
 from .attention_step import AttentionStepJob
 from .gemv import GemvJob
+from .gemv_nbits import GemvNBitsJob
 
-Job = AttentionStepJob | GemvJob
-KINDS: tuple[type[Job], ...] = (GemvJob, AttentionStepJob)
+Job = AttentionStepJob | GemvJob | GemvNBitsJob
+KINDS: tuple[type[Job], ...] = (GemvJob, GemvNBitsJob, AttentionStepJob)
 
-__all__ = ["KINDS", "AttentionStepJob", "GemvJob", "Job", "job_of"]
+__all__ = ["KINDS", "AttentionStepJob", "GemvJob", "GemvNBitsJob", "Job", "job_of"]
 
 
 def job_of(fields: Mapping[str, Any]) -> Job:
