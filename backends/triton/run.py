@@ -16,8 +16,11 @@ from torch import Tensor, fx
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
+from ...compiler.fold import fold
 from ...compiler.generation.alias import aliases
+from ...compiler.ir import unique_names
 from ...compiler.operators import detach
+from ...compiler.optimise import Names
 from ...compiler.torch_program import torch_program
 from ...compiler.torch_tensors import to_numpy, to_torch
 from .library import own
@@ -47,6 +50,8 @@ class Program:
         whole = model.clone()
         detach(whole)
         claim(whole)
+        # Weights that approximation wrote smaller are made of constants; a transposed matrix costs nothing.
+        fold(whole.graph, whole.opset_imports.get("", 1), Names(unique_names(whole.graph)), _is_transpose)
         self.module: fx.GraphModule = torch_program(whole).to(device).eval()
         # A captured graph owns its inputs: what the caller gives away it may write to.
         self._given = _give_away(self.module, aliases(model)) if device == "cuda" else frozenset[int]()
@@ -161,6 +166,10 @@ class Captured:
                 held.copy_(given)
         self.graph.replay()
         return [o if any(o is i for i in self.inputs) else o.clone() for o in self.outputs]
+
+
+def _is_transpose(node: ir.Node) -> bool:
+    return node.op_type == "Transpose" and not node.domain
 
 
 def _shapes(tensors: Sequence[Tensor]) -> tuple[Any, ...]:

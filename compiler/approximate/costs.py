@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -43,7 +43,7 @@ class Target(Protocol):
         ...
 
     def own(self, model: ir.Model) -> ir.Model:
-        """A program of approximate forms as it is to be proved, run and saved: without words for another runtime."""
+        """A program of approximate forms, which may change, as it is to be proved, run and saved on this target."""
         ...
 
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
@@ -63,14 +63,26 @@ class Target(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Run:
+    """One call of a program: what a target times, by calling it or, knowing what it is, some other way."""
+
+    program: Callable[[Mapping[str, Array]], Sequence[Any]]
+    feeds: Mapping[str, Array]
+
+    def __call__(self) -> object:
+        """Inputs to outputs, copies to and from a device included."""
+        return self.program(self.feeds)
+
+
 def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Sequence[Workload]) -> list[float]:
     """What whole programs take over the workloads with their weights, timed side by side; alike where nothing says."""
     if not target.timed:
         return [1.0] * len(models)
-    programs = [target.lower(model) for model in models]
+    programs = [target.lower(target.own(model.clone())) for model in models]
     totals = [0.0] * len(models)
     for workload in workloads:
-        runs = [lambda p=p, w=workload: p(w.feeds) for p in programs]
+        runs = [Run(program, workload.feeds) for program in programs]
         for i, milliseconds in enumerate(target.time_side_by_side(runs, WHOLE_SECONDS)):
             totals[i] += workload.weight * milliseconds
     return totals
@@ -174,7 +186,7 @@ class Costs:
                 program(feeds)
             except TamagoError:
                 continue
-            runs.append(lambda program=program, feeds=feeds: program(feeds))
+            runs.append(Run(program, feeds))
             alive.append(key)
         for key, milliseconds in zip(alive, self.target.time_side_by_side(runs, self.seconds), strict=True):
             self._known[key] = milliseconds

@@ -133,7 +133,7 @@ def test_every_operand_and_attribute_has_a_say(sample: Sample) -> None:
         model = model_of(sample)
         model.graph[0].attributes[name] = attribute(name, 2 * number + 1)
         if isinstance(number, int):  # a size: another does not fit the operands
-            with pytest.raises(TamagoError, match="B00[12]"):
+            with pytest.raises(TamagoError, match=r"B00[12]"):
                 Plain(with_functions(model), 1)(feeds)
             continue
         found = Plain(with_functions(model), 1)(feeds)

@@ -1,4 +1,4 @@
-"""Products with weights of 4 and 8 bits, in Triton's interpreter: what the kernels compute is what MatMulNBits means."""
+"""Products with weights of 4 and 8 bits, in Triton's interpreter: the kernels compute what MatMulNBits means."""
 
 from __future__ import annotations
 

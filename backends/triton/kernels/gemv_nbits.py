@@ -38,12 +38,12 @@ def candidates(k: int, bits: int, block: int, *, gated: bool) -> list[tuple[int,
 
 
 @triton.jit
-def coded(word, one, I: tl.constexpr, BITS: tl.constexpr):
-    """2⁸ + 2ᵖ·c of a word's code c number I, p = BITS·(I mod 8/BITS): the pair's lowest bit is the mantissa's 15th."""
+def coded(word, one, NUMBER: tl.constexpr, BITS: tl.constexpr):
+    """2⁸ + 2ᵖ·c of a word's code c of this number, p = BITS·(number mod 8/BITS): a byte lies from bit 15 to bit 22."""
     PAIR: tl.constexpr = 8 // BITS
-    LOWEST: tl.constexpr = 15 + BITS * (I % PAIR)
+    LOWEST: tl.constexpr = 15 + BITS * (NUMBER % PAIR)
     MASK: tl.constexpr = ((1 << BITS) - 1) << LOWEST
-    SHIFT: tl.constexpr = 15 - 8 * (I // PAIR)
+    SHIFT: tl.constexpr = 15 - 8 * (NUMBER // PAIR)
     placed = word << SHIFT if SHIFT >= 0 else word >> -SHIFT
     return ((placed & MASK) | one).to(tl.float32, bitcast=True)
 
@@ -56,27 +56,25 @@ def parted(x, BG: tl.constexpr, WG: tl.constexpr, PER: tl.constexpr):
         x0, x2 = tl.split(even)
         x1, x3 = tl.split(odd)
         return x0, x1, x2, x3
-    else:
-        even, odd = tl.split(tl.reshape(x, (BG, WG, 2, 2, 2)))
-        x04, x26 = tl.split(even)
-        x15, x37 = tl.split(odd)
-        x0, x4 = tl.split(x04)
-        x1, x5 = tl.split(x15)
-        x2, x6 = tl.split(x26)
-        x3, x7 = tl.split(x37)
-        return x0, x1, x2, x3, x4, x5, x6, x7
+    even, odd = tl.split(tl.reshape(x, (BG, WG, 2, 2, 2)))
+    x04, x26 = tl.split(even)
+    x15, x37 = tl.split(odd)
+    x0, x4 = tl.split(x04)
+    x1, x5 = tl.split(x15)
+    x2, x6 = tl.split(x26)
+    x3, x7 = tl.split(x37)
+    return x0, x1, x2, x3, x4, x5, x6, x7
 
 
 @triton.jit
 def zero_points(zeros, rows, blocks, inside, G: tl.constexpr, BITS: tl.constexpr, GIVEN: tl.constexpr):
-    """(rows, blocks) of what stands for 0: packed like weights, each row from a byte of its own; 2ᵇⁱᵗˢ⁻¹ if none are."""
+    """(rows, blocks) of what stands for 0: codes, each row from a byte of its own; 2ᵇⁱᵗˢ⁻¹ if none is given."""
     if not GIVEN:
         return 2.0 ** (BITS - 1)
-    elif BITS == 8:
+    if BITS == 8:
         return tl.load(zeros + rows[:, None] * G + blocks[None, :], inside, 0).to(tl.float32)
-    else:
-        pair = tl.load(zeros + rows[:, None] * ((G + 1) // 2) + (blocks // 2)[None, :], inside, 0)
-        return ((pair >> (blocks % 2 * 4).to(tl.uint8)[None, :]) & 15).to(tl.float32)
+    pair = tl.load(zeros + rows[:, None] * ((G + 1) // 2) + (blocks // 2)[None, :], inside, 0)
+    return ((pair >> (blocks % 2 * 4).to(tl.uint8)[None, :]) & 15).to(tl.float32)
 
 
 @triton.jit

@@ -29,11 +29,10 @@ def zero_point(zeros, rows, block, inside, G: tl.constexpr, BITS: tl.constexpr, 
     """(rows, 1) of what stands for 0 in a block; see `gemv_nbits.zero_points`."""
     if not GIVEN:
         return 2.0 ** (BITS - 1)
-    elif BITS == 8:
+    if BITS == 8:
         return tl.load(zeros + rows * G + block, inside, 0).to(tl.float32)[:, None]
-    else:
-        pair = tl.load(zeros + rows * ((G + 1) // 2) + block // 2, inside, 0).to(tl.int32)
-        return ((pair >> (block % 2 * 4)) & 15).to(tl.float32)[:, None]
+    pair = tl.load(zeros + rows * ((G + 1) // 2) + block // 2, inside, 0).to(tl.int32)
+    return ((pair >> (block % 2 * 4)) & 15).to(tl.float32)[:, None]
 
 
 @triton.jit
@@ -42,9 +41,8 @@ def multiplied(codes, low, high, BITS: tl.constexpr):
     kind: tl.constexpr = low.dtype
     if BITS == 8:
         return tl.dot(codes.to(tl.float32).to(kind), low, input_precision="ieee")
-    else:
-        product = tl.dot((codes & 15).to(tl.float32).to(kind), low, input_precision="ieee")
-        return tl.dot((codes >> 4).to(tl.float32).to(kind), high, product, input_precision="ieee")
+    product = tl.dot((codes & 15).to(tl.float32).to(kind), low, input_precision="ieee")
+    return tl.dot((codes >> 4).to(tl.float32).to(kind), high, product, input_precision="ieee")
 
 
 @triton.jit

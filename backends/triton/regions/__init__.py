@@ -6,8 +6,9 @@ Each file gives a further program, or None; the target times it beside the one i
 from __future__ import annotations
 
 from .attention_step import attention_steps
+from .fused_products import fused_products
 from .merged_linears import merged_linears
 
-REGIONS = (merged_linears, attention_steps)
+REGIONS = (fused_products, merged_linears, attention_steps)
 
-__all__ = ["REGIONS", "attention_steps", "merged_linears"]
+__all__ = ["REGIONS", "attention_steps", "fused_products", "merged_linears"]
