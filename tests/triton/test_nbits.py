@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -133,7 +134,7 @@ def test_all_that_is_fused(bits: int, rows: int, gated: bool, normed: bool, resi
 @pytest.mark.parametrize("rows", [1, 5])
 def test_every_operand_changes_the_result(rows: int) -> None:
     """The comparison would notice an operand that is left out."""
-    fused = {"rows": rows, "gated": True, "normed": True, "residual": True}
+    fused: dict[str, Any] = {"rows": rows, "gated": True, "normed": True, "residual": True}
     wanted = Product(10, 96, 4, 32, torch.float32, **fused).wanted("Silu")
     for name in ("gate", "norm", "residual"):
         other = Product(10, 96, 4, 32, torch.float32, **fused)

@@ -49,13 +49,17 @@ def coded(word, one, NUMBER: tl.constexpr, BITS: tl.constexpr):
 
 
 @triton.jit
-def parted(x, BG: tl.constexpr, WG: tl.constexpr, PER: tl.constexpr):
-    """(blocks, words, PER) as PER tensors of (blocks, words)."""
-    if PER == 4:
-        even, odd = tl.split(tl.reshape(x, (BG, WG, 2, 2)))
-        x0, x2 = tl.split(even)
-        x1, x3 = tl.split(odd)
-        return x0, x1, x2, x3
+def in_four(x, BG: tl.constexpr, WG: tl.constexpr):
+    """(blocks, words, 4) as 4 tensors of (blocks, words)."""
+    even, odd = tl.split(tl.reshape(x, (BG, WG, 2, 2)))
+    x0, x2 = tl.split(even)
+    x1, x3 = tl.split(odd)
+    return x0, x1, x2, x3
+
+
+@triton.jit
+def in_eight(x, BG: tl.constexpr, WG: tl.constexpr):
+    """(blocks, words, 8) as 8 tensors of (blocks, words)."""
     even, odd = tl.split(tl.reshape(x, (BG, WG, 2, 2, 2)))
     x04, x26 = tl.split(even)
     x15, x37 = tl.split(odd)
@@ -70,11 +74,13 @@ def parted(x, BG: tl.constexpr, WG: tl.constexpr, PER: tl.constexpr):
 def zero_points(zeros, rows, blocks, inside, G: tl.constexpr, BITS: tl.constexpr, GIVEN: tl.constexpr):
     """(rows, blocks) of what stands for 0: codes, each row from a byte of its own; 2ᵇⁱᵗˢ⁻¹ if none is given."""
     if not GIVEN:
-        return 2.0 ** (BITS - 1)
-    if BITS == 8:
-        return tl.load(zeros + rows[:, None] * G + blocks[None, :], inside, 0).to(tl.float32)
-    pair = tl.load(zeros + rows[:, None] * ((G + 1) // 2) + (blocks // 2)[None, :], inside, 0)
-    return ((pair >> (blocks % 2 * 4).to(tl.uint8)[None, :]) & 15).to(tl.float32)
+        found = tl.full(inside.shape, 2.0 ** (BITS - 1), tl.float32)
+    elif BITS == 8:
+        found = tl.load(zeros + rows[:, None] * G + blocks[None, :], inside, 0).to(tl.float32)
+    else:
+        pair = tl.load(zeros + rows[:, None] * ((G + 1) // 2) + (blocks // 2)[None, :], inside, 0)
+        found = ((pair >> (blocks % 2 * 4).to(tl.uint8)[None, :]) & 15).to(tl.float32)
+    return found
 
 
 @triton.jit
@@ -129,7 +135,7 @@ def gemv_nbits(
         gdc_wait()
     summed = tl.zeros((BN, BG), tl.float32)
     gating = tl.zeros((BN, BG), tl.float32)
-    squares = tl.zeros((BG, WG, PER), tl.float32)
+    squares = tl.zeros((BG, WG), tl.float32)
     for start in tl.static_range(0, G, BG):
         if start > 0:
             inside = (rows < N)[:, None] & (start + block < G)[None, :]
@@ -138,9 +144,9 @@ def gemv_nbits(
         at = start * BLOCK + columns
         part = tl.load(x + at, at < K, 0.0).to(tl.float32)
         if NORM:
-            squares += part * part
+            squares += tl.sum(part * part, 2)
             part *= tl.load(norm + at, at < K, 0.0).to(tl.float32)
-        parts = parted(part, BG, WG, PER)
+        parts = in_eight(part, BG, WG) if PER == 8 else in_four(part, BG, WG)
         product = tl.zeros((BN, BG, WG), tl.float32)
         gated = tl.zeros((BN, BG, WG), tl.float32)
         offset = tl.zeros((BG, WG), tl.float32)
@@ -164,7 +170,7 @@ def gemv_nbits(
     result = tl.sum(summed, 1)
     factor = 1.0
     if NORM:
-        factor = 1.0 / tl.sqrt(tl.sum(tl.reshape(squares, (BG * WG * PER,)), 0) / K + eps)
+        factor = 1.0 / tl.sqrt(tl.sum(tl.sum(squares, 1), 0) / K + eps)
         result *= factor
     result = activate(result, ACTIVATION)
     if GATED:

@@ -28,21 +28,24 @@ def candidates(n: int) -> list[tuple[int, int, int]]:
 def zero_point(zeros, rows, block, inside, G: tl.constexpr, BITS: tl.constexpr, GIVEN: tl.constexpr):
     """(rows, 1) of what stands for 0 in a block; see `gemv_nbits.zero_points`."""
     if not GIVEN:
-        return 2.0 ** (BITS - 1)
-    if BITS == 8:
-        return tl.load(zeros + rows * G + block, inside, 0).to(tl.float32)[:, None]
-    pair = tl.load(zeros + rows * ((G + 1) // 2) + block // 2, inside, 0).to(tl.int32)
-    return ((pair >> (block % 2 * 4)) & 15).to(tl.float32)[:, None]
+        found = tl.full(inside.shape, 2.0 ** (BITS - 1), tl.float32)
+    elif BITS == 8:
+        found = tl.load(zeros + rows * G + block, inside, 0).to(tl.float32)
+    else:
+        pair = tl.load(zeros + rows * ((G + 1) // 2) + block // 2, inside, 0).to(tl.int32)
+        found = ((pair >> (block % 2 * 4)) & 15).to(tl.float32)
+    return found[:, None]
 
 
 @triton.jit
 def multiplied(codes, low, high, BITS: tl.constexpr):
     """Codes (rows, bytes) times x: (rows, MOST_ROWS) float32; float32 stays float32, as in `attention_step`."""
     kind: tl.constexpr = low.dtype
-    if BITS == 8:
-        return tl.dot(codes.to(tl.float32).to(kind), low, input_precision="ieee")
-    product = tl.dot((codes & 15).to(tl.float32).to(kind), low, input_precision="ieee")
-    return tl.dot((codes >> 4).to(tl.float32).to(kind), high, product, input_precision="ieee")
+    first = codes & 15 if BITS == 4 else codes
+    product = tl.dot(first.to(tl.float32).to(kind), low, input_precision="ieee")
+    if BITS == 4:
+        product = tl.dot((codes >> 4).to(tl.float32).to(kind), high, product, input_precision="ieee")
+    return product
 
 
 @triton.jit
