@@ -11,18 +11,15 @@ from torch import Tensor
 from .kernels.gemv_nbits import ONE, default, gemv_nbits
 from .kernels.rows_nbits import DEFAULT, MOST_ROWS, rows_nbits
 from .launch import may_start_early, options
+from .library_nbits import Packed
 
 __all__ = ["MOST_ROWS", "launch_nbits"]
 
 
 def launch_nbits(
     x: Tensor,
-    w: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    gate: Tensor | None,
-    gate_scales: Tensor | None,
-    gate_zeros: Tensor | None,
+    w: Packed,
+    gate: Packed | None,
     norm: Tensor | None,
     residual: Tensor | None,
     epsilon: float,
@@ -37,12 +34,8 @@ def launch_nbits(
 
     Args:
         x: up to `MOST_ROWS` rows of K; this and what follows as `library_nbits.linear_nbits` takes them.
-        w: (N, blocks, bytes of a block).
-        scales: of w.
-        zeros: of w.
+        w: N rows.
         gate: like w.
-        gate_scales: of the gate.
-        gate_zeros: of the gate.
         norm: (K).
         residual: broadcasts to (…, N).
         epsilon: of the norm.
@@ -52,7 +45,7 @@ def launch_nbits(
         candidate: the rows of x that it was measured for, then the kernel's settings.
         early: as for `launch_gemv`; weights that the kernel ahead computes must be awaited.
     """
-    n, k = w.shape[0], x.shape[-1]
+    n, k = len(w.codes), x.shape[-1]
     rows = x.numel() // k
     y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
     residual = None if residual is None else residual.expand(y.shape).contiguous()
@@ -62,7 +55,7 @@ def launch_nbits(
     # Settings are chosen for constant weights alone; see `library.linear`.
     early = (may_start_early(x) and candidate is not None) if early is None else early
     fused = {
-        "ZEROS": zeros is not None,
+        "ZEROS": w.zeros is not None,
         "NORM": norm is not None,
         "GATED": gate is not None,
         "RESIDUAL": residual is not None,
@@ -70,15 +63,15 @@ def launch_nbits(
         "EARLY": early,
     }
     sizes = {"N": n, "K": k, "BITS": bits, "BLOCK": block}
-    other = (norm, residual)
+    second = (None, None, None) if gate is None else gate
     if rows == 1:
         tile, blocks, warps = settings or default(k, bits, block)
-        operands = _operands(x, _words(w), scales, zeros, _words(gate), gate_scales, gate_zeros, *other, y)
+        operands = _operands(x, _words(w.codes), *w[1:], _words(second[0]), *second[1:], norm, residual, y)
         kernel: Any = gemv_nbits
         kernel[(-(-n // tile),)](*operands, epsilon, ONE, **sizes, **fused, BN=tile, BG=blocks, **options(warps, early))
         return y
     tile, warps, stages = settings or DEFAULT
-    operands = _operands(x, w, scales, zeros, gate, gate_scales, gate_zeros, *other, y)
+    operands = _operands(x, *w, *second, norm, residual, y)
     kernel = rows_nbits
     kernel[(-(-n // tile),)](
         *operands, epsilon, rows, **sizes, **fused, BN=tile, num_stages=stages, **options(warps, early)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,20 @@ from ...compiler.torch_operators.contrib_linear import unpacked_weight
 from .library import meaning
 
 SMALLEST_BLOCK = 32  # the tensor cores take 16 bytes of codes or more
+
+
+class Packed(NamedTuple):
+    """A weight in few bits, as MatMulNBits has it.
+
+    Attributes:
+        codes: (N, blocks, bytes of a block), uint8.
+        scales: N·blocks of them.
+        zeros: as codes, each row from a byte of its own; None: 2^(bits−1).
+    """
+
+    codes: Tensor
+    scales: Tensor
+    zeros: Tensor | None = None
 
 
 @torch.library.custom_op("tamago::linear_nbits", mutates_args=(), device_types="cpu")
@@ -49,18 +64,18 @@ def linear_nbits(
         candidate: for how many rows of x they were measured, and the kernel's settings; None: its defaults.
     """
     del candidate
-    first, second = (w, scales, zeros), (gate, gate_scales, gate_zeros)
-    return meaning_nbits(x, *first, *second, norm, residual, epsilon, activation, bits, block)
+    second = _gate(gate, gate_scales, gate_zeros)
+    return meaning_nbits(x, Packed(w, scales, zeros), second, norm, residual, epsilon, activation, bits, block)
+
+
+def _gate(codes: Tensor | None, scales: Tensor | None, zeros: Tensor | None) -> Packed | None:
+    return None if codes is None or scales is None else Packed(codes, scales, zeros)
 
 
 def meaning_nbits(
     x: Tensor,
-    w: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    gate: Tensor | None,
-    gate_scales: Tensor | None,
-    gate_zeros: Tensor | None,
+    w: Packed,
+    gate: Packed | None,
     norm: Tensor | None,
     residual: Tensor | None,
     epsilon: float,
@@ -69,12 +84,12 @@ def meaning_nbits(
     block: int,
 ) -> Tensor:
     """What `linear_nbits` computes, in plain torch, on any device and in any precision."""
-    size = (w.shape[0], x.shape[-1])
-    first = unpacked_weight(w, scales, zeros, None, size, bits, block).to(x.dtype)
-    second = None
-    if gate is not None and gate_scales is not None:
-        second = unpacked_weight(gate, gate_scales, gate_zeros, None, size, bits, block).to(x.dtype)
-    return meaning(x, first, second, norm, residual, epsilon, activation)
+
+    def wide(weight: Packed) -> Tensor:
+        size = (len(weight.codes), x.shape[-1])
+        return unpacked_weight(*weight, None, size, bits, block).to(x.dtype)
+
+    return meaning(x, wide(w), None if gate is None else wide(gate), norm, residual, epsilon, activation)
 
 
 @linear_nbits.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
@@ -117,8 +132,7 @@ def _(
 ) -> Tensor:
     from .launch_nbits import MOST_ROWS, launch_nbits
 
-    operands = (x, w, scales, zeros, gate, gate_scales, gate_zeros, norm, residual)
-    settings = (epsilon, activation, bits, block)
+    first, second = Packed(w, scales, zeros), _gate(gate, gate_scales, gate_zeros)
     if x.numel() > MOST_ROWS * x.shape[-1]:  # made wide once, and what torch has for it
-        return meaning_nbits(*operands, *settings)
-    return launch_nbits(*operands, *settings, candidate)
+        return meaning_nbits(x, first, second, norm, residual, epsilon, activation, bits, block)
+    return launch_nbits(x, first, second, norm, residual, epsilon, activation, bits, block, candidate)

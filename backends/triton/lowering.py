@@ -13,7 +13,7 @@ from ...compiler.operators.operator import MICROSOFT
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import operator
 from . import library as library  # registers the operators
-from . import library_nbits as library_nbits
+from .library_nbits import SMALLEST_BLOCK, Packed  # registers another
 
 LINEAR = torch.ops.tamago.linear.default
 LINEAR_NBITS = torch.ops.tamago.linear_nbits.default
@@ -77,12 +77,9 @@ def is_packed_product(node: ir.Node) -> bool:
     zeros, order = given[3], given[4]
     bits = node.attributes["bits"].as_int() if "bits" in node.attributes else 4
     block = node.attributes["block_size"].as_int()
-    if bits not in (4, 8) or block < library_nbits.SMALLEST_BLOCK or block & (block - 1) or order is not None:
+    if bits not in (4, 8) or block < SMALLEST_BLOCK or block & (block - 1) or order is not None:
         return False
     return zeros is None or zeros.dtype == ir.DataType.UINT8
-
-
-Packed = tuple[Tensor, Tensor, Tensor | None]  # codes, scales, zero points
 
 
 def _linear_nbits(
@@ -113,19 +110,19 @@ def matmul_nbits(
 ) -> Any:
     """ONNX Runtime's operator, as `claim` takes it over."""
     del order
-    return _linear_nbits(op, x, (w, s, z), residual=bias)
+    return _linear_nbits(op, x, Packed(w, s, z), residual=bias)
 
 
 @operator("LinearAddNBits", domain=DOMAIN, like=0)
 def linear_add_nbits(op: Operation, x: Tensor, w: Tensor, s: Tensor, z: Tensor | None, r: Tensor) -> Any:
     """x·ŵᵀ + r."""
-    return _linear_nbits(op, x, (w, s, z), residual=r)
+    return _linear_nbits(op, x, Packed(w, s, z), residual=r)
 
 
 @operator("NormLinearNBits", domain=DOMAIN, like=0)
 def norm_linear_nbits(op: Operation, x: Tensor, g: Tensor, w: Tensor, s: Tensor, z: Tensor | None = None) -> Any:
     """RMSNorm(x)·ŵᵀ."""
-    return _linear_nbits(op, x, (w, s, z), norm=g)
+    return _linear_nbits(op, x, Packed(w, s, z), norm=g)
 
 
 @operator("SwiGLUNBits", domain=DOMAIN, like=0)
@@ -140,7 +137,7 @@ def swiglu_nbits(
     v_z: Tensor | None = None,
 ) -> Any:
     """Silu(x·ŵᵀ) ⊙ x·v̂ᵀ."""
-    return _linear_nbits(op, x, (w, s, z), (v, v_s, v_z), activation="Silu")
+    return _linear_nbits(op, x, Packed(w, s, z), Packed(v, v_s, v_z), activation="Silu")
 
 
 @operator("NormSwiGLUNBits", domain=DOMAIN, like=0)
@@ -156,7 +153,7 @@ def norm_swiglu_nbits(
     v_z: Tensor | None = None,
 ) -> Any:
     """SwiGLUNBits of the normalised rows."""
-    return _linear_nbits(op, x, (w, s, z), (v, v_s, v_z), norm=g, activation="Silu")
+    return _linear_nbits(op, x, Packed(w, s, z), Packed(v, v_s, v_z), norm=g, activation="Silu")
 
 
 @operator("AttentionStep", domain=DOMAIN, like=0)

@@ -178,7 +178,8 @@ def test_a_budget_buys_speed_in_weights_of_few_bits(rows: int, store: Path) -> N
     )
 
     assert found.report.verdict == "faster within the budget", found.explain()
-    (workload,) = found.report.approximation.workloads if found.report.approximation is not None else ()
+    assert found.report.approximation is not None
+    (workload,) = found.report.approximation.workloads
     assert workload.low > 1.5, workload
     assert any(n.op_type.endswith("NBits") for n in found.graph.graph)
     x = torch.randn(1, rows, 2048).cuda()

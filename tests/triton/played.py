@@ -49,7 +49,8 @@ class Played(Cuda):
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         costs = [_cost(run) for run in runs]
-        return costs, (costs[0] / costs[-1],) * 3
+        ratio = costs[0] / costs[-1]
+        return costs, (ratio, ratio, ratio)
 
 
 def _cost(run: Callable[[], object]) -> float:

@@ -64,9 +64,8 @@ class Weight:
         self.scales = (draw(seed, torch.float32, n, blocks).abs() * k**-0.5 / 2**bits).to(dtype)
         self.zeros = codes(n * (-(-blocks * bits // 8))) if zeros else None
 
-    @property
-    def double(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        return self.codes, self.scales.double(), self.zeros
+    def packed(self, *, double: bool = False) -> library_nbits.Packed:
+        return library_nbits.Packed(self.codes, self.scales.double() if double else self.scales, self.zeros)
 
 
 class Product:
@@ -95,17 +94,15 @@ class Product:
 
     def wanted(self, activation: str, epsilon: float = 1e-5) -> Tensor:
         """In double precision."""
-        gate = (None, None, None) if self.gate is None else self.gate.double
+        gate = None if self.gate is None else self.gate.packed(double=True)
         norm, residual = (None if t is None else t.double() for t in (self.norm, self.residual))
-        operands = (self.x.double(), *self.w.double, *gate, norm, residual)
+        operands = (self.x.double(), self.w.packed(double=True), gate, norm, residual)
         return library_nbits.meaning_nbits(*operands, epsilon, activation, self.bits, self.block)
 
     def found(self, activation: str, candidate: Sequence[int] | None, epsilon: float = 1e-5) -> Tensor:
         """By the kernel."""
-        w, gate = self.w, self.gate
-        first = (self.x, w.codes, w.scales, w.zeros)
-        second = (None, None, None) if gate is None else (gate.codes, gate.scales, gate.zeros)
-        operands = (*first, *second, self.norm, self.residual)
+        gate = None if self.gate is None else self.gate.packed()
+        operands = (self.x, self.w.packed(), gate, self.norm, self.residual)
         return launch_nbits(*operands, epsilon, activation, self.bits, self.block, candidate)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import dims
-from .. import library_nbits
+from ..library_nbits import Packed, meaning_nbits
 from ..lowering import LINEAR_NBITS
 from .call import constant
 from .subject import copies_of, draw, seeded
@@ -81,9 +81,6 @@ def _rows_of(source: ir.Node | None) -> tuple[int, int] | None:
     return prod(sizes[:-1]), sizes[-1]
 
 
-Packed = tuple[Tensor, Tensor, Tensor | None]  # codes, scales, zero points
-
-
 class GemvNBitsSubject:
     """Rows, and packed weights that are read from memory each time."""
 
@@ -97,7 +94,7 @@ class GemvNBitsSubject:
         def weights() -> Packed:
             scales = draw(generator, job.n, blocks).abs() * job.k**-0.5 / 2**job.bits
             zeros = codes(job.n * (-(-blocks * job.bits // 8))) if job.zeros else None
-            return codes(job.n, blocks, job.block * job.bits // 8), scales.to(dtype), zeros
+            return Packed(codes(job.n, blocks, job.block * job.bits // 8), scales.to(dtype), zeros)
 
         self._job = job
         self._x = draw(generator, job.rows, job.k).to(dtype)
@@ -107,18 +104,17 @@ class GemvNBitsSubject:
         self._w = [weights() for _ in range(self.copies)]
         self._gates = [weights() for _ in range(self.copies if job.gated else 0)]
         norm, residual = (None if t is None else t.double() for t in (self._norm, self._residual))
-        first, second = ((c, s if s is None else s.double(), z) for c, s, z in (self._w[0], self._gate(0)))
-        assert first[0] is not None
-        assert first[1] is not None
-        operands = (self._x.double(), first[0], first[1], first[2], *second, norm, residual)
-        self.wanted = library_nbits.meaning_nbits(*operands, 1e-5, job.activation, job.bits, job.block)
+        w, gate = (None if p is None else p._replace(scales=p.scales.double()) for p in (self._w[0], self._gate(0)))
+        assert w is not None
+        operands = (self._x.double(), w, gate, norm, residual)
+        self.wanted = meaning_nbits(*operands, 1e-5, job.activation, job.bits, job.block)
 
-    def _gate(self, copy: int) -> Packed | tuple[None, None, None]:
-        return self._gates[copy] if self._gates else (None, None, None)
+    def _gate(self, copy: int) -> Packed | None:
+        return self._gates[copy] if self._gates else None
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """The kernel on one copy of the weights."""
         from ..launch_nbits import launch_nbits
 
-        job, operands = self._job, (*self._w[copy], *self._gate(copy), self._norm, self._residual)
-        return launch_nbits(self._x, *operands, 1e-5, job.activation, job.bits, job.block, candidate)
+        job, operands = self._job, (self._x, self._w[copy], self._gate(copy), self._norm, self._residual)
+        return launch_nbits(*operands, 1e-5, job.activation, job.bits, job.block, candidate)

@@ -109,22 +109,25 @@ def _is_one_row(x: ir.Value) -> bool:
 
 def _gated(node: ir.Node, products: dict[ir.Value, _Product]) -> Iterator[_Product]:
     """Mul(Mul(a, σ(a)), b) of two products of the same rows, read by nothing else."""
-    if node.op_type != "Mul" or node.domain:
-        return
-    for swish, up in (tuple(node.inputs), tuple(node.inputs)[::-1]):
-        multiply = None if swish is None else swish.producer()
-        b = None if up is None else products.get(up)
-        if multiply is None or b is None or multiply.op_type != "Mul" or multiply.domain or len(swish.uses()) != 1:
+    for swish, up in _factors(node):
+        b, multiply = products.get(up), swish.producer()
+        if b is None or multiply is None or len(swish.uses()) != 1 or len(up.uses()) != 1:
             continue
-        for value, weighed in (tuple(multiply.inputs), tuple(multiply.inputs)[::-1]):
-            sigmoid = None if weighed is None else weighed.producer()
-            a = None if value is None else products.get(value)
-            if sigmoid is None or a is None or sigmoid.op_type != "Sigmoid" or sigmoid.inputs[0] is not value:
+        for gate, weighed in _factors(multiply):
+            a, sigmoid = products.get(gate), weighed.producer()
+            if a is None or sigmoid is None or sigmoid.op_type != "Sigmoid" or sigmoid.inputs[0] is not gate:
                 continue
-            if len(value.uses()) == 2 and len(up.uses()) == len(weighed.uses()) == 1 and _match(a, b):
+            if len(gate.uses()) == 2 and len(weighed.uses()) == 1 and _match(a, b):
                 covered = (node, multiply, sigmoid, *a.covered, *b.covered)
                 yield replace(a, weights=(*a.weights, *b.weights), covered=covered)
                 return
+
+
+def _factors(node: ir.Node) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """The factors of a Mul, either one first."""
+    if node.op_type == "Mul" and not node.domain and node.inputs[0] is not None and node.inputs[1] is not None:
+        yield node.inputs[0], node.inputs[1]
+        yield node.inputs[1], node.inputs[0]
 
 
 def _match(a: _Product, b: _Product) -> bool:
