@@ -11,7 +11,7 @@ from torch import Tensor
 from ...compiler.torch_operators.contrib_linear import unpacked_weight
 from .library import meaning
 
-SMALLEST_BLOCK = 32  # the tensor cores take 16 bytes of codes or more
+BLOCKS = (32, 64, 128)  # the tensor cores take 16 bytes of codes or more, and tiles hold a whole block
 
 
 class Packed(NamedTuple):

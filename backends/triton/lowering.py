@@ -13,7 +13,7 @@ from ...compiler.operators.operator import MICROSOFT
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import operator
 from . import library as library  # registers the operators
-from .library_nbits import SMALLEST_BLOCK, Packed  # registers another
+from .library_nbits import BLOCKS, Packed  # registers another
 
 LINEAR = torch.ops.tamago.linear.default
 LINEAR_NBITS = torch.ops.tamago.linear_nbits.default
@@ -77,7 +77,7 @@ def is_packed_product(node: ir.Node) -> bool:
     zeros, order = given[3], given[4]
     bits = node.attributes["bits"].as_int() if "bits" in node.attributes else 4
     block = node.attributes["block_size"].as_int()
-    if bits not in (4, 8) or block < SMALLEST_BLOCK or block & (block - 1) or order is not None:
+    if bits not in (4, 8) or block not in BLOCKS or order is not None:
         return False
     return zeros is None or zeros.dtype == ir.DataType.UINT8
 

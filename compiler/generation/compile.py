@@ -37,7 +37,7 @@ def compile_causal_lm(
         target: as for `tamago.compile`.
         weight_bits: 4 or 8 rounds every weight of a product to so many bits, on target "cuda": no budget is kept and
             nothing is proved, the report says no more than that it was done. None: weights stay what they are.
-        weight_block: weights that share a scale then, a power of two from 32.
+        weight_block: weights that share a scale then: 32, 64 or 128.
         compile_options: further options of `tamago.compile`, for each program: `drift`, `threads`, `time_limit`, …
 
     Raises:
@@ -79,11 +79,11 @@ def _check_packing(target: str, bits: int, block: int) -> None:
             todo='use target "cuda"',
             exit_code=EXIT_UNSUPPORTED,
         )
-    if bits not in (4, 8) or block < 32 or block & (block - 1):
+    if bits not in (4, 8) or block not in (32, 64, 128):
         raise TamagoError(
             "G010",
             f"weights of {bits} bits in blocks of {block}",
-            todo="use 4 or 8 bits, and blocks of 32, 64, 128, …",
+            todo="use 4 or 8 bits, and blocks of 32, 64 or 128",
         )
 
 

@@ -38,14 +38,30 @@ def zero_point(zeros, rows, block, inside, G: tl.constexpr, BITS: tl.constexpr, 
 
 
 @triton.jit
-def multiplied(codes, low, high, BITS: tl.constexpr):
-    """Codes (rows, bytes) times x: (rows, MOST_ROWS) float32; float32 stays float32, as in `attention_step`."""
-    kind: tl.constexpr = low.dtype
-    first = codes & 15 if BITS == 4 else codes
-    product = tl.dot(first.to(tl.float32).to(kind), low, input_precision="ieee")
-    if BITS == 4:
-        product = tl.dot((codes >> 4).to(tl.float32).to(kind), high, product, input_precision="ieee")
-    return product
+def exactly(codes, x, total):
+    """Codes times x and what there is already: each code is exact in x's type, and in tf32.
+
+    float32 is a sum of two numbers of tf32 but for its last two bits: x = h + (x − h), h without the lowest 13.
+    """
+    kind: tl.constexpr = x.dtype
+    numbers = codes.to(tl.float32).to(kind)
+    if kind == tl.float32:
+        high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+        total = tl.dot(numbers, high, total, input_precision="tf32")
+        total = tl.dot(numbers, x - high, total, input_precision="tf32")
+    else:
+        total = tl.dot(numbers, x, total)
+    return total
+
+
+@triton.jit
+def multiplied(codes, low, high, total, BITS: tl.constexpr):
+    """Codes (rows, bytes) times x: (rows, MOST_ROWS) float32."""
+    if BITS == 8:
+        total = exactly(codes, low, total)
+    else:
+        total = exactly(codes >> 4, high, exactly(codes & 15, low, total))
+    return total
 
 
 @triton.jit
@@ -96,6 +112,7 @@ def rows_nbits(
     summed = tl.zeros((BN, ROWS), tl.float32)
     gating = tl.zeros((BN, ROWS), tl.float32)
     squares = tl.zeros((ROWS,), tl.float32)
+    nothing = tl.zeros((BN, ROWS), tl.float32)
     for block in range(0, G):
         codes = tl.load(w + places + block * BYTES, inside[:, None], 0)
         at = block * BLOCK + byte * PAIR
@@ -117,12 +134,12 @@ def rows_nbits(
             total += tl.sum(high.to(tl.float32), 0)
         s = tl.load(scales + rows * G + block, inside, 0.0).to(tl.float32)[:, None]
         z = zero_point(zeros, rows, block, inside, G, BITS, ZEROS)
-        summed += s * (multiplied(codes, low, high, BITS) - z * total[None, :])
+        summed += s * (multiplied(codes, low, high, nothing, BITS) - z * total[None, :])
         if GATED:
             codes = tl.load(gate + places + block * BYTES, inside[:, None], 0)
             s = tl.load(gate_scales + rows * G + block, inside, 0.0).to(tl.float32)[:, None]
             z = zero_point(gate_zeros, rows, block, inside, G, BITS, ZEROS)
-            gating += s * (multiplied(codes, low, high, BITS) - z * total[None, :])
+            gating += s * (multiplied(codes, low, high, nothing, BITS) - z * total[None, :])
     result = summed
     if NORM:
         factor = (1.0 / tl.sqrt(squares / K + eps))[None, :]
