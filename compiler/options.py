@@ -55,15 +55,7 @@ class Options:
             raise TamagoError("U005", f"time_limit is {self.time_limit}", todo="use a number of seconds above 0")
 
     def check_budget(self, budget: Budget) -> None:
-        """Raise U051 or U052 for what an error budget cannot be spent on."""
-        if self.target == "cuda":
-            raise TamagoError(
-                "U051",
-                "no budget for target 'cuda'",
-                why="the approximate methods have no kernels there yet",
-                todo="compile exactly for it, or use another target",
-                exit_code=EXIT_UNSUPPORTED,
-            )
+        """Raise U052 for what an error budget cannot be spent on."""
         if self.target == "web" and (self.objective != "size" or budget.latency is not None):
             raise TamagoError(
                 "U052",

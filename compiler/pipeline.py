@@ -75,7 +75,7 @@ def checked(budget: Budget | None, **options: Any) -> Options:
     """What is asked for, found to make sense before any work is done.
 
     Raises:
-        TamagoError: U0xx options, U050 methods, U051 and U052 what no budget can be spent on.
+        TamagoError: U0xx options, U050 methods, U052 what no budget can be spent on.
     """
     from ..rewrites import chosen_by_name
 
@@ -101,7 +101,7 @@ def compile_front(
         options: fields of `Options`.
 
     Raises:
-        TamagoError: see `compile_traced`; U051, U052: what no budget can be spent on.
+        TamagoError: see `compile_traced`; U052: what no budget can be spent on.
     """
     chosen = checked(None if request is None else request.budget, **options)
     if chosen.target == "web":

@@ -19,6 +19,7 @@ from .approximate.structure import Structure
 from .approximate.task import Task
 from .facts import Array
 from .ir import weight_bytes, with_distinct_names
+from .written_out import written_out
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def approximate(
         until: `time.perf_counter` after which the search finishes what it has.
         rises: bounds that take the place of the budget's own.
     """
-    exact = with_distinct_names(exact)
+    exact = with_distinct_names(written_out(exact))
     samples = read_samples(request.calibration, request.flatten)
     parts = split(samples, metric=request.budget.metric is not None)
     workloads = list(request.workloads) or [Workload(dict(parts.choose[0].feeds))]

@@ -43,8 +43,7 @@ def launch_gemv(
     w = w.contiguous()
     gate, scale = (None if t is None else t.contiguous() for t in (gate, scale))
     residual = None if residual is None else residual.expand(y.shape).contiguous()
-    early = _may_start_early(x) if early is None else early
-    options = _options(warps, early)
+    early = may_start_early(x) if early is None else early
     kernel: Any = gemv
     kernel[(-(-n // rows),)](
         x.contiguous(),
@@ -65,7 +64,7 @@ def launch_gemv(
         BN=rows,
         BK=columns,
         EARLY=early,
-        **options,
+        **options(warps, early),
     )
     return y
 
@@ -104,7 +103,7 @@ def launch_attention_step(
     shared = q.shape[1] // heads
     rows = max(16, shared)
     y = torch.empty_like(q, memory_format=torch.contiguous_format)
-    early = _may_start_early(q) if early is None else early
+    early = may_start_early(q) if early is None else early
     partial = torch.empty(heads * parts * rows * (size + 2), dtype=torch.float32, device=q.device)
     kernel: Any = step.attention_step
     kernel[(heads, parts)](
@@ -127,7 +126,7 @@ def launch_attention_step(
         PARTS=parts,
         BL=slots,
         EARLY=early,
-        **_options(warps, early),
+        **options(warps, early),
     )
     return y
 
@@ -143,9 +142,11 @@ def counters(device: torch.device, count: int) -> Tensor:
     return _zeros[key]
 
 
-def _may_start_early(x: Tensor) -> bool:
+def may_start_early(x: Tensor) -> bool:
+    """Whether the device lets a kernel start before the one ahead has ended."""
     return x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0)
 
 
-def _options(warps: int, early: bool) -> dict[str, Any]:
+def options(warps: int, early: bool) -> dict[str, Any]:
+    """What a launch says besides the kernel's operands."""
     return {"num_warps": warps, "launch_pdl": True} if early else {"num_warps": warps}

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from ...compiler.ir import dims
 from ...compiler.operators import DOMAIN
 from ...compiler.operators.epilogue import EPILOGUES, Epilogue
+from ...compiler.operators.operator import MICROSOFT
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import Unsupported, operator
 from . import library as library  # registers the operators
 from . import library_convolution as library_convolution
+from .library_nbits import BLOCKS, Packed  # registers another
 
 LINEAR = torch.ops.tamago.linear.default
+LINEAR_NBITS = torch.ops.tamago.linear_nbits.default
 ATTENTION_STEP = torch.ops.tamago.attention_step.default
 CONVOLUTION = torch.ops.tamago.convolution.default
 AFFINE = torch.ops.tamago.affine.default
@@ -64,6 +68,98 @@ def swiglu(op: Operation, x: Tensor, w: Tensor, v: Tensor) -> Any:
 def norm_swiglu(op: Operation, x: Tensor, s: Tensor, w: Tensor, v: Tensor) -> Any:
     """SwiGLU of the normalised row."""
     return _linear(op, x, w, gate=v, scale=s, activation="Silu")
+
+
+def claim(model: ir.Model) -> None:
+    """Take over the products in few bits that there is a kernel for: torch would make the weights wide at every run."""
+    for node in model.graph.all_nodes():
+        if node.domain == MICROSOFT and node.op_type == "MatMulNBits" and is_packed_product(node):
+            node.domain = DOMAIN
+
+
+def is_packed_product(node: ir.Node) -> bool:
+    """Whether a MatMulNBits is laid out as the kernels read it."""
+    given = [*node.inputs, *[None] * 4]
+    zeros, order = given[3], given[4]
+    bits = node.attributes["bits"].as_int() if "bits" in node.attributes else 4
+    block = node.attributes["block_size"].as_int()
+    if bits not in (4, 8) or block not in BLOCKS or order is not None:
+        return False
+    return zeros is None or zeros.dtype == ir.DataType.UINT8
+
+
+def _linear_nbits(
+    op: Operation,
+    x: Tensor,
+    w: Packed,
+    gate: Packed | None = None,
+    *,
+    norm: Tensor | None = None,
+    residual: Tensor | None = None,
+    activation: str = "",
+) -> Any:
+    epsilon = float(op.attribute("epsilon", 0.0))
+    form = (op.attribute("bits", 4), op.required("block_size"))
+    second = (None, None, None) if gate is None else gate
+    return op.call(LINEAR_NBITS, x, *w, *second, norm, residual, epsilon, activation, *form, None)
+
+
+@operator("MatMulNBits", domain=DOMAIN, like=0)
+def matmul_nbits(
+    op: Operation,
+    x: Tensor,
+    w: Tensor,
+    s: Tensor,
+    z: Tensor | None = None,
+    order: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Any:
+    """ONNX Runtime's operator, as `claim` takes it over."""
+    del order
+    return _linear_nbits(op, x, Packed(w, s, z), residual=bias)
+
+
+@operator("LinearAddNBits", domain=DOMAIN, like=0)
+def linear_add_nbits(op: Operation, x: Tensor, w: Tensor, s: Tensor, z: Tensor | None, r: Tensor) -> Any:
+    """x·ŵᵀ + r."""
+    return _linear_nbits(op, x, Packed(w, s, z), residual=r)
+
+
+@operator("NormLinearNBits", domain=DOMAIN, like=0)
+def norm_linear_nbits(op: Operation, x: Tensor, g: Tensor, w: Tensor, s: Tensor, z: Tensor | None = None) -> Any:
+    """RMSNorm(x)·ŵᵀ."""
+    return _linear_nbits(op, x, Packed(w, s, z), norm=g)
+
+
+@operator("SwiGLUNBits", domain=DOMAIN, like=0)
+def swiglu_nbits(
+    op: Operation,
+    x: Tensor,
+    w: Tensor,
+    s: Tensor,
+    z: Tensor | None,
+    v: Tensor,
+    v_s: Tensor,
+    v_z: Tensor | None = None,
+) -> Any:
+    """Silu(x·ŵᵀ) ⊙ x·v̂ᵀ."""
+    return _linear_nbits(op, x, Packed(w, s, z), Packed(v, v_s, v_z), activation="Silu")
+
+
+@operator("NormSwiGLUNBits", domain=DOMAIN, like=0)
+def norm_swiglu_nbits(
+    op: Operation,
+    x: Tensor,
+    g: Tensor,
+    w: Tensor,
+    s: Tensor,
+    z: Tensor | None,
+    v: Tensor,
+    v_s: Tensor,
+    v_z: Tensor | None = None,
+) -> Any:
+    """SwiGLUNBits of the normalised rows."""
+    return _linear_nbits(op, x, Packed(w, s, z), Packed(v, v_s, v_z), norm=g, activation="Silu")
 
 
 @operator("AttentionStep", domain=DOMAIN, like=0)

@@ -16,14 +16,17 @@ from torch import Tensor, fx
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
+from ...compiler.fold import fold
 from ...compiler.generation.alias import aliases
+from ...compiler.ir import unique_names
 from ...compiler.operators import detach
+from ...compiler.optimise import Names
 from ...compiler.torch_operators.dtypes import torch_dtype
 from ...compiler.torch_program import torch_program
 from ...compiler.torch_tensors import to_numpy, to_torch
-from . import lowering as lowering  # tamago's own operators as calls of kernels
 from .layout import channels_last, lay_out_weights
 from .library import own
+from .lowering import claim  # and tamago's own operators become calls of kernels
 from .widened import wide, widen
 
 if TYPE_CHECKING:
@@ -59,6 +62,9 @@ class Program:
             require_gpu()
         whole = model.clone()
         detach(whole)
+        claim(whole)
+        # Weights that approximation wrote smaller are made of constants; a transposed matrix costs nothing.
+        fold(whole.graph, whole.opset_imports.get("", 1), Names(unique_names(whole.graph)), _is_transpose)
         self.module: fx.GraphModule = torch_program(whole).to(device).eval()
         # A captured graph owns its inputs: what the caller gives away it may write to.
         self._given = _give_away(self.module, aliases(model)) if device == "cuda" else frozenset[int]()
@@ -187,6 +193,10 @@ class Captured:
 def _in_order(tensor: Tensor) -> Tensor:
     """A copy that lies in the order of its axes."""
     return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _is_transpose(node: ir.Node) -> bool:
+    return node.op_type == "Transpose" and not node.domain
 
 
 def _shapes(tensors: Sequence[Tensor]) -> tuple[Any, ...]:

@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from triton.errors import TritonError
 
+from ...compiler.approximate.costs import Run
+from ...compiler.approximate.float_arithmetic import INTEGER, with_float_activations
 from ...compiler.backend import Backend
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
@@ -17,11 +19,11 @@ from ...compiler.operators import attach
 from ...compiler.price import Site, Stored
 from ...compiler.rule import Rule
 from ...compiler.site_model import AGREE, made_up, site_model, size_of
-from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
 from ...compiler.trials import Tried, time_alike
 from ...compiler.verify import NOISE, compare
 from .alternatives import RULES
-from .regions import REGIONS
+from .regions import REGIONS, fused_products, merged_linears
 from .run import Program, environment
 from .timing import interleave_graphs
 from .tune import Tuner
@@ -32,6 +34,7 @@ BESIDES_CACHE = 150e6  # bytes of weights that the copies read together: the sec
 MOST_COPIES = 40
 ZEROS = 1  # indices are made up below it: one out of range would end every program on the device
 FINISH_SECONDS = 1.0  # for comparing two programs
+KERNELS = frozenset(["com.microsoft::MatMulNBits"])  # of other runtimes' operators
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,15 @@ class Cuda:
         return environment()
 
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
-        """All of them: no method is written for it yet."""
-        return operators
+        """Integer arithmetic, which torch plays in floating point, and other runtimes' operators without a kernel."""
+        return frozenset(o for o in operators if o in INTEGER or ("::" in o and o not in KERNELS))
 
     def own(self, model: ir.Model) -> ir.Model:
-        """As it is."""
+        """Without a word on what another runtime may round inside a product, and its products fused again."""
+        model = with_float_activations(model)
+        for region in () if self.portable else (fused_products, merged_linears):
+            model = region(model) or model
+        attach(model)
         return model
 
     def rules(self) -> tuple[Rule, ...]:
@@ -151,12 +158,14 @@ class Cuda:
         return interleave(calls, rounds=rounds, seconds=seconds, enough=decided)
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
-        """Milliseconds of calls that do the same, compared round by round."""
-        return side_by_side(runs, seconds)
+        """Milliseconds of calls that do the same, compared round by round; of programs without what they copy."""
+        timings = interleave_graphs(list(map(_on_device, runs)), rounds=9, seconds=seconds) if runs else []
+        return beside_first(timings) if timings else []
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-        return compared(runs)
+        timings = interleave_graphs(list(map(_on_device, runs)), rounds=21, seconds=8.0)
+        return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
 
     def time_blocks(
         self,
@@ -202,6 +211,13 @@ class Cuda:
     @cached_property
     def _tuner(self) -> Tuner:
         return Tuner(self.store, self.environment)
+
+
+def _on_device(run: Callable[[], object]) -> Callable[[], object]:
+    """What a run enqueues on the device, where that is known; a call and its copies else."""
+    if not isinstance(run, Run) or not isinstance(run.program, Program):
+        return run
+    return _replay(run.program, run.feeds) or run
 
 
 def _replay(program: Program, feeds: Mapping[str, Array]) -> Callable[[], object] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.approximate.float_arithmetic import INTEGER, with_float_activations
 from ...compiler.backend import Backend
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
@@ -20,7 +21,6 @@ from ...compiler.site_model import made_up
 from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
 from ...compiler.trials import Tried, time_alike
 from .device import Device, default_device
-from .kernels.quantised import with_float_activations
 from .kernels.registry import KERNELS
 from .lowering import plan_of
 from .partition import Partitioned
@@ -30,7 +30,6 @@ from .run import Loaded
 from .speeds import TYPICAL, Speeds, speeds_of
 from .tune import tuned
 
-INTEGER = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
 MOST_ROUNDS = 15
 FINISH_SECONDS = 1.0  # for comparing two programs
 CANDIDATES = 24  # forms of a kernel, at most

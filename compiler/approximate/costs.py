@@ -43,7 +43,7 @@ class Target(Protocol):
         ...
 
     def own(self, model: ir.Model) -> ir.Model:
-        """A program of approximate forms as it is to be proved, run and saved: without words for another runtime."""
+        """A program of approximate forms, which may change, as it is to be proved, run and saved on this target."""
         ...
 
     def lower(self, model: ir.Model, *, optimise: bool = True) -> Any:
@@ -63,14 +63,26 @@ class Target(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Run:
+    """One call of a program: what a target times, by calling it or, knowing what it is, some other way."""
+
+    program: Callable[[Mapping[str, Array]], Sequence[Any]]
+    feeds: Mapping[str, Array]
+
+    def __call__(self) -> object:
+        """Inputs to outputs, copies to and from a device included."""
+        return self.program(self.feeds)
+
+
 def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Sequence[Workload]) -> list[float]:
     """What whole programs take over the workloads with their weights, timed side by side; alike where nothing says."""
     if not target.timed:
         return [1.0] * len(models)
-    programs = [target.lower(model) for model in models]
+    programs = [target.lower(target.own(model.clone())) for model in models]
     totals = [0.0] * len(models)
     for workload in workloads:
-        runs = [lambda p=p, w=workload: p(w.feeds) for p in programs]
+        runs = [Run(program, workload.feeds) for program in programs]
         for i, milliseconds in enumerate(target.time_side_by_side(runs, WHOLE_SECONDS)):
             totals[i] += workload.weight * milliseconds
     return totals
@@ -173,12 +185,12 @@ class Costs:
         first = next(iter(keys))
         priced = self._lookup(keys[first])
         floats, codes = {"x": _inputs(place, shape)}, {"x": np.zeros(shape, np.uint8)}
-        runs: dict[str, Callable[[], object]] = {}
+        runs: dict[str, Run] = {}
         for name in dict.fromkeys([first, *unknown]):
             form = forms[name]
             if name not in programs:
                 programs[name] = self._program(place, form)
-            run = _call(programs[name], floats if form.timed is None else codes)
+            run = _run(programs[name], floats if form.timed is None else codes)
             if run is not None:
                 runs[name] = run
         times = dict(zip(runs, self.target.time_side_by_side(list(runs.values()), self.seconds), strict=True))
@@ -189,7 +201,7 @@ class Costs:
             self.measured += 1
 
 
-def _call(program: Any, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
+def _run(program: Any, feeds: Mapping[str, Array]) -> Run | None:
     """One call of a program; None where there is none or it does not run."""
     if program is None:
         return None
@@ -197,7 +209,7 @@ def _call(program: Any, feeds: Mapping[str, Array]) -> Callable[[], object] | No
         program(feeds)
     except TamagoError:
         return None
-    return lambda: program(feeds)
+    return Run(program, feeds)
 
 
 def _inputs(place: Place, shape: tuple[int, ...]) -> Array:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ..facts import Array
 from ..ir import weight_bytes
 from .budget import Workload
-from .costs import Target
+from .costs import Run, Target
 from .task import WorkloadTime
 
 TIMINGS = 2  # a loss is believed when it is measured twice
@@ -66,6 +66,6 @@ class Sides:
         return None if taken < best else "is not faster than the exact one"
 
     def _time(self, program: Program, workload: Workload) -> WorkloadTime:
-        runs = [lambda p=p: p(workload.feeds) for p in (self.original, self.exact, program)]
+        runs = [Run(p, workload.feeds) for p in (self.original, self.exact, program)]
         (before, plain, after), (ratio, low, high) = self.target.compare(runs)
         return WorkloadTime(workload.weight, before, plain, after, ratio, low, high)

@@ -78,7 +78,7 @@ class Search:
         self.outcome = self._outcome()
         self.storing = self.exact.with_methods(STORING)
         task, latency = self.task, self.task.budget.latency
-        exact = task.target.lower(task.exact)
+        exact = task.target.lower(task.target.own(task.exact.clone()))
         self.sides = Sides(task.original, exact, task.target, task.workloads, task.size, task.bytes, latency)
 
     def _outcome(self) -> Outcome:

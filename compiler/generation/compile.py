@@ -19,6 +19,8 @@ def compile_causal_lm(
     max_length: int = 256,
     prompt_lengths: Sequence[int] | None = None,
     target: str = "cpu",
+    weight_bits: int | None = None,
+    weight_block: int = 128,
     **compile_options: Any,
 ) -> CausalLanguageModel:
     """A causal language model of transformers, compiled to generate text token by token.
@@ -33,11 +35,14 @@ def compile_causal_lm(
         prompt_lengths: the lengths that prompts are padded to, one program each; None: an eighth and a half of
             `max_length`.
         target: as for `tamago.compile`.
+        weight_bits: 4 or 8 rounds every weight of a product to so many bits, on target "cuda": no budget is kept and
+            nothing is proved, the report says no more than that it was done. None: weights stay what they are.
+        weight_block: weights that share a scale then: 32, 64 or 128.
         compile_options: further options of `tamago.compile`, for each program: `drift`, `threads`, `time_limit`, …
 
     Raises:
         TamagoError: G001 no causal language model, G002 another kind of cache, G003 sizes that make no sense, G008 a
-            budget; and what `tamago.compile` raises.
+            budget, G010 weights of so many bits on that target; and what `tamago.compile` raises.
     """
     refused = [name for name in APPROXIMATE if compile_options.get(name) is not None]
     if refused:
@@ -48,6 +53,9 @@ def compile_causal_lm(
             todo="leave it out",
             exit_code=EXIT_UNSUPPORTED,
         )
+    if weight_bits is not None:
+        _check_packing(target, weight_bits, weight_block)
+    packing = None if weight_bits is None else (weight_bits, weight_block)
     options: dict[str, Any] = {"target": target, **compile_options}
     Options(**options).check()
     lengths = _lengths(batch, max_length, prompt_lengths)
@@ -57,7 +65,26 @@ def compile_causal_lm(
 
     check_model(model)
     layout = layout_of(model, batch, max_length)
-    return CausalLanguageModel(compile_programs(model, layout, lengths, options), layout, model.generation_config)
+    return CausalLanguageModel(
+        compile_programs(model, layout, lengths, options, packing), layout, model.generation_config
+    )
+
+
+def _check_packing(target: str, bits: int, block: int) -> None:
+    """Raise G010 for what there is no kernel for."""
+    if target != "cuda":
+        raise TamagoError(
+            "G010",
+            f"weights of {bits} bits without a budget on target {target!r}",
+            todo='use target "cuda"',
+            exit_code=EXIT_UNSUPPORTED,
+        )
+    if bits not in (4, 8) or block not in (32, 64, 128):
+        raise TamagoError(
+            "G010",
+            f"weights of {bits} bits in blocks of {block}",
+            todo="use 4 or 8 bits, and blocks of 32, 64 or 128",
+        )
 
 
 def _lengths(batch: int, max_length: int, wanted: Sequence[int] | None) -> list[int]:

@@ -14,6 +14,7 @@ from ..torch_model import rename
 from ..trace import trace
 from .alias import record_aliases
 from .examples import examples_of
+from .packed_weights import pack_weights
 from .step import DecodeStep, Prefill
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ class Programs:
 
 
 def compile_programs(
-    model: PreTrainedModel, layout: Layout, lengths: Sequence[int], options: Mapping[str, Any]
+    model: PreTrainedModel,
+    layout: Layout,
+    lengths: Sequence[int],
+    options: Mapping[str, Any],
+    packing: tuple[int, int] | None = None,
 ) -> Programs:
     """Trace and compile the step and a prefill for each length.
 
@@ -54,6 +59,7 @@ def compile_programs(
         layout: of its cache.
         lengths: of the padded prompts, rising.
         options: fields of `options.Options`.
+        packing: bits and block of every weight; None: weights stay what they are.
 
     Raises:
         TamagoError: G009 a model that cannot do with such a cache, T of the tracer, and what `tamago.compile` raises.
@@ -61,16 +67,26 @@ def compile_programs(
     examples, cache = examples_of(model, layout, max(lengths)), layout.names("past")
     prefill = {
         length: _compiled(
-            Prefill(model), examples.prefill(length), ["input_ids", "position", "last", *cache], layout, options
+            Prefill(model),
+            examples.prefill(length),
+            ["input_ids", "position", "last", *cache],
+            layout,
+            options,
+            packing,
         )
         for length in lengths
     }
-    step = _compiled(DecodeStep(model), examples.step, ["input_ids", "position", *cache], layout, options)
+    step = _compiled(DecodeStep(model), examples.step, ["input_ids", "position", *cache], layout, options, packing)
     return Programs(prefill, step)
 
 
 def _compiled(
-    module: DecodeStep, args: tuple[torch.Tensor, ...], inputs: list[str], layout: Layout, options: Mapping[str, Any]
+    module: DecodeStep,
+    args: tuple[torch.Tensor, ...],
+    inputs: list[str],
+    layout: Layout,
+    options: Mapping[str, Any],
+    packing: tuple[int, int] | None,
 ) -> Program:
     traced, outputs = trace(module, args), ["logits", *layout.names("present")]
     if traced.signature is None:
@@ -78,9 +94,19 @@ def _compiled(
     # `forward` has its states in one tuple, which says nothing about their names.
     rename(traced.model.graph, traced.model.graph.inputs, inputs)
     rename(traced.model.graph, traced.model.graph.outputs, outputs)
+    notes = list(traced.notes)
+    if packing is not None:
+        bits, block = packing
+        count = pack_weights(traced.model, bits, block)
+        said = (
+            f"{count} weights were rounded to {bits} bits in blocks of {block}, as asked: what that costs is not known"
+        )
+        notes.append(said)
     record_aliases(traced.model, dict(zip(layout.names("present"), layout.names("past"), strict=True)))
     pairs = zip(traced.signature.inputs, inputs, strict=True)
     entries = tuple(replace(e, name=name) if isinstance(e, GraphInput) else e for e, name in pairs)
     signature = replace(traced.signature, inputs=entries)
-    compiled = compile_traced(replace(traced, signature=signature), signature.flatten(args), None, **options)
+    compiled = compile_traced(
+        replace(traced, signature=signature, notes=notes), signature.flatten(args), None, **options
+    )
     return Program(compiled, CompiledModel(compiled, signature))

@@ -2,7 +2,8 @@
 
 The function's body, in standard operators, is what the operator means: a model that holds it runs in any ONNX runtime,
 and a backend that has a kernel for the whole uses that instead. Weights are laid out as `torch.nn.Linear` has them,
-(outputs, inputs).
+(outputs, inputs); those of few bits as ONNX Runtime's MatMulNBits has them, which the bodies call: such a model needs a
+runtime with that operator (domain `com.microsoft`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from .affine import AFFINES
 from .attention_step import ATTENTION_STEP
 from .convolution import CONV_LAYER_NORM, CONVOLUTIONS, SCALED_CONVOLUTIONS
 from .linear_add import LINEAR_ADD
+from .linear_add_nbits import LINEAR_ADD_NBITS
 from .norm_linear import NORM_LINEAR
+from .norm_linear_nbits import NORM_LINEAR_NBITS
 from .norm_swiglu import NORM_SWIGLU
+from .norm_swiglu_nbits import NORM_SWIGLU_NBITS
 from .operator import DOMAIN, VERSION, Operator
 from .plain_linear import LINEAR
 from .swiglu import SWIGLU
+from .swiglu_nbits import SWIGLU_NBITS
 
-_ROWS = (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU, ATTENTION_STEP)
-_ALL = (*_ROWS, *AFFINES, *CONVOLUTIONS, *SCALED_CONVOLUTIONS, CONV_LAYER_NORM)
+_WIDE = (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU)
+_PACKED = (LINEAR_ADD_NBITS, NORM_LINEAR_NBITS, SWIGLU_NBITS, NORM_SWIGLU_NBITS)
+_MANY_ROWS = (*AFFINES, *CONVOLUTIONS, *SCALED_CONVOLUTIONS, CONV_LAYER_NORM)
+_ALL = (*_WIDE, *_PACKED, ATTENTION_STEP, *_MANY_ROWS)
 OPERATORS: Mapping[str, Operator] = {o.name: o for o in _ALL}
 
 __all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "attach", "detach"]

@@ -22,8 +22,8 @@ def _conv(epilogue: Epilogue) -> Operator:
         }}
         """,
         samples=(
-            {**SAMPLE, "r": "f32[2,8,3,6]", "group": "int 1"} if rest else {**SAMPLE, "group": "int 1"},
-            {**HALF, "r": "f16[1,8,6,5]", "group": "int 1"} if rest else {**DEPTHWISE, "group": "int 8"},
+            {**SAMPLE, "r": "f32[2,8,3,6]", "group": "1"} if rest else {**SAMPLE, "group": "1"},
+            {**HALF, "r": "f16[1,8,6,5]", "group": "1"} if rest else {**DEPTHWISE, "group": "8"},
         ),
         weight=1,
         convolves=True,
@@ -66,7 +66,7 @@ CONV_LAYER_NORM = Operator(
     """,
     samples=tuple(
         {"x": f"{t}[2,8,4,5]", "w": f"{t}[8,1,3,3]", "b": f"{t}[8]", "s": f"{t}[8]", "t": f"{t}[8]"}
-        | {"pads": "ints 1 1 1 1", "group": "int 8", "epsilon": "1e-3"}
+        | {"pads": "ints 1 1 1 1", "group": "8", "epsilon": "1e-3"}
         for t in ("f32", "f16")
     ),
     weight=1,

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ..facts import Shape
 
 DOMAIN = "ai.tamago"
+MICROSOFT = "com.microsoft"
 VERSION = 1
 
 
@@ -43,7 +44,8 @@ class Operator:
 
     def function(self) -> ir.Function:
         """The body, as a function of its own."""
-        header = f'<opset_import: ["" : {self.opset}], domain: "{DOMAIN}">'
+        imports = f'"" : {self.opset}' + (f', "{MICROSOFT}" : 1' if MICROSOFT in self.text else "")
+        header = f'<opset_import: [{imports}], domain: "{DOMAIN}">'
         return ir.serde.deserialize_function(_parsed(header + self.text))
 
     def shapes(self, operands: Sequence[Shape | None]) -> list[Shape | None]:
@@ -52,7 +54,7 @@ class Operator:
         if self.weight is None:
             return found
         x, weight = found[0], operands[self.weight]
-        if x is None or weight is None or not x or len(weight) != 2:
+        if x is None or not weight or not x:
             return [None]
         return [(*x[:-1], weight[0])]
 

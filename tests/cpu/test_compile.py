@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -191,15 +190,6 @@ def test_the_target_cuda_says_that_it_needs_a_gpu() -> None:
         tamago.compile(nn.Linear(4, 4).eval(), (torch.ones(1, 4),), target="cuda", store=":memory:")
 
     assert error.value.code == "B020"
-
-
-def test_a_budget_for_the_target_cuda_is_refused() -> None:
-    words: dict[str, Any] = {"budget": tamago.Budget(rise=0.01), "calibration": [((torch.ones(1, 4),), None)] * 8}
-
-    with pytest.raises(tamago.TamagoError) as error:
-        tamago.compile(nn.Linear(4, 4).eval(), (torch.ones(1, 4),), target="cuda", store=":memory:", **words)
-
-    assert error.value.code == "U051"
 
 
 def test_a_tensor_that_stays_where_it_is_is_checked_all_the_same() -> None:

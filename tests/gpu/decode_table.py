@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -55,30 +55,36 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=1024)
     parser.add_argument("--modes", default="reduce-overhead", help="of torch.compile, comma separated")
     parser.add_argument("--store", help="where tuning records are kept")
+    parser.add_argument("--bits", type=int, choices=(4, 8), help="a further row: all weights in so many bits")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = measure(options.shape, options.slots, [m for m in options.modes.split(",") if m], options.store)
+    modes = [m for m in options.modes.split(",") if m]
+    found = measure(options.shape, options.slots, modes, options.store, options.bits)
     print(json.dumps(found, indent=1))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def measure(shape: str, slots: int, modes: Sequence[str], store: str | None) -> dict[str, Any]:
+def measure(shape: str, slots: int, modes: Sequence[str], store: str | None, bits: int | None = None) -> dict[str, Any]:
     """One shape: milliseconds of a step for each, the limit, errors, tokens a second, seconds to compile."""
     config = LlamaConfig(**SHAPES[shape], max_position_embeddings=4096, tie_word_embeddings=False)  # pyright: ignore[reportArgumentType]
     torch.manual_seed(0)
     model: Any = LlamaForCausalLM(config)
     model = model.to(torch.bfloat16).eval()
     start = time.perf_counter()
-    compiled = tamago.compile_causal_lm(model, max_length=slots, prompt_lengths=(32,), target="cuda", store=store)
+    words: dict[str, Any] = {"max_length": slots, "prompt_lengths": (32,), "target": "cuda", "store": store}
+    compiled = tamago.compile_causal_lm(model, **words)
     cold = time.perf_counter() - start
+    ours = {"tamago": compiled}
+    if bits is not None:
+        ours[f"tamago, all weights {bits} bit"] = tamago.compile_causal_lm(model, weight_bits=bits, **words)
     bandwidth = copy_bandwidth()
     model = model.cuda()
     ids = torch.randint(0, config.vocab_size, (1, CONTEXT), generator=torch.Generator().manual_seed(1)).cuda()
     bytes_read = sum(p.nbytes for n, p in model.named_parameters() if "embed_tokens" not in n)
     sizes = SHAPES[shape]
     bytes_read += CONTEXT * 4 * sizes["num_hidden_layers"] * sizes["num_key_value_heads"] * sizes["head_dim"]  # K and V
-    runs, outputs = _runs(model, compiled, ids, slots, modes)
+    runs, outputs = _runs(model, ours, ids, slots, modes)
     timings = interleave_graphs(list(runs.values()), rounds=25, seconds=20.0)
     exact = model.float()
     with torch.no_grad():
@@ -93,14 +99,14 @@ def measure(shape: str, slots: int, modes: Sequence[str], store: str | None) -> 
         "step_ms": {name: t.median for name, t in zip(runs, timings, strict=True)},
         "spread_ms": {name: t.spread for name, t in zip(runs, timings, strict=True)},
         "relative_error": {n: float((o.double() - wanted).norm() / wanted.norm()) for n, o in outputs.items()},
-        "generate_tokens_s": compiled.measure(new_tokens=64).tokens_per_second,
+        "generate_tokens_s": {n: c.measure(new_tokens=64).tokens_per_second for n, c in ours.items()},
         "compile_s": cold,
-        "notes": compiled.step.report.notes,
+        "notes": {n: c.step.report.notes for n, c in ours.items()},
     }
 
 
 def _runs(
-    model: Any, compiled: tamago.CausalLanguageModel, ids: Tensor, slots: int, modes: Sequence[str]
+    model: Any, ours: Mapping[str, tamago.CausalLanguageModel], ids: Tensor, slots: int, modes: Sequence[str]
 ) -> tuple[dict[str, Callable[[], object]], dict[str, Tensor]]:
     """A step at the end of the context by everybody, and the logits that each gives there."""
     last = torch.tensor([CONTEXT - 1], device="cuda")
@@ -121,11 +127,12 @@ def _runs(
         found: Any = [run() for _ in range(3)][-1]
         outputs[f"torch.compile {mode}"] = found.clone()
         runs[f"torch.compile {mode}"] = run
-    program: Any = compiled.step.program
-    feeds = dict(zip([n for n in program.inputs if n.startswith("past")], caches, strict=True))
-    tensors = program.tensors({**feeds, "input_ids": ids[:, -1:], "position": last})
-    outputs["tamago"] = program.run(tensors)[0]
-    runs["tamago"] = program.replayable(tensors).replay
+    for name, compiled in ours.items():
+        program: Any = compiled.step.program
+        feeds = dict(zip([n for n in program.inputs if n.startswith("past")], caches, strict=True))
+        tensors = program.tensors({**feeds, "input_ids": ids[:, -1:], "position": last})
+        outputs[name] = program.run(tensors)[0]
+        runs[name] = program.replayable(tensors).replay
     return runs, outputs
 
 

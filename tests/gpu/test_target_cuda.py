@@ -52,6 +52,46 @@ def test_every_candidate_of_the_product_is_right(n: int, k: int, dtype: str) -> 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("bits", "block", "zeros"), [(4, 32, True), (4, 128, False), (8, 128, False), (8, 64, True)])
+@pytest.mark.parametrize(
+    ("rows", "n", "k"), [(1, 96, 64), (1, 1000, 600), (1, 3072, 2048), (16, 96, 64), (16, 1000, 600)]
+)
+def test_every_candidate_of_products_in_few_bits_is_right(
+    rows: int, n: int, k: int, bits: int, block: int, zeros: bool, dtype: str
+) -> None:
+    from tamago.backends.triton.jobs import GemvNBitsJob
+    from tamago.backends.triton.tune_child import TOLERANCE
+
+    for gated, normed, residual in ((False, False, False), (True, True, False), (False, True, True)):
+        fused = (gated, normed, residual, "Silu" if gated else "")
+        job = GemvNBitsJob(n, k, rows, bits, block, zeros, dtype, *fused)
+        subject = job.subject(copies=1)
+        for candidate in job.candidates():
+            found = subject.launch(0, candidate)
+            error = float((found.double() - subject.wanted).norm() / subject.wanted.norm())
+            assert error <= TOLERANCE[dtype], (job, candidate, error)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_products_in_few_bits_of_any_number_of_rows_mean_the_same(rows: int) -> None:
+    """One row, a few, and more than there is a kernel for."""
+    from tamago.backends.triton import library_nbits as library_nbits
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, 256, generator=generator)
+    codes = torch.randint(0, 256, (100, 8, 16), generator=generator, dtype=torch.uint8)
+    scales = torch.rand(100, 8, generator=generator) / 64
+    zeros = torch.randint(0, 256, (400,), generator=generator, dtype=torch.uint8)
+    operands = (x, codes, scales, zeros, None, None, None, None, None)
+    settings = (1e-5, "", 4, 32, None)
+
+    wanted = torch.ops.tamago.linear_nbits(*operands, *settings)
+    found = torch.ops.tamago.linear_nbits(*(None if t is None else t.cuda() for t in operands), *settings)
+
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(("heads", "shared", "size", "length"), [(2, 1, 32, 64), (8, 4, 64, 1024), (3, 5, 128, 300)])
 def test_every_candidate_of_the_attention_step_is_right(
     heads: int, shared: int, size: int, length: int, dtype: str
@@ -117,6 +157,51 @@ def language_model() -> Any:
 
 def counting(start: torch.Tensor, step: torch.Tensor, length: int) -> torch.Tensor:
     return (start + step * torch.arange(length)) % SYMBOLS
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_a_budget_buys_speed_in_weights_of_few_bits(rows: int, store: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Layer(2048, 8192) for _ in range(2))).eval()
+    batches = [((torch.randn(1, rows, 2048),), None) for _ in range(48)]
+    budget = tamago.Budget(rise=0.1)
+    methods = ("block_weights", "hqq", "whitened_svd")
+
+    found = tamago.compile(
+        model,
+        (torch.randn(1, rows, 2048),),
+        target="cuda",
+        budget=budget,
+        calibration=batches,
+        methods=methods,
+        store=store,
+    )
+
+    assert found.report.verdict == "faster within the budget", found.explain()
+    assert found.report.approximation is not None
+    (workload,) = found.report.approximation.workloads
+    assert workload.low > 1.5, workload
+    assert any(n.op_type.endswith("NBits") for n in found.graph.graph)
+    x = torch.randn(1, rows, 2048).cuda()
+    with torch.no_grad():
+        wanted, got = model.cuda()(x), found(x)
+    assert got.is_cuda
+    assert float((got - wanted).norm() / wanted.norm()) < 0.1
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_language_model_with_all_weights_in_few_bits_still_counts(bits: int, store: Path) -> None:
+    """It has learnt its task with room to spare, so that its answers survive rounding."""
+    words: dict[str, Any] = {"max_length": 128, "prompt_lengths": (16,), "target": "cuda", "store": store}
+
+    compiled = tamago.compile_causal_lm(language_model().to(torch.bfloat16), weight_bits=bits, weight_block=32, **words)
+
+    operators = {n.op_type for n in compiled.step.graph.graph}
+    assert operators >= {"NormSwiGLUNBits", "LinearAddNBits", "NormLinearNBits", "AttentionStep"}
+    for start, step, length in ((0, 1, 4), (7, 3, 16), (50, 4, 9)):
+        ids = counting(torch.tensor([[start]]), torch.tensor([[step]]), length)
+        found = compiled.generate(ids, max_new_tokens=20, eos_token_id=())
+        assert torch.equal(found, counting(torch.tensor([[start]]), torch.tensor([[step]]), length + 20))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -36,6 +36,9 @@ class FakeTarget:
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         return frozenset()
 
+    def own(self, model: ir.Model) -> ir.Model:
+        return model
+
     def lower(self, model: ir.Model) -> Any:
         size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
         return lambda feeds: size  # pyright: ignore[reportUnknownLambdaType]

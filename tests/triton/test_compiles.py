@@ -20,14 +20,14 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from tamago.backends.triton.kernels import attention_step, gemv
+from tamago.backends.triton.kernels import attention_step, gemv, gemv_nbits, rows_nbits
 
-def compiled(kernel, pointers, numbers, constants, warps, capability):
+def compiled(kernel, pointers, numbers, constants, warps, capability, **options):
     names = [p.name for p in kernel.params]
     signature = {n: pointers.get(n) or numbers.get(n) or "constexpr" for n in names}
     aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in pointers}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-    options = {"num_warps": warps, **({"launch_pdl": True} if constants["EARLY"] else {})}
+    options |= {"num_warps": warps, **({"launch_pdl": True} if constants["EARLY"] else {})}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 def resources(cubin):
@@ -39,9 +39,26 @@ def resources(cubin):
     words = [w for w in said.split() if ":" in w and w.rpartition(":")[2].isdigit()]
     return {w.rpartition(":")[0]: int(w.rpartition(":")[2]) for w in words}
 
+def nbits(case):
+    one, bits = case["kernel"] == "gemv_nbits", case["bits"]
+    fused = {"NORM": True, "GATED": case["gated"], "RESIDUAL": True, "ACTIVATION": "Silu", "ZEROS": bits == 4}
+    constants = {"N": 4096, "K": 4096, "BITS": bits, "BLOCK": case["block"], **fused, "EARLY": case["early"]}
+    pointers = dict.fromkeys(("x", "scales", "gate_scales", "norm", "residual", "y"), B)
+    pointers |= dict.fromkeys(("w", "gate"), "*i32" if one else "*u8") | dict.fromkeys(("zeros", "gate_zeros"), "*u8")
+    if one:
+        rows, blocks, warps = case["candidate"] or gemv_nbits.default(4096, bits, case["block"])
+        numbers, constants = {"eps": "fp32", "one": "i32"}, constants | {"BN": rows, "BG": blocks}
+        return compiled(gemv_nbits.gemv_nbits, pointers, numbers, constants, warps, case["capability"])
+    rows, warps, stages = case["candidate"] or rows_nbits.DEFAULT
+    numbers, constants = {"eps": "fp32", "m": "i32"}, constants | {"BN": rows}
+    settings = warps, case["capability"]
+    return compiled(rows_nbits.rows_nbits, pointers, numbers, constants, *settings, num_stages=stages)
+
 B = "*bf16"
 def make(case):
     early = case["early"]
+    if case["kernel"].endswith("nbits"):
+        return nbits(case)
     if case["kernel"] == "gemv":
         rows, columns, warps = case["candidate"] or gemv.DEFAULT
         fused = {"NORM": True, "GATED": case["gated"], "BIAS": False, "RESIDUAL": True, "ACTIVATION": "Silu"}
@@ -71,14 +88,22 @@ class Case:
     early: bool = False
     gated: bool = False
     size: int = 128  # of a head
+    bits: int = 4  # of a weight, where it is in few
+    block: int = 128  # of weights that share a scale
 
     def __str__(self) -> str:
         early, gated = ("-early" if self.early else ""), ("-gated" if self.gated else "")
         size = f"-{self.size}" if self.kernel == "attention_step" else ""
+        size += f"-{self.bits}-{self.block}" if self.kernel.endswith("nbits") else ""
         return f"{self.kernel}{size}-{self.candidate or 'default'}-sm_{self.capability}{early}{gated}"
 
 
+NBITS = ("gemv_nbits", "rows_nbits")
 CASES = (
+    *(Case(kernel, None, c) for kernel in NBITS for c in CAPABILITIES),
+    *(Case(kernel, None, 90, early=True, gated=True, bits=b) for kernel in NBITS for b in (4, 8)),
+    *(Case("gemv_nbits", None, 90, block=b) for b in (32, 64)),
+    *(Case("gemv_nbits", candidate, 90) for candidate in ((8, 32, 4), (16, 16, 4), (2, 64, 8))),
     *(Case(kernel, None, c) for kernel in ("gemv", "attention_step") for c in CAPABILITIES),
     *(Case(kernel, None, 90, early=True) for kernel in ("gemv", "attention_step")),
     *(Case("gemv", None, c, gated=True) for c in CAPABILITIES),
@@ -135,9 +160,9 @@ def test_only_a_kernel_that_starts_early_waits_for_the_one_ahead(made: dict[Case
     assert ("griddepcontrol.launch_dependents" in ptx) is case.early
 
 
-def test_attention_multiplies_on_the_tensor_cores(made: dict[Case, dict[str, Any]]) -> None:
+def test_attention_and_a_few_rows_multiply_on_the_tensor_cores(made: dict[Case, dict[str, Any]]) -> None:
     for case in CASES:
-        assert ("mma" in made[case]["ptx"]) is (case.kernel == "attention_step"), str(case)
+        assert ("mma" in made[case]["ptx"]) is (case.kernel in ("attention_step", "rows_nbits")), str(case)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -152,6 +177,31 @@ def test_there_are_a_few_candidates_for_a_product_and_each_is_another(k: int, ga
     assert all(rows * columns * (2 if gated else 1) <= gemv.MOST * 32 * warps for rows, columns, warps in found)
     if k >= 2048:
         assert gemv.DEFAULT in found
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.kernel == "gemv_nbits" and not c.gated], ids=str)
+def test_a_code_costs_few_instructions(made: dict[Case, dict[str, Any]], case: Case) -> None:
+    """A shift for two of them, and a logical instruction for each: what else there is falls on many."""
+    ptx, codes = made[case]["ptx"], made[case]["ptx"].count("fma.rn.f32")
+
+    assert "cvt.rn.f32.s32" not in ptx
+    assert ptx.count("shl.b32") + ptx.count("shr.u32") + ptx.count("shr.s32") < codes
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize(("bits", "block"), [(4, 32), (4, 128), (8, 32), (8, 128), (4, 1024)])
+@pytest.mark.parametrize("k", [32, 100, 2048, 8192, 14336])
+def test_there_are_a_few_candidates_for_weights_in_few_bits(k: int, bits: int, block: int, gated: bool) -> None:
+    from tamago.backends.triton.kernels import gemv_nbits, rows_nbits  # as above
+
+    found = gemv_nbits.candidates(k, bits, block, gated=gated)
+
+    assert 0 < len(found) <= MOST_CANDIDATES // 2
+    assert len(set(found)) == len(found)
+    assert all(c & (c - 1) == 0 for settings in found for c in settings)
+    few = rows_nbits.candidates(k)
+    assert 0 < len(few) <= MOST_CANDIDATES // 2
+    assert len(set(few)) == len(few)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])

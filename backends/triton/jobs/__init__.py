@@ -14,9 +14,10 @@ from .attention_step import AttentionStepJob
 from .convolution import AffineJob, ConvolutionJob
 from .depthwise import DepthwiseJob
 from .gemv import GemvJob
+from .gemv_nbits import GemvNBitsJob
 
-Job = AttentionStepJob | GemvJob | ConvolutionJob | AffineJob | DepthwiseJob
-KINDS: tuple[type[Job], ...] = (GemvJob, AttentionStepJob, ConvolutionJob, AffineJob, DepthwiseJob)
+Job = AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob
+KINDS: tuple[type[Job], ...] = (GemvJob, GemvNBitsJob, AttentionStepJob, ConvolutionJob, AffineJob, DepthwiseJob)
 
 __all__ = [
     "KINDS",
@@ -25,6 +26,7 @@ __all__ = [
     "ConvolutionJob",
     "DepthwiseJob",
     "GemvJob",
+    "GemvNBitsJob",
     "Job",
     "job_of",
 ]

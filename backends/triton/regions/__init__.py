@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from .attention_step import attention_steps
 from .epilogues import epilogues
+from .fused_products import fused_products
 from .merged_linears import merged_linears
 
-REGIONS = (merged_linears, attention_steps, epilogues)
+REGIONS = (fused_products, merged_linears, attention_steps, epilogues)
 
-__all__ = ["REGIONS", "attention_steps", "epilogues", "merged_linears"]
+__all__ = ["REGIONS", "attention_steps", "epilogues", "fused_products", "merged_linears"]

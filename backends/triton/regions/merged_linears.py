@@ -14,10 +14,16 @@ import onnx_ir as ir
 from ....compiler.fold import remove_unused
 from ....compiler.ir import constant_tensor, metadata, new_constant, unique_names
 from ....compiler.operators import DOMAIN
+from ....compiler.operators.operator import MICROSOFT
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
 
-WEIGHT = {"Linear": 1, "NormLinear": 2}
+WEIGHT = {  # where a weight's operands begin, and how many they are
+    (DOMAIN, "Linear"): (1, 1),
+    (DOMAIN, "NormLinear"): (2, 1),
+    (DOMAIN, "NormLinearNBits"): (2, 3),
+    (MICROSOFT, "MatMulNBits"): (1, 3),
+}
 
 
 def merged_linears(model: ir.Model) -> ir.Model | None:
@@ -25,10 +31,12 @@ def merged_linears(model: ir.Model) -> ir.Model | None:
     result = model.clone()
     groups: dict[tuple[object, ...], list[ir.Node]] = {}
     for node in result.graph:
-        if node.domain == DOMAIN and node.op_type in WEIGHT and _weight(node) is not None:
-            others = tuple(id(v) for v in node.inputs[: WEIGHT[node.op_type]])
-            epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 0.0
-            groups.setdefault((node.op_type, epsilon, *others), []).append(node)
+        weight = _weight(node)
+        if weight:
+            shared = tuple(id(v) for v in node.inputs[: _span(node)[0]])
+            attributes = tuple(sorted((a.name, str(a.value)) for a in node.attributes.values() if a.name != "N"))
+            kinds = tuple(None if t is None else (t.dtype, tuple(t.shape)[1:]) for t in weight)
+            groups.setdefault((node.domain, node.op_type, attributes, kinds, *shared), []).append(node)
     found = [nodes for nodes in groups.values() if len(nodes) > 1]
     if not found:
         return None
@@ -39,29 +47,45 @@ def merged_linears(model: ir.Model) -> ir.Model | None:
     return result
 
 
-def _weight(node: ir.Node) -> ir.TensorProtocol | None:
-    value = node.inputs[WEIGHT[node.op_type]]
-    tensor = None if value is None else constant_tensor(value)
-    return tensor if tensor is not None and len(tensor.shape) == 2 else None
+def _span(node: ir.Node) -> tuple[int, int]:
+    return WEIGHT.get((node.domain, node.op_type), (0, 0))
+
+
+def _weight(node: ir.Node) -> list[ir.TensorProtocol | None]:
+    """A weight's operands, all constants with something for each output along their first axis; none where not."""
+    start, count = _span(node)
+    values = node.inputs[start : start + count]
+    found = [None if v is None else constant_tensor(v) for v in values]
+    if not found or found[0] is None or len(found[0].shape) != (2 if count == 1 else 3):
+        return []
+    if any(v is not None for v in node.inputs[start + count :]):  # a bias, or an order of inputs
+        return []
+    return [] if any(v is not None and t is None for v, t in zip(values, found, strict=True)) else found
 
 
 def _merge(graph: ir.Graph, nodes: Sequence[ir.Node], fresh: Names) -> None:
-    first, place = nodes[0], WEIGHT[nodes[0].op_type]
-    arrays = [np.asarray(t.numpy()) for t in map(_weight, nodes) if t is not None]
-    weight = new_constant(fresh("tamago/merged"), np.concatenate(arrays))
-    sizes = new_constant(fresh("tamago/sizes"), np.asarray([len(a) for a in arrays], np.int64))
-    for value in (weight, sizes):
-        graph.register_initializer(value)
+    first, place = nodes[0], _span(nodes[0])[0]
+    weights = [[None if t is None else np.asarray(t.numpy()) for t in _weight(n)] for n in nodes]
+    rows = [len(w[0]) for w in weights if w[0] is not None]
+    merged: list[ir.Value | None] = []
+    for parts in zip(*weights, strict=True):
+        arrays = [a for a in parts if a is not None]
+        merged.append(new_constant(fresh("tamago/merged"), np.concatenate(arrays)) if arrays else None)
+    sizes = new_constant(fresh("tamago/sizes"), np.asarray(rows, np.int64))
+    for value in (*merged, sizes):
+        if value is not None:
+            graph.register_initializer(value)
     result = ir.Value(name=fresh("tamago/value"), type=first.outputs[0].type)
     shape = first.outputs[0].shape
     if shape is not None:
-        result.shape = ir.Shape([*shape[:-1], sum(map(len, arrays))])
+        result.shape = ir.Shape([*shape[:-1], sum(rows)])
     props = dict(metadata("merged_linears", [n.name or "" for n in nodes]))
+    attributes = [ir.AttrInt64("N", sum(rows)) if a.name == "N" else a for a in first.attributes.values()]
     product = ir.Node(
         first.domain,
         first.op_type,
-        [*first.inputs[:place], weight],
-        list(first.attributes.values()),
+        [*first.inputs[:place], *merged],
+        attributes,
         outputs=[result],
         name=fresh("tamago/merged_linears"),
         metadata_props=props,

@@ -113,17 +113,6 @@ def _applies(node: ir.Node) -> bool:
     return few and packing(weights) > 1 and computed(node.outputs[0].dtype) == "f32"
 
 
-def with_float_activations(model: ir.Model) -> ir.Model:
-    """The model, changed in place, whose products round no activations in any runtime."""
-    for node in filter(_is_coarse, model.graph.all_nodes()):
-        del node.attributes["accuracy_level"]
-    return model
-
-
-def _is_coarse(node: ir.Node) -> bool:
-    return node.domain == DOMAIN and node.op_type == "MatMulNBits" and "accuracy_level" in node.attributes
-
-
 @kernel("MatMulNBits", domain=DOMAIN, reads_often=True, applies=_applies)
 def matmul_nbits(node: ir.Node) -> list[Form]:
     """A workgroup for each of few results, a thread for each of many."""

@@ -1,0 +1,91 @@
+"""Launching products with weights of 4 or 8 bits: one row or a few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .kernels.gemv_nbits import ONE, default, gemv_nbits
+from .kernels.rows_nbits import DEFAULT, MOST_ROWS, rows_nbits
+from .launch import may_start_early, options
+from .library_nbits import Packed
+
+__all__ = ["MOST_ROWS", "launch_nbits"]
+
+
+def launch_nbits(
+    x: Tensor,
+    w: Packed,
+    gate: Packed | None,
+    norm: Tensor | None,
+    residual: Tensor | None,
+    epsilon: float,
+    activation: str,
+    bits: int,
+    block: int,
+    candidate: Sequence[int] | None,
+    *,
+    early: bool | None = None,
+) -> Tensor:
+    """One row, or up to `MOST_ROWS`, times a matrix.
+
+    Args:
+        x: up to `MOST_ROWS` rows of K; this and what follows as `library_nbits.linear_nbits` takes them.
+        w: N rows.
+        gate: like w.
+        norm: (K).
+        residual: broadcasts to (…, N).
+        epsilon: of the norm.
+        activation: a name that `kernels.activations` knows, or "".
+        bits: 4 or 8.
+        block: weights that share a scale.
+        candidate: the rows of x that it was measured for, then the kernel's settings.
+        early: as for `launch_gemv`; weights that the kernel ahead computes must be awaited.
+    """
+    n, k = len(w.codes), x.shape[-1]
+    rows = x.numel() // k
+    y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
+    residual = None if residual is None else residual.expand(y.shape).contiguous()
+    if candidate is not None and (candidate[0] == 1) is not (rows == 1):
+        candidate = None
+    settings = None if candidate is None else candidate[1:]
+    # Settings are chosen for constant weights alone; see `library.linear`.
+    early = (may_start_early(x) and candidate is not None) if early is None else early
+    fused = {
+        "ZEROS": w.zeros is not None,
+        "NORM": norm is not None,
+        "GATED": gate is not None,
+        "RESIDUAL": residual is not None,
+        "ACTIVATION": activation,
+        "EARLY": early,
+    }
+    sizes = {"N": n, "K": k, "BITS": bits, "BLOCK": block}
+    second = (None, None, None) if gate is None else gate
+    if rows == 1:
+        tile, blocks, warps = settings or default(k, bits, block)
+        operands = _operands(x, _words(w.codes), *w[1:], _words(second[0]), *second[1:], norm, residual, y)
+        kernel: Any = gemv_nbits
+        kernel[(-(-n // tile),)](*operands, epsilon, ONE, **sizes, **fused, BN=tile, BG=blocks, **options(warps, early))
+        return y
+    tile, warps, stages = settings or DEFAULT
+    operands = _operands(x, *w, *second, norm, residual, y)
+    kernel = rows_nbits
+    kernel[(-(-n // tile),)](
+        *operands, epsilon, rows, **sizes, **fused, BN=tile, num_stages=stages, **options(warps, early)
+    )
+    return y
+
+
+def _words(packed: Tensor | None) -> Tensor | None:
+    """Bytes as the 32-bit words they lie in."""
+    return None if packed is None else packed.contiguous().view(torch.int32)
+
+
+def _operands(*tensors: Tensor | None) -> list[Tensor]:
+    """All of them in memory row by row; something in the place of what is left out, which no kernel reads."""
+    given = [None if t is None else t.contiguous() for t in tensors]
+    something = next(t for t in given if t is not None)
+    return [something if t is None else t for t in given]
