@@ -223,6 +223,13 @@ def _attempt(
     return model, outcome, decision, notes
 
 
+def round_weights(model: ir.Model, bits: int, block: int) -> int:
+    """Every product's weight in few bits, in place, because the owner says so; how many there were."""
+    from ..rewrites.quantization.packed_weights import pack_weights
+
+    return pack_weights(model, bits, block)
+
+
 def run_as_it_is(model: ir.Model, options: Options) -> Compiled:
     """A model ready to run, nothing searched or changed."""
     options.check()

@@ -18,7 +18,8 @@ from weakref import finalize
 
 from .jobs import Job
 
-SECONDS = 60.0  # for one kernel and shape; candidates that are left then are not measured
+SECONDS = 60.0  # for one kernel and shape, compiling not counted; candidates that are left then are not measured
+COMPILING = 120.0  # seconds for that, at most
 PATIENCE = 30.0  # seconds without a word from the child, its start and compilation included
 GLANCE = 0.2  # seconds between two looks at whether it is still there
 
@@ -32,20 +33,22 @@ class Children:
         self._child: subprocess.Popen[str] | None = None
         self._end: Callable[[], object] = lambda: None
         self._answers: Answers | None = None
+        self._deadline = self._latest = 0.0  # for the job that is measured: without compiling, and with all of it
 
     def measure(self, job: Job) -> tuple[list[Record], list[Record]]:
         """All candidates of a job, measured: (candidate, milliseconds, spread, error), and failures with reasons."""
         timings: list[Record] = []
         failed: list[Record] = []
-        deadline = time.perf_counter() + SECONDS
+        self._deadline = time.perf_counter() + SECONDS
+        self._latest = self._deadline + COMPILING
         in_vain = 0
-        while time.perf_counter() < deadline:
+        while time.perf_counter() < self._deadline:
             skip = [r["candidate"] for r in (*timings, *failed)]
-            last, finished = self._ask({"job": asdict(job), "skip": skip}, timings, failed, deadline)
+            last, finished = self._ask({"job": asdict(job), "skip": skip}, timings, failed)
             if finished:
                 break
             self.close()
-            if time.perf_counter() >= deadline:
+            if time.perf_counter() >= self._deadline:
                 failed.append({"candidate": last, "reason": "the time for this job was up"})
             elif last is not None:
                 failed.append({"candidate": last, "reason": "it hung or crashed"})
@@ -66,9 +69,7 @@ class Children:
         self._end()
         self._child = self._answers = None
 
-    def _ask(
-        self, question: Record, timings: list[Record], failed: list[Record], deadline: float
-    ) -> tuple[Sequence[int] | None, bool]:
+    def _ask(self, question: Record, timings: list[Record], failed: list[Record]) -> tuple[Sequence[int] | None, bool]:
         """Read answers as they come; the candidate that was being measured when they stopped, and whether all came."""
         current: Sequence[int] | None = None
         try:
@@ -76,8 +77,10 @@ class Children:
         except BrokenPipeError:
             return current, False
         assert self._answers is not None
-        for line in self._answers.until(deadline):
+        for line in self._answers.until(lambda: self._deadline):
             match _parsed(line):
+                case {"what": "compiling", "seconds": seconds}:
+                    self._deadline = min(self._deadline + seconds, self._latest)
                 case {"what": "start", "candidate": candidate}:
                     current = candidate
                 case {"what": "timing", **said}:
@@ -124,7 +127,7 @@ class Answers:
         self._thread = Thread(target=self._read, args=(child.stdout,), daemon=True)
         self._thread.start()
 
-    def until(self, deadline: float) -> Iterator[str]:
+    def until(self, deadline: Callable[[], float]) -> Iterator[str]:
         """Lines, until there are none for too long, or the process has ended: its own may hold its output open."""
         heard = time.perf_counter()
         while True:
@@ -132,7 +135,7 @@ class Answers:
             try:
                 line = self._queue.get(timeout=GLANCE)
             except Empty:
-                if ended or time.perf_counter() > min(heard + PATIENCE, deadline):
+                if ended or time.perf_counter() > min(heard + PATIENCE, deadline()):
                     return
                 continue
             if not line:

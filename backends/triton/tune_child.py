@@ -27,6 +27,7 @@ from .timing import interleave_graphs
 TOLERANCE = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}  # relative, of the norm of the result
 MOST_PROCESSES = 16
 PORTION = 3  # candidates that a process compiles at a time
+GLANCE = 2.0  # seconds between two words while something is compiled
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
             if "job" in asked:
                 job = job_of(asked["job"])
                 left = [c for c in job.candidates() if list(c) not in asked["skip"]]
-                wait(started.pop(job) if job in started else _compiled(job, left, pool))
+                _await(started.pop(job) if job in started else _compiled(job, left, pool))
                 _answer(job, left)
 
 
@@ -51,6 +52,12 @@ def _compiled(job: Job, candidates: Sequence[tuple[int, ...]], pool: ProcessPool
     """Candidates on their way into Triton's own cache; what cannot be compiled says so when it is measured."""
     portions = [candidates[i : i + PORTION] for i in range(0, len(candidates), PORTION)]
     return [pool.submit(_compile, job, portion) for portion in portions]
+
+
+def _await(compiled: Sequence[Future[None]]) -> None:
+    """Until all are there; the parent hears that it is worth waiting."""
+    while wait(compiled, timeout=GLANCE).not_done:
+        say(what="compiling", seconds=GLANCE)
 
 
 def _answer(job: Job, left: Sequence[tuple[int, ...]]) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..compiled import CompiledModel
 from ..errors import TamagoError
-from ..pipeline import Compiled, compile_traced
+from ..pipeline import Compiled, compile_traced, round_weights
 from ..torch_arguments import GraphInput
 from ..torch_model import rename
 from ..trace import trace
 from .alias import record_aliases
 from .examples import examples_of
-from .packed_weights import pack_weights
 from .step import DecodeStep, Prefill
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def _compiled(
     notes = list(traced.notes)
     if packing is not None:
         bits, block = packing
-        count = pack_weights(traced.model, bits, block)
+        count = round_weights(traced.model, bits, block)
         said = (
             f"{count} weights were rounded to {bits} bits in blocks of {block}, as asked: what that costs is not known"
         )

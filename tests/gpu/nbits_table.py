@@ -53,9 +53,10 @@ def _rows(n: int, k: int, bandwidth: float) -> list[dict[str, Any]]:
 def _best(job: Job) -> tuple[float, Sequence[int]]:
     """The fastest right candidate's milliseconds, and which it is."""
     subject = job.subject()
+    wanted = subject.wanted
     measured: list[tuple[float, Sequence[int]]] = []
     for candidate in job.candidates():
-        timing, error = measure(subject, candidate)
+        timing, error = measure(subject, candidate, wanted)
         assert error <= TOLERANCE[job.dtype], (job, candidate, error)
         measured.append((timing.median, candidate))
     return min(measured)

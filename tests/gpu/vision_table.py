@@ -69,7 +69,7 @@ def measure(name: str, batch: int, modes: Sequence[str], store: str | None) -> d
         "compile_seconds": round(seconds, 1),
         "stages": {k: round(v, 1) for k, v in compiled.report.stages.items()},
         "notes": compiled.report.notes,
-        "operators": compiled.report.after.operators if hasattr(compiled.report.after, "operators") else None,
+        "operators": compiled.report.after.operators,
         "errors": {"tamago": _error(compiled(on_gpu), wanted)},
     }
     captured = compiled.program.replayable([on_gpu])  # pyright: ignore[reportAttributeAccessIssue]
@@ -80,24 +80,24 @@ def measure(name: str, batch: int, modes: Sequence[str], store: str | None) -> d
     found["errors"]["eager"] = _error(model.cuda()(on_gpu).detach(), wanted)
     timings = interleave_graphs(list(runs.values()), rounds=31, seconds=8.0)
     found["milliseconds"] = {k: [t.median, t.spread] for k, t in zip(runs, timings, strict=True)}
-    torch._dynamo.reset()
+    torch.compiler.reset()
     return found
 
 
 def torch_compiled(model: nn.Module, x: Tensor, mode: str) -> tuple[Callable[[], object], Tensor]:
     """A replay of torch.compile's program, and its result."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     laid = x.contiguous(memory_format=torch.channels_last)
-    fast = torch.compile(copy.deepcopy(model).cuda().to(memory_format=torch.channels_last), mode=mode)
-    with torch.no_grad():
-        for _ in range(4):
-            output = fast(laid).clone()
+    last: Any = copy.deepcopy(model).cuda()
+    fast = torch.compile(last.to(memory_format=torch.channels_last), mode=mode)
 
-    def run() -> object:
+    def run() -> Tensor:
         with torch.no_grad():
             return fast(laid)
 
-    return run, output
+    for _ in range(3):  # compiles, warms up, captures
+        run()
+    return run, run().clone()
 
 
 def _error(found: Any, wanted: Tensor) -> float:

@@ -34,8 +34,8 @@ class Played(Cuda):
     def environment(self) -> str:
         return "cuda, played"
 
-    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
-        del optimise
+    def lower(self, model: ir.Model, *, optimise: bool = True, inner: bool = False) -> Program:
+        del optimise, inner
         return Program(model, device="cpu")
 
     def time_programs(self, programs: Sequence[Program], *_: Any, **__: Any) -> list[Timing]:

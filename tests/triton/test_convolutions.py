@@ -177,7 +177,7 @@ def test_there_are_a_few_candidates_and_each_is_another(pixels: int, out: int, c
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize(("pixels", "side", "channels"), [(200704, 56, 96), (49, 7, 768), (1, 1, 8)])
 def test_so_are_there_for_depthwise_convolutions(pixels: int, side: int, channels: int, normed: bool) -> None:
-    found = depthwise.candidates(pixels, side, side, channels, normed=normed)
+    found = depthwise.candidates(pixels, side, side, channels, 7, normed=normed)
 
     assert len(found) <= depthwise.MOST_CANDIDATES
     assert len(set(found)) == len(found)

@@ -55,7 +55,7 @@ class DepthwiseJob:
 
         height, width = library.slid(self.x[2:], self.kernel_shape, self.strides, self.pads)
         pixels = self.x[0] * height * width
-        return [tuple(MINE), *candidates(pixels, width, height, self.x[1], normed=self.normed)]
+        return [tuple(MINE), *candidates(pixels, width, height, self.x[1], self.kernel_shape[1], normed=self.normed)]
 
     def subject(self, copies: int | None = None) -> DepthwiseSubject:
         """What they are measured on."""

@@ -15,12 +15,13 @@ from .activations import activate
 
 RIGHT, DOWN, RUNS, WIDTHS, WARPS = (1, 2, 4, 7, 8), (1, 2), (1, 2, 4, 8), (32, 64, 128, 256, 512), (1, 2, 4, 8)
 FEWEST, MOST = 4, 96  # results that a thread holds
+LARGEST = 180  # products written out in a program's text: each costs some 30 ms of compiling
 PROCESSORS = 132
 MOST_CANDIDATES = 24
 
 
 def candidates(
-    pixels: int, width: int, height: int, channels: int, *, normed: bool
+    pixels: int, width: int, height: int, channels: int, taps: int, *, normed: bool
 ) -> list[tuple[int, int, int, int, int]]:
     """Settings worth measuring: results to the right and downwards, runs of them, channels of a block, warps.
 
@@ -29,6 +30,7 @@ def candidates(
         width: of a row of results.
         height: rows of results of a picture.
         channels: of the result.
+        taps: of a row of the kernel.
         normed: whether a program holds them all.
     """
     found: list[tuple[float, tuple[int, int, int, int, int]]] = []
@@ -40,6 +42,8 @@ def candidates(
                         whole = -(-channels // block) * block
                         held = right * down * runs * (whole if normed else block) / (32 * warps)
                         if not FEWEST <= held <= MOST or runs * block < 32 * warps:
+                            continue
+                        if right * down * taps * (whole // block if normed else 1) > LARGEST:
                             continue
                         programs = pixels / (right * down * runs) * (1 if normed else whole / block)
                         # What is read a result, what of it is no channel, and processors that have nothing to do.

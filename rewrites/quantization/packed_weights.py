@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from ...rewrites.quantization.block_weights import pack_pairs, packed_rows, round_blocks
-from ..facts import Array
-from ..fold import remove_unused
-from ..ir import attribute_values, constant_tensor, import_domains, metadata, new_constant, unique_names
-from ..optimise import Names
-from ..replace import replace
+from ...compiler.facts import Array
+from ...compiler.fold import remove_unused
+from ...compiler.ir import attribute_values, constant_tensor, import_domains, metadata, new_constant, unique_names
+from ...compiler.optimise import Names
+from ...compiler.replace import replace
+from .block_weights import pack_pairs, packed_rows, round_blocks
 
 OUTPUTS = 8192  # rounded at a time: a vocabulary's matrix in float32 would be several gigabytes
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
