@@ -2,7 +2,8 @@
 
 torch.compile captures a piece of the model's Python as a graph; AOTAutograd makes it functional (what the model
 writes to its parameters, buffers and inputs comes out as further results, and torch writes it back after each run);
-tamago compiles that graph at its first call, when real inputs are there to measure with.
+tamago compiles that graph at its first call, when real inputs are there to measure with: for ONNX Runtime where its
+tensors are on the CPU, for target "cuda" where they are on a GPU.
 
 Weights are constants of the compiled program. Every call checks that they are the same, unchanged tensors; when they
 are not, a second program, with the weights as inputs, takes over. (Writes through `.data` hide from torch's version
@@ -17,12 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..compiler.backend import OnDevice
 from ..compiler.errors import TamagoError
 from ..compiler.facts import Array
 
 if TYPE_CHECKING:
     import torch
 
+    from ..compiler.backend import Runnable
     from ..compiler.torch_signature import Signature
     from ..compiler.trace import Traced
 
@@ -62,13 +65,16 @@ def tamago(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _eager(graph, "gradients may be asked for; call the model under torch.no_grad() to compile it")
     devices = {tensor.device.type for tensor in tensors}
-    if devices - {"cpu"}:
-        return _eager(graph, f"tensors on {', '.join(sorted(devices))}; tamago compiles for the CPU")
+    if len(devices) > 1 or devices - {"cpu", "cuda"}:
+        return _eager(graph, f"tensors on {', '.join(sorted(devices))}; tamago compiles for the CPU, or for one GPU")
     weights = _weight_positions(graph)
+    options = dict(options or {})
+    if devices == {"cuda"}:
+        options.setdefault("target", "cuda")
 
     def compile_inference(functional: torch.fx.GraphModule, fakes: Sequence[Any]) -> Callable[..., Any]:
         del fakes
-        return _Region(functional, weights, dict(options or {}))
+        return _Region(functional, weights, dict(options))
 
     try:
         with whole_operators():
@@ -115,7 +121,7 @@ def _weight_positions(graph: torch.fx.GraphModule) -> frozenset[int]:
 class _Compiled:
     """A program for the region, and how the region's inputs and results fit it."""
 
-    program: Callable[[dict[str, Array]], Sequence[Array]]
+    program: Runnable
     signature: Signature
     inputs: list[tuple[int, str]]
 
@@ -148,8 +154,10 @@ class _Region:
             return self.graph.forward(*values)
         from ..compiler.torch_tensors import to_numpy
 
-        feeds = {name: to_numpy(values[position]) for position, name in chosen.inputs}
-        return chosen.signature.unflatten(chosen.program(feeds))
+        given = {name: values[position] for position, name in chosen.inputs}
+        if isinstance(chosen.program, OnDevice):
+            return chosen.signature.unflatten(chosen.program.run_by_name(given))
+        return chosen.signature.unflatten(chosen.program({name: to_numpy(v) for name, v in given.items()}))
 
     def _choose(self, values: list[Any]) -> _Compiled:
         if self.compiled is None:
@@ -167,7 +175,7 @@ class _Region:
         from ..compiler.torch_tensors import to_numpy
 
         names = [node.name for node in self.graph.graph.find_nodes(op="placeholder")]
-        weights = {names[i]: values[i].detach() for i in frozen}
+        weights = {names[i]: values[i].detach().cpu() for i in frozen}
         # In a thread of its own: torch calls a region with parts of its dispatcher switched off for the thread, and
         # the tracer needs them.
         with ThreadPoolExecutor(1, "tamago") as thread:
@@ -180,9 +188,7 @@ class _Region:
         return _Compiled(_compile_traced(traced, feeds, self.options), traced.signature, inputs)
 
 
-def _compile_traced(
-    traced: Traced, feeds: dict[str, Array], options: Mapping[str, Any]
-) -> Callable[[dict[str, Array]], Sequence[Array]]:
+def _compile_traced(traced: Traced, feeds: dict[str, Array], options: Mapping[str, Any]) -> Runnable:
     from ..compiler.pipeline import compile_traced
 
     return compile_traced(traced, feeds, **options).program

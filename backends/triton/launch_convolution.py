@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .kernels import convolution as gathered
 from .kernels.depthwise import depthwise
-from .launch import counters
+from .launch import counters, may_start_early, options
 from .library_convolution import slid
 
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
@@ -128,6 +128,7 @@ def _launch(
     rows, columns, inner, split, warps, stages = candidate
     tiles = -(-pixels // rows) * -(-w.shape[0] // columns)
     partial = torch.empty(tiles * rows * columns * split if split > 1 else 1, dtype=torch.float32, device=x.device)
+    early = may_start_early(x)
     kernel: Any = gathered.convolution
     kernel[(tiles, split)](
         x,
@@ -151,8 +152,9 @@ def _launch(
         BK=inner,
         SPLIT=split,
         GROUP=gathered.GROUP,
-        num_warps=warps,
+        EARLY=early,
         num_stages=stages,
+        **options(warps, early),
     )
 
 
@@ -187,6 +189,7 @@ def launch_depthwise(
     w = by_tap(w)
     gamma, beta = norm or (bias, bias)
     count = n * -(-height // down) * -(-width // right)
+    early = may_start_early(x)
     kernel: Any = depthwise
     kernel[(-(-count // runs), 1 if len(norm) > 0 else -(-channels // block))](
         x.contiguous(memory_format=torch.channels_last),
@@ -214,7 +217,8 @@ def launch_depthwise(
         DOWN=down,
         RUNS=runs,
         BC=block,
-        num_warps=warps,
+        EARLY=early,
+        **options(warps, early),
     )
     return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tamago.backends.onnxruntime.run import Program as Plain
-from tamago.backends.triton.regions import epilogues
+from tamago.backends.triton.regions import epilogues, merged_linears
 from tamago.backends.triton.run import Program
 from tamago.compiler.inference import infer
 from tamago.compiler.operators import DOMAIN, attach
@@ -159,6 +159,35 @@ def test_a_sum_beyond_a_change_of_layout_is_taken_in() -> None:
     assert found is not None
     assert own(found) == {"ConvLayerNorm": 1, "AffineRelu": 1, "AffineAdd": 1}
     check_equal(model, found, x)
+
+
+class Heads(nn.Module):
+    """Three products of one value, and one of another."""
+
+    def __init__(self, *, bias: bool) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(16, 8, bias), nn.Linear(16, 4, bias), nn.Linear(16, 4, bias)
+        self.o = nn.Linear(8, 16, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        return self.o(q * torch.cat((k, v), -1))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_products_of_one_value_are_one_product(bias: bool) -> None:
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0)).half()
+    model = traced(Heads(bias=bias), x, optimised=False)
+    fused = epilogues(model) if bias else model
+    assert fused is not None
+
+    found = merged_linears(fused)
+
+    assert found is not None
+    kind = "Affine" if bias else "MatMul"
+    assert [sum(n.op_type == kind for n in m.graph) for m in (fused, found)] == [4, 2]
+    check_equal(model, found, x)
+    assert merged_linears(found) is None
 
 
 def test_single_precision_is_left_to_the_libraries() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 
@@ -112,12 +113,14 @@ def convolution(
     BK: tl.constexpr,
     SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: a tile of `BM` pixels and `BN` channels of the result, a `SPLIT`th of the inner dimension.
 
     Args:
         x: (N, H, W, C) with strides XN, XH, XW, XC, w: (O, KH, KW, C), bias: (O), scale: (N, C).
         residual, y: (N, HO, WO, O).
+        EARLY: start before the kernel ahead has ended, and wait for it before anything is read.
         partial: (SPLIT, tiles, BM, BN) float32. arrived: (tiles), zeros, and again after.
     """
     ROWS: tl.constexpr = (PIXELS + BM - 1) // BM
@@ -139,6 +142,9 @@ def convolution(
     left = pixel % WO * SW - PL
     rows = x + picture * XN + up * XH + left * XW
     columns = w + column * (KH * KW * C)
+    if EARLY:
+        gdc_launch_dependents()
+        gdc_wait()
     total = tl.zeros((BM, BN), tl.float32)
     start = tl.program_id(1) * SHARE
     for step in range(start, tl.minimum(start + SHARE, STEPS)):

@@ -10,6 +10,7 @@ from .epilogues import epilogues
 from .fused_products import fused_products
 from .merged_linears import merged_linears
 
-REGIONS = (fused_products, merged_linears, attention_steps, epilogues)
+# What fusing leaves side by side can be merged once more.
+REGIONS = (fused_products, merged_linears, attention_steps, epilogues, merged_linears)
 
 __all__ = ["REGIONS", "attention_steps", "epilogues", "fused_products", "merged_linears"]

@@ -1,4 +1,4 @@
-"""Products of one row with several matrices become one product with the matrices on top of one another.
+"""Products of one value with several matrices become one product with the matrices on top of one another.
 
 NormLinear(x, s, w₁), …, NormLinear(x, s, wₙ) = Split(NormLinear(x, s, [w₁; …; wₙ])): one kernel in the place of n, with
 enough rows to keep the whole device busy.
@@ -14,15 +14,18 @@ import onnx_ir as ir
 from ....compiler.fold import remove_unused
 from ....compiler.ir import constant_tensor, metadata, new_constant, unique_names
 from ....compiler.operators import DOMAIN
+from ....compiler.operators.affine import AFFINES
 from ....compiler.operators.operator import MICROSOFT
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
 
-WEIGHT = {  # where a weight's operands begin, and how many they are
-    (DOMAIN, "Linear"): (1, 1),
-    (DOMAIN, "NormLinear"): (2, 1),
-    (DOMAIN, "NormLinearNBits"): (2, 3),
-    (MICROSOFT, "MatMulNBits"): (1, 3),
+WEIGHT = {  # where a weight's operands begin, how many they are, and its rank
+    (DOMAIN, "Linear"): (1, 1, 2),
+    (DOMAIN, "NormLinear"): (2, 1, 2),
+    (DOMAIN, "NormLinearNBits"): (2, 3, 3),
+    (MICROSOFT, "MatMulNBits"): (1, 3, 3),
+    **{(DOMAIN, operator.name): (1, 2, 2) for operator in AFFINES if "r" not in operator.samples[0]},
+    ("", "MatMul"): (1, 1, 2),
 }
 
 
@@ -35,7 +38,7 @@ def merged_linears(model: ir.Model) -> ir.Model | None:
         if weight:
             shared = tuple(id(v) for v in node.inputs[: _span(node)[0]])
             attributes = tuple(sorted((a.name, str(a.value)) for a in node.attributes.values() if a.name != "N"))
-            kinds = tuple(None if t is None else (t.dtype, tuple(t.shape)[1:]) for t in weight)
+            kinds = tuple(None if t is None else (t.dtype, _others(tuple(t.shape), _axis(node))) for t in weight)
             groups.setdefault((node.domain, node.op_type, attributes, kinds, *shared), []).append(node)
     found = [nodes for nodes in groups.values() if len(nodes) > 1]
     if not found:
@@ -47,16 +50,25 @@ def merged_linears(model: ir.Model) -> ir.Model | None:
     return result
 
 
-def _span(node: ir.Node) -> tuple[int, int]:
-    return WEIGHT.get((node.domain, node.op_type), (0, 0))
+def _others(shape: tuple[object, ...], axis: int) -> tuple[object, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _span(node: ir.Node) -> tuple[int, int, int]:
+    return WEIGHT.get((node.domain, node.op_type), (0, 0, 0))
+
+
+def _axis(node: ir.Node) -> int:
+    """Of a weight, the one with something for each output."""
+    return 0 if node.domain else 1
 
 
 def _weight(node: ir.Node) -> list[ir.TensorProtocol | None]:
-    """A weight's operands, all constants with something for each output along their first axis; none where not."""
-    start, count = _span(node)
+    """A weight's operands, all constants with something for each output along one axis; none where not."""
+    start, count, rank = _span(node)
     values = node.inputs[start : start + count]
     found = [None if v is None else constant_tensor(v) for v in values]
-    if not found or found[0] is None or len(found[0].shape) != (2 if count == 1 else 3):
+    if not found or found[0] is None or len(found[0].shape) != rank:
         return []
     if any(v is not None for v in node.inputs[start + count :]):  # a bias, or an order of inputs
         return []
@@ -66,11 +78,12 @@ def _weight(node: ir.Node) -> list[ir.TensorProtocol | None]:
 def _merge(graph: ir.Graph, nodes: Sequence[ir.Node], fresh: Names) -> None:
     first, place = nodes[0], _span(nodes[0])[0]
     weights = [[None if t is None else np.asarray(t.numpy()) for t in _weight(n)] for n in nodes]
-    rows = [len(w[0]) for w in weights if w[0] is not None]
+    axis = _axis(first)
+    rows = [w[0].shape[axis] for w in weights if w[0] is not None]
     merged: list[ir.Value | None] = []
     for parts in zip(*weights, strict=True):
         arrays = [a for a in parts if a is not None]
-        merged.append(new_constant(fresh("tamago/merged"), np.concatenate(arrays)) if arrays else None)
+        merged.append(new_constant(fresh("tamago/merged"), np.concatenate(arrays, axis)) if arrays else None)
     sizes = new_constant(fresh("tamago/sizes"), np.asarray(rows, np.int64))
     for value in (*merged, sizes):
         if value is not None:
@@ -100,6 +113,6 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node], fresh: Names) -> None:
         name=fresh("tamago/split"),
         metadata_props=props,
     )
-    graph.insert_before(first, [product, split])  # the first of them: all read the same row
+    graph.insert_before(first, [product, split])  # the first of them: all read the same
     for node, part in zip(nodes, parts, strict=True):
         replace(node.outputs[0], part, fresh)
