@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,17 +65,16 @@ def tamago(
     tensors = [value for value in example_inputs if isinstance(value, torch.Tensor)]
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return _eager(graph, "gradients may be asked for; call the model under torch.no_grad() to compile it")
-    devices = {tensor.device.type for tensor in tensors}
-    if len(devices) > 1 or devices - {"cpu", "cuda"}:
-        return _eager(graph, f"tensors on {', '.join(sorted(devices))}; tamago compiles for the CPU, or for one GPU")
-    weights = _weight_positions(graph)
     options = dict(options or {})
-    if devices == {"cuda"}:
-        options.setdefault("target", "cuda")
+    devices = {tensor.device for tensor in tensors}
+    reason = _no_target(devices, options)
+    if reason:
+        return _eager(graph, reason)
+    weights = _weight_positions(graph)
 
     def compile_inference(functional: torch.fx.GraphModule, fakes: Sequence[Any]) -> Callable[..., Any]:
         del fakes
-        return _Region(functional, weights, dict(options))
+        return _Region(functional, weights, options)
 
     try:
         with whole_operators():
@@ -85,6 +85,26 @@ def tamago(
         raise  # torch.compile's own control flow: it captures again
     except Exception as error:
         return _eager(graph, f"torch cannot make the graph functional: {error}")
+
+
+def _no_target(devices: AbstractSet[torch.device], options: dict[str, Any]) -> str:
+    """Why tensors on these devices are not tamago's; an empty text where they are, and the options say the target.
+
+    What runs takes tensors where they lie and leaves its results there.
+    """
+    import torch
+
+    here = {torch.device("cpu")}
+    if torch.cuda.is_available():
+        here.add(torch.device("cuda", torch.cuda.current_device()))
+    if len(devices) > 1 or devices - here:
+        names = ", ".join(sorted(map(str, devices)))
+        return f"tensors on {names}; tamago compiles for the CPU, or for torch's current GPU"
+    on_gpu = bool(devices - {torch.device("cpu")})
+    target = options.setdefault("target", "cuda" if on_gpu else "cpu")
+    if (target == "cuda") != on_gpu:
+        return f"target {target!r} is asked for, and the tensors are on {next(iter(devices), 'the CPU')}"
+    return ""
 
 
 def _eager(graph: torch.fx.GraphModule, reason: str) -> Callable[..., Any]:

@@ -54,15 +54,19 @@ def avg_pool(
 ) -> Any:
     """Average pooling whose divisor ONNX cannot state: given by the caller, or of windows that reach over the edge.
 
-    The windows' sums over a zero-padded input, over a divisor for each place.
+    The windows' means over a zero-padded input, corrected for each place by what they should be divided by: as one
+    factor, since neither a large window's sum nor its size fits half precision.
     """
     if not ceil_mode and divisor_override is None:
         return NotImplemented
     dims = len(kernel_size)
     steps, margins = list(stride) or list(kernel_size), list(padding) * (dims if len(padding) == 1 else 1)
     first, area = self.dim() - dims, _product(kernel_size)
+    whole = all(k >= n for k, n in zip(kernel_size, self.shape[first:], strict=True))
+    if whole and divisor_override is None and not any(margins):
+        return self.mean(list(range(first, self.dim())), keepdim=True)  # one window, cut where the input ends
     over: list[int] = []
-    divisor = torch.ones((), dtype=self.dtype, device=self.device)
+    divisor = torch.ones((), device=self.device)
     for axis, (kernel, step, margin) in enumerate(zip(kernel_size, steps, margins, strict=True)):
         n = self.shape[first + axis]
         reach = n + 2 * margin - kernel
@@ -73,13 +77,15 @@ def avg_pool(
         start = torch.arange(count, device=self.device) * step - margin
         end = (start + kernel).clamp_max(n + margin)
         length = end - start if count_include_pad else end.clamp_max(n) - start.clamp_min(0)
-        divisor = divisor * length.to(self.dtype).reshape([-1] + [1] * (dims - 1 - axis))
+        divisor = divisor * length.to(divisor.dtype).reshape([-1] + [1] * (dims - 1 - axis))
     sides = [
         side for margin, more in zip(reversed(margins), reversed(over), strict=True) for side in (margin, margin + more)
     ]
     pool = {1: aten.avg_pool1d.default, 2: aten.avg_pool2d.default, 3: aten.avg_pool3d.default}[dims]
-    sums = pool(aten.constant_pad_nd.default(self, sides, 0.0), list(kernel_size), steps) * area
-    return sums / (divisor if divisor_override is None else divisor_override)
+    means = pool(aten.constant_pad_nd.default(self, sides, 0.0), list(kernel_size), steps)
+    if divisor_override is not None:
+        return means * (area / divisor_override)
+    return means * (area / divisor).to(self.dtype)
 
 
 def pad(self: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .counters import counters
 from .kernels import attention_step as step
 from .kernels.gemv import DEFAULT, gemv
 
@@ -129,17 +130,6 @@ def launch_attention_step(
         **options(warps, early),
     )
     return y
-
-
-_zeros: dict[tuple[torch.device, int], Tensor] = {}
-
-
-def counters(device: torch.device, count: int) -> Tensor:
-    """Zeros that every launch leaves as it found them; launches that share them run one after the other."""
-    key = (device, count)
-    if key not in _zeros:
-        _zeros[key] = torch.zeros(count, dtype=torch.int32, device=device)
-    return _zeros[key]
 
 
 def may_start_early(x: Tensor) -> bool:

@@ -22,8 +22,8 @@ CONVOLUTIONS = (functional.conv2d, CONVOLUTION, DEPTHWISE)
 
 def lay_out_weights(module: fx.GraphModule) -> bool:
     """Put the constants that convolutions read into the order in which they are read; whether there are any."""
-    found = False
-    for node in module.graph.nodes:
+    laid: dict[str, bool] = {}  # whether by tap
+    for node in list(module.graph.nodes):
         if node.op != "call_function" or node.target not in CONVOLUTIONS:
             continue
         source = node.args[1]
@@ -34,10 +34,17 @@ def lay_out_weights(module: fx.GraphModule) -> bool:
         if not isinstance(weight, Tensor) or weight.dim() != 4 or weight.dtype not in HALVES:
             continue
         own = node.target is DEPTHWISE and node.args[-1] is not None and node.args[-1][0] != LIBRARY
+        place = str(source.target)
+        if laid.get(place, own) != own:  # calls that share a weight read it in two orders
+            owner, name, place = module, f"{name}_of_{node.name}", f"{name}_of_{node.name}"
+            module.register_buffer(name, weight)
+            with module.graph.inserting_before(node):
+                node.update_arg(1, module.graph.get_attr(name))
         # An attribute that is set keeps its place among the buffers.
         setattr(owner, name, by_tap(weight) if own else weight.contiguous(memory_format=torch.channels_last))
-        found = True
-    return found
+        laid[place] = own
+    module.recompile()
+    return bool(laid)
 
 
 def channels_last(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ As in `library`: on the CPU they compute what the kernels do in plain torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -71,11 +72,13 @@ def convolved(
     x = x if scale is None else x * scale
     down, right = strides
     x, pads = _padded(x, pads)
-    if x.is_cuda and x.dtype in (torch.float16, torch.bfloat16) and activation == "" and after == "Relu":
-        before = [pads[0], pads[1]]  # cuDNN adds and rectifies in the same kernel
+    before = [pads[0], pads[1]]
+    if x.is_cuda and x.dtype in (torch.float16, torch.bfloat16) and (activation, after) in (("Relu", ""), ("", "Relu")):
+        # cuDNN adds and rectifies in the same kernel.
         if residual is None:
             return torch.cudnn_convolution_relu(x, w, bias, [down, right], before, [1, 1], 1)
-        return torch.cudnn_convolution_add_relu(x, w, residual, 1.0, bias, [down, right], before, [1, 1], 1)
+        if after and residual.shape == (x.shape[0], w.shape[0], *slid(x.shape[2:], w.shape[2:], strides, pads)):
+            return torch.cudnn_convolution_add_relu(x, w, residual, 1.0, bias, [down, right], before, [1, 1], 1)
     y = functional.conv2d(x, w, bias, [down, right], [pads[0], pads[1]])
     y = ACTIVATIONS[activation](y)
     return ACTIVATIONS[after](y if residual is None else y + residual)
@@ -128,7 +131,8 @@ def _(
 ) -> Tensor:
     from .launch_convolution import fits, launch_convolution
 
-    if candidate is None or candidate[0] == LIBRARY or not fits(x, w):
+    results = prod((x.shape[0], w.shape[0], *slid(x.shape[2:], w.shape[2:], strides, pads)))
+    if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
         return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
     return launch_convolution(x, w, bias, scale, residual, strides, pads, activation, after, candidate)
 
@@ -190,7 +194,8 @@ def _(
 ) -> Tensor:
     from .launch_convolution import fits, launch_affine
 
-    if candidate is None or candidate[0] == LIBRARY or not fits(x, w):
+    results = x.numel() // w.shape[1] * w.shape[0]
+    if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
         return multiplied(x, w, bias, residual, activation, after)
     return launch_affine(x, w, bias, residual, activation, after, candidate)
 
@@ -273,6 +278,7 @@ def _(
 ) -> Tensor:
     from .launch_convolution import fits, launch_depthwise
 
-    if candidate is None or candidate[0] == LIBRARY or not fits(x, w):
+    results = prod((*x.shape[:2], *slid(x.shape[2:], w.shape[2:], strides, pads)))
+    if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
         return convolved_by_channel(x, w, bias, norm, epsilon, strides, pads, activation)
     return launch_depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate)

@@ -24,6 +24,7 @@ from ...compiler.optimise import Names
 from ...compiler.torch_operators.dtypes import torch_dtype
 from ...compiler.torch_program import torch_program
 from ...compiler.torch_tensors import to_numpy, to_torch
+from .counters import Counters, own_counters
 from .layout import channels_last, lay_out_weights
 from .library import own
 from .lowering import claim  # and tamago's own operators become calls of kernels
@@ -140,6 +141,10 @@ class Program:
 
     def _capture(self, tensors: Sequence[Tensor]) -> Captured | None:
         inputs = [self._laid(t) for t in tensors]
+        with own_counters() as counters:
+            return self._capture_with(inputs, counters)
+
+    def _capture_with(self, inputs: list[Tensor], counters: Counters) -> Captured | None:
         for _ in range(WARM):
             self._eager(inputs, owned=True)
         torch.cuda.synchronize()
@@ -158,7 +163,7 @@ class Program:
         if not all(isinstance(o, Tensor) for o in outputs):
             self.note = "not captured as a CUDA graph: an output is no tensor"
             return None
-        return Captured(graph, inputs, outputs, self.module)
+        return Captured(graph, inputs, outputs, self.module, self._given, counters)
 
 
 @dataclass
@@ -170,12 +175,16 @@ class Captured:
         inputs: its own.
         outputs: its own.
         module: holds the weights.
+        given: numbers of the outputs that share the memory of an input which the caller gives away.
+        counters: its kernels' own, since two graphs may be replayed at once.
     """
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
     outputs: list[Tensor]
     module: fx.GraphModule
+    given: frozenset[int]
+    counters: Counters
 
     def replay(self) -> None:
         """Run on the inputs that are there."""
@@ -187,7 +196,7 @@ class Captured:
             if held.data_ptr() != given.data_ptr():
                 held.copy_(given)
         self.graph.replay()
-        return [o if any(o is i for i in self.inputs) else o.clone() for o in self.outputs]
+        return [o if number in self.given else o.clone() for number, o in enumerate(self.outputs)]
 
 
 def _in_order(tensor: Tensor) -> Tensor:

@@ -66,8 +66,9 @@ class Cuda:
     def own(self, model: ir.Model) -> ir.Model:
         """Without a word on what another runtime may round inside a product, and its products fused again."""
         model = with_float_activations(model)
-        for region in () if self.portable else (fused_products, merged_linears):
-            model = region(model) or model
+        if not self.portable:
+            model = fused_products(model) or model
+            model = merged_linears(model, plain=False) or model
         attach(model)
         return model
 
@@ -192,8 +193,11 @@ class Cuda:
         feeds = made_up(model, ZEROS) if feeds is None else feeds
         if feeds is None:
             return AGREE
-        program = self.lower(model)
-        own = compare(program.outputs, self.lower(model, optimise=False)(feeds), program(feeds))
+        try:
+            program = self.lower(model)
+            own = compare(program.outputs, self.lower(model, optimise=False)(feeds), program(feeds))
+        except (TamagoError, RuntimeError, ValueError, TypeError, TritonError):
+            return AGREE
         return max([AGREE, *(NOISE * d.error for d in own if np.isfinite(d.error))])
 
     def _try(self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> Tried | None:
@@ -202,7 +206,7 @@ class Cuda:
             outputs = program(feeds)
             replay = _replay(program, feeds)
             return None if replay is None else (replay, outputs)
-        except (TamagoError, RuntimeError, TritonError):
+        except (TamagoError, RuntimeError, ValueError, TypeError, TritonError):
             return None
 
     def _replay(self, model: ir.Model, feeds: Mapping[str, Array]) -> Callable[[], object] | None:

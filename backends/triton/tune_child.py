@@ -1,7 +1,7 @@
 """The process that compiles and measures kernels' candidates, a line of JSON on standard output for each step.
 
-What it is told of ahead of its turn is compiled while others are measured: by processes that launch nothing, since the
-device must be left to what is timed.
+What it is told of ahead of its turn is compiled while others are measured: by processes that launch no kernel of ours,
+since the device must be left to what is timed. (They draw operands there, once for a few candidates.)
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from triton.runtime.jit import JITFunction
 from ...compiler.timing import Timing
 from .jobs import Job, job_of
 from .jobs.subject import Subject
+from .library_convolution import LIBRARY
+from .run import exact_convolutions
 from .timing import interleave_graphs
 
 TOLERANCE = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}  # relative, of the norm of the result
@@ -70,7 +72,7 @@ def _answer(job: Job, left: Sequence[tuple[int, ...]]) -> None:
         except Exception as reason:
             say(what="failed", candidate=candidate, reason=f"{type(reason).__name__}: {reason}"[:300])
             if "CUDA error" in str(reason):  # nothing runs in a process after that: another measures the rest
-                sys.exit(1)
+                os._exit(1)  # without waiting for what is still compiled
             continue
         if not error <= TOLERANCE[job.dtype]:
             say(what="failed", candidate=candidate, reason=f"its output is off by {error:.2g}")
@@ -86,6 +88,11 @@ def say(**words: Any) -> None:
 
 def measure(subject: Subject, candidate: Sequence[int], wanted: Tensor) -> tuple[Timing, float]:
     """Milliseconds of one launch, and the relative error of its result."""
+    with exact_convolutions():  # as programs run
+        return _measured(subject, candidate, wanted)
+
+
+def _measured(subject: Subject, candidate: Sequence[int], wanted: Tensor) -> tuple[Timing, float]:
     found = subject.launch(0, candidate)
     error = float((found.double() - wanted).norm() / wanted.norm())
     graph = torch.cuda.CUDAGraph()
@@ -110,6 +117,8 @@ def _only_compile() -> None:
 def _compile(job: Job, portion: Sequence[Sequence[int]]) -> None:
     subject = job.subject(copies=1)
     for candidate in portion:
+        if candidate[0] == LIBRARY:  # nothing to compile, and it would run
+            continue
         with suppress(Exception):  # said again, and reported, where it is measured
             subject.launch(0, candidate)
 

@@ -150,6 +150,51 @@ def check_equal(model: ir.Model, found: ir.Model, x: Tensor) -> None:
             np.testing.assert_allclose(b, a, rtol=0, atol=TOLERANCE * float(np.abs(a).max()))
 
 
+class Normed(nn.Module):
+    """A depthwise convolution whose normalised channels are activated: the activation stays outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deep, self.norm = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(self.norm(self.deep(x).permute(0, 2, 3, 1)))
+
+
+def test_nothing_is_taken_in_after_a_norm() -> None:
+    x = torch.randn(PICTURE, generator=torch.Generator().manual_seed(0)).half()
+    model = traced(Normed(), x, optimised=False)
+
+    found = epilogues(model)
+
+    assert found is not None
+    assert own(found) == {"ConvLayerNorm": 1}
+    check_equal(model, found, x)
+
+
+class Tied(nn.Module):
+    """One matrix, several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = torch.relu(self.linear(x))
+        return x
+
+
+def test_a_matrix_that_is_used_thrice_is_stored_once() -> None:
+    model = traced(Tied(), torch.randn(2, 5, 16).half(), optimised=False)
+
+    found = epilogues(model)
+
+    assert found is not None
+    assert own(found) == {"AffineRelu": 3}
+    assert len({n.inputs[1] for n in found.graph if n.domain == DOMAIN}) == 1
+
+
 def test_a_sum_beyond_a_change_of_layout_is_taken_in() -> None:
     x = torch.randn(PICTURE).half()
     model = traced(ConvNeXt(nn.ReLU()), x, optimised=False)

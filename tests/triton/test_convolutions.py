@@ -56,6 +56,7 @@ SHAPES = (
     Shape((1, 16, 5, 4), (33, 16, 3, 3), pads=(1, 1, 1, 1)),
     Shape((2, 3, 5, 6), (16, 3, 3, 3), (2, 2), (0, 0, 1, 1)),
     Shape((1, 18, 5, 4), (18, 18, 5, 3), (2, 1), (2, 0, 1, 2)),
+    Shape((1, 16, 4, 5), (16, 16, 1, 1), pads=(0, 0, 1, 1)),
 )
 CANDIDATES = ((16, 32, 16, 1, 4, 3), (32, 16, 32, 2, 4, 3), (64, 64, 16, 4, 4, 3))
 
@@ -155,12 +156,31 @@ def test_programs_past_the_end_write_nothing() -> None:
     assert bool((room[1:] == 7).all())
 
 
+@pytest.mark.parametrize("name", ["Gelu", "Relu", "Relu6"])
+def test_activations_far_out_are_what_they_should_be(name: str) -> None:
+    x = torch.tensor([[-6e4, -100.0, -4.5, -1.0, 0.0, 1.0, 4.5, 100.0, 6e4]]).half().repeat(16, 1)
+    w, bias = torch.eye(9).half(), torch.zeros(9).half()
+
+    found = launch_affine(x, w, bias, None, name, "", CANDIDATES[0])
+
+    wanted = library.ACTIVATIONS[name](x.double())
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=5e-5)
+
+
+def test_rectifying_what_is_no_number_gives_no_number() -> None:
+    x, w = torch.full((16, 16), float("nan")).half(), torch.eye(16).half()
+
+    for name in ("Relu", "Relu6"):
+        assert bool(launch_affine(x, w, torch.zeros(16).half(), None, name, "", CANDIDATES[0]).isnan().all())
+
+
 def test_the_kernels_are_for_halves() -> None:
     x, w = draw(0, 1, 4, 3, 3), draw(1, 8, 4, 1, 1)
 
-    assert fits(x, w)
-    assert not fits(x.float(), w.float())
-    assert not fits(x, w.float())
+    assert fits(x, w, 72)
+    assert not fits(x, w, 1 << 31)
+    assert not fits(x.float(), w.float(), 72)
+    assert not fits(x, w.float(), 72)
 
 
 @pytest.mark.parametrize(

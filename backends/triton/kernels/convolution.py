@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 
@@ -113,14 +112,12 @@ def convolution(
     BK: tl.constexpr,
     SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """One program: a tile of `BM` pixels and `BN` channels of the result, a `SPLIT`th of the inner dimension.
 
     Args:
         x: (N, H, W, C) with strides XN, XH, XW, XC, w: (O, KH, KW, C), bias: (O), scale: (N, C).
         residual, y: (N, HO, WO, O).
-        EARLY: start before the kernel ahead has ended, and wait for it before anything is read.
         partial: (SPLIT, tiles, BM, BN) float32. arrived: (tiles), zeros, and again after.
     """
     ROWS: tl.constexpr = (PIXELS + BM - 1) // BM
@@ -142,9 +139,6 @@ def convolution(
     left = pixel % WO * SW - PL
     rows = x + picture * XN + up * XH + left * XW
     columns = w + column * (KH * KW * C)
-    if EARLY:
-        gdc_launch_dependents()
-        gdc_wait()
     total = tl.zeros((BM, BN), tl.float32)
     start = tl.program_id(1) * SHARE
     for step in range(start, tl.minimum(start + SHARE, STEPS)):
@@ -153,7 +147,7 @@ def convolution(
         j = tap % KW
         c = (step % BLOCKS) * BK + inner
         inside = real
-        if PT > 0 or PL > 0 or KH > 1 or KW > 1:
+        if PT > 0 or PL > 0 or (HO - 1) * SH + KH - PT > H or (WO - 1) * SW + KW - PL > W:
             inside = real & (up + i >= 0) & (up + i < H) & (left + j >= 0) & (left + j < W)
         if C % BK == 0:
             a = tl.load(rows[:, None] + (i * XH + j * XW + c * XC)[None, :], inside[:, None], 0.0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 
@@ -81,14 +80,12 @@ def depthwise(
     DOWN: tl.constexpr,
     RUNS: tl.constexpr,
     BC: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """One program: `RUNS` rectangles of `DOWN` by `RIGHT` results, `BC` channels of them (all of them with `NORMED`).
 
     Args:
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         gamma, beta: (C), of LayerNorm over the channels.
-        EARLY: start before the kernel ahead has ended, and wait for it before anything is read.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN
@@ -98,9 +95,6 @@ def depthwise(
     picture = run // (ALONG * ACROSS)
     top = run // ACROSS % ALONG * DOWN
     start = run % ACROSS * RIGHT
-    if EARLY:
-        gdc_launch_dependents()
-        gdc_wait()
     results = ()
     for chunk in tl.static_range(CHUNKS):
         c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)

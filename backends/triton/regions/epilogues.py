@@ -48,10 +48,11 @@ def epilogues(model: ir.Model) -> ir.Model | None:
     result = model.clone()
     fresh = Names(unique_names(result.graph))
     found = 0
+    turned: dict[ir.Value, ir.Value] = {}
     for node in list(result.graph):
         fused = None if node.graph is None else _base(node)
         if fused is not None:
-            found += _write(result.graph, _grown(fused), fresh)
+            found += _write(result.graph, _grown(fused), turned, fresh)
     if not found:
         return None
     remove_unused(result.graph)
@@ -99,7 +100,7 @@ def _scaled(fused: _Fused, node: ir.Node) -> _Fused:
         return fused
     for a, s in (node.inputs, node.inputs[::-1]):
         shape = None if a is None else dims(a)
-        if a is None or s is None or shape is None or len(shape) != 4 or shape != dims(fused.x):
+        if a is None or s is None or shape is None or len(shape) != 4 or not _known_alike(a, fused.x):
             continue
         if dims(s) == (*shape[:2], 1, 1) and shape[2:] != (1, 1):
             return replace(fused, x=a, scale=s, attributes=(), nodes=(node, *fused.nodes))
@@ -133,7 +134,9 @@ def _grown(fused: _Fused) -> _Fused:
 
 
 def _larger(fused: _Fused) -> Iterator[_Fused]:
-    """The ways to take in what reads the result next."""
+    """The ways to take in what reads the result next; nothing after a norm."""
+    if fused.norm:
+        return
     users = list(dict.fromkeys(node for node, _ in fused.result.uses()))
     if fused.result.is_graph_output() or any(u.domain or u.graph is not fused.nodes[-1].graph for u in users):
         return
@@ -141,7 +144,7 @@ def _larger(fused: _Fused) -> Iterator[_Fused]:
     untouched = not done.name
     if untouched and len(users) == 2:
         yield from _silu(fused, users)
-    if len(users) != 1 or fused.norm:
+    if len(users) != 1:
         return
     (user,) = users
     if untouched and fused.bias is None and user.op_type == "Add":
@@ -169,7 +172,7 @@ def _exists(fused: _Fused, epilogue: Epilogue) -> bool:
 
 
 def _depthwise(fused: _Fused) -> bool:
-    return fused.kind == "Conv" and len(fused.attributes) == 3 and fused.attributes[2].as_int() != 1
+    return any(a.name == "group" and a.as_int() != 1 for a in fused.attributes)
 
 
 def _silu(fused: _Fused, users: Sequence[ir.Node]) -> Iterator[_Fused]:
@@ -202,8 +205,14 @@ def _summed(fused: _Fused, add: ir.Node) -> Iterator[_Fused]:
     more = replace(fused.epilogue, residual=True)
     if other is None or fused.epilogue.residual or not _exists(fused, more):
         return
-    if dims(other) == dims(fused.result) and dims(other) is not None and other.dtype == fused.result.dtype:
+    if _known_alike(other, fused.result) and other.dtype == fused.result.dtype:
         yield replace(fused, epilogue=more, residual=other, result=add.outputs[0], nodes=(*fused.nodes, add))
+
+
+def _known_alike(a: ir.Value, b: ir.Value) -> bool:
+    """Whether two values are surely of one size."""
+    shape = dims(a)
+    return shape is not None and None not in shape and shape == dims(b)
 
 
 def _summed_through(fused: _Fused, view: ir.Node) -> Iterator[_Fused]:
@@ -238,22 +247,22 @@ def _normalised(fused: _Fused, transpose: ir.Node) -> Iterator[_Fused]:
     if list(fused.attributes[0].as_ints()) != [1, 1]:
         return
     norm = next(iter(moved.uses())).node
-    if norm.domain or norm.op_type != "LayerNormalization" or norm.inputs[0] is not moved or len(norm.outputs) != 1:
+    if (
+        norm.graph is not transpose.graph
+        or norm.domain
+        or norm.op_type != "LayerNormalization"
+        or norm.inputs[0] is not moved
+        or len(norm.outputs) != 1
+    ):
         return
     axis = norm.attributes["axis"].as_int() if "axis" in norm.attributes else -1
     stash = norm.attributes["stash_type"].as_int() if "stash_type" in norm.attributes else 1
     width = dims(moved)
-    if (
-        axis not in (-1, 3)
-        or stash != 1
-        or width is None
-        or norm.inputs[1] is None
-        or dims(norm.inputs[1]) != width[-1:]
-    ):
+    factors = tuple(v for v in norm.inputs[1:] if v is not None)
+    if axis not in (-1, 3) or stash != 1 or width is None or any(dims(v) != width[-1:] for v in factors):
         return
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
     rest = (*fused.attributes[1:], ir.AttrFloat32("epsilon", epsilon))
-    factors = tuple(v for v in norm.inputs[1:] if v is not None)
     nodes = (*fused.nodes, transpose, norm)
     yield replace(fused, norm=factors, attributes=rest, result=norm.outputs[0], nodes=nodes)
 
@@ -271,13 +280,18 @@ def _activation(node: ir.Node) -> str | None:
     return "Relu6" if [b is not None and float(b) for b in bounds] == [0.0, 6.0] else None
 
 
-def _write(graph: ir.Graph, fused: _Fused, fresh: Names) -> bool:
-    """The operator in the place of all that it computes; False for a product alone: that is the library's."""
+def _write(graph: ir.Graph, fused: _Fused, turned: dict[ir.Value, ir.Value], fresh: Names) -> bool:
+    """The operator in the place of all that it computes; False for a product alone: that is the library's.
+
+    `turned` keeps the weights that are already there row by row: several products may share one.
+    """
     if fused.kind == "Affine" and len(fused.nodes) == 1 and fused.bias is None:
         return False
     w, residual, last = fused.w, fused.residual, fused.nodes[-1]
     if fused.kind == "Affine" and not fused.attributes[0].as_int():
-        w = _constant(graph, np.ascontiguousarray(_contents(w).T), fresh)
+        if w not in turned:
+            turned[w] = _constant(graph, np.ascontiguousarray(_contents(w).T), fresh)
+        w = turned[w]
     zeros = np.zeros(_contents(w).shape[0], _contents(w).dtype)
     bias = zeros if fused.bias is None else fused.bias
     operands = [fused.x, w, bias if isinstance(bias, ir.Value) else _constant(graph, bias, fresh)]

@@ -29,13 +29,13 @@ WEIGHT = {  # where a weight's operands begin, how many they are, and its rank
 }
 
 
-def merged_linears(model: ir.Model) -> ir.Model | None:
-    """The model with such products merged; None where there are none."""
+def merged_linears(model: ir.Model, *, plain: bool = True) -> ir.Model | None:
+    """The model with such products merged (ONNX's own only with `plain`); None where there are none."""
     result = model.clone()
     groups: dict[tuple[object, ...], list[ir.Node]] = {}
     for node in result.graph:
         weight = _weight(node)
-        if weight:
+        if weight and (plain or node.domain):
             shared = tuple(id(v) for v in node.inputs[: _span(node)[0]])
             attributes = tuple(sorted((a.name, str(a.value)) for a in node.attributes.values() if a.name != "N"))
             kinds = tuple(None if t is None else (t.dtype, _others(tuple(t.shape), _axis(node))) for t in weight)

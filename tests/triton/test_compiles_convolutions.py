@@ -1,0 +1,177 @@
+"""The kernels of convolutions compiled ahead of time for GPUs that are not here: nothing spills, tensor cores multiply.
+
+What is compiled are the settings that `candidates()` would have measured first for shapes of known networks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+CAPABILITIES = (80, 90)
+WGMMA_ROWS = 64  # of a product that four warps of compute capability 9.0 make together
+# Triton either compiles or interprets in one process, and other tests interpret.
+COMPILE = """
+import json, subprocess, sys, tempfile
+from math import prod
+from pathlib import Path
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from tamago.backends.triton.kernels import convolution, depthwise
+
+def compiled(kernel, pointers, numbers, constants, capability, **options):
+    names = [p.name for p in kernel.params]
+    signature = {n: pointers.get(n) or numbers.get(n) or "constexpr" for n in names}
+    aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in pointers}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+def resources(cubin):
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        said = subprocess.run([tool, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
+    words = [w for w in said.split() if ":" in w and w.rpartition(":")[2].isdigit()]
+    return {w.rpartition(":")[0]: int(w.rpartition(":")[2]) for w in words}
+
+def geometry(case):
+    (n, _, h, w), (_, _, kh, kw), (sh, sw), (pt, pl, pb, pr) = (case[k] for k in ("x", "w", "strides", "pads"))
+    size = {"HO": (h + pt + pb - kh) // sh + 1, "WO": (w + pl + pr - kw) // sw + 1}
+    return n, {"H": h, "W": w, **size, "KH": kh, "KW": kw, "SH": sh, "SW": sw, "PT": pt, "PL": pl}
+
+def gathered(case):
+    n, sizes = geometry(case)
+    out, channels, *taps = case["w"]
+    pixels = n * sizes["HO"] * sizes["WO"]
+    found = convolution.candidates(pixels, out, channels, prod(taps), residual=case["residual"])
+    chosen = next(c for c in found if (c[3] > 1) == case["split"])
+    rows, columns, inner, split, warps, stages = chosen
+    strides = {"XN": channels * sizes["H"] * sizes["W"], "XC": 1, "XH": sizes["W"] * channels, "XW": channels}
+    fused = {"SCALED": case["scaled"], "RESIDUAL": case["residual"]}
+    fused |= {"ACTIVATION": case["activation"], "AFTER": case["after"]}
+    tile = {"BM": rows, "BN": columns, "BK": inner, "SPLIT": split, "GROUP": convolution.GROUP}
+    constants = {"PIXELS": pixels, "O": out, "C": channels, **sizes, **strides, **fused, **tile}
+    pointers = dict.fromkeys(("x", "w", "bias", "scale", "residual", "y"), "*" + case["dtype"])
+    pointers |= {"partial": "*fp32", "arrived": "*i32" if split > 1 else "*fp32"}  # as it is launched
+    options = {"num_warps": warps, "num_stages": stages}
+    return chosen, compiled(convolution.convolution, pointers, {}, constants, case["capability"], **options)
+
+def by_channel(case):
+    n, sizes = geometry(case)
+    channels, _, _, taps = case["w"]
+    pixels, size = n * sizes["HO"] * sizes["WO"], (sizes["WO"], sizes["HO"])
+    chosen = depthwise.candidates(pixels, *size, channels, taps, normed=case["normed"])[0]
+    right, down, runs, block, warps = chosen
+    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block}
+    fused = {"ACTIVATION": case["activation"], "NORMED": case["normed"]}
+    constants = {"N": n, "C": channels, **sizes, **fused, **tile}
+    pointers = dict.fromkeys(("x", "w", "bias", "gamma", "beta", "y"), "*" + case["dtype"])
+    options = {"num_warps": warps}
+    return chosen, compiled(depthwise.depthwise, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
+
+for case in json.load(sys.stdin):
+    chosen, made = (gathered if case["kernel"] == "convolution" else by_channel)(case)
+    answer = {"candidate": chosen, "ptx": made.asm["ptx"], "uses": resources(made.asm["cubin"])}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution on a GPU of this compute capability, and what is fused with it."""
+
+    kernel: str
+    x: tuple[int, int, int, int]
+    w: tuple[int, int, int, int]
+    capability: int = 90
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    split: bool = False  # the first candidate that splits the inner dimension, or the first that does not
+    scaled: bool = False
+    residual: bool = False
+    activation: str = ""
+    after: str = ""
+    normed: bool = False
+    dtype: str = "fp16"
+
+    def __str__(self) -> str:
+        sizes = "-".join("x".join(map(str, s)) for s in (self.x, self.w))
+        flags = [f for f in ("split", "scaled", "residual", "normed") if getattr(self, f)]
+        return "-".join([self.kernel, sizes, f"sm_{self.capability}", self.dtype, *flags])
+
+
+SAME = (1, 1, 1, 1)
+CONV = partial(Case, "convolution")
+RESNET = CONV((32, 64, 56, 56), (64, 64, 3, 3), pads=SAME, residual=True, after="Relu")
+LATE = CONV((1, 512, 7, 7), (512, 512, 3, 3), pads=SAME, split=True, activation="Relu")
+FIRST = CONV((8, 3, 224, 224), (32, 3, 3, 3), strides=(2, 2), pads=(0, 0, 1, 1), activation="Silu")
+AFFINE = CONV((6272, 384, 1, 1), (1536, 384, 1, 1), activation="Gelu", dtype="bf16")
+WEIGHED = CONV((8, 144, 28, 28), (40, 144, 1, 1), scaled=True, residual=True)
+DEEP = partial(Case, "depthwise")
+MOBILE = DEEP((8, 144, 56, 56), (144, 1, 3, 3), strides=(2, 2), pads=SAME, activation="Relu6")
+CONVNEXT = DEEP((8, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), normed=True)
+CASES = (
+    replace(CONVNEXT, capability=90),
+    *(replace(case, capability=c) for case in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE) for c in CAPABILITIES),
+)
+Made = dict[Case, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Each case's settings and PTX, and what its machine code uses."""
+    folder = tmp_path_factory.mktemp("triton")
+    script = folder / "compile.py"
+    script.write_text(COMPILE)
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET" and not k.startswith("COV_")}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        input=json.dumps([vars(case) for case in CASES]),
+        env=environment | {"TRITON_CACHE_DIR": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(CASES, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_kernel_compiles_for_its_gpu_and_keeps_everything_in_registers(made: Made, case: Case) -> None:
+    ptx, uses = made[case]["ptx"], made[case]["uses"]
+
+    assert f".target sm_{case.capability}" in ptx
+    assert 0 < uses["REG"] <= 255
+    assert (uses["STACK"], uses["LOCAL"]) == (0, 0), made[case]["candidate"]
+    assert ".local" not in ptx
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.kernel == "convolution"], ids=str)
+def test_a_convolution_multiplies_on_the_tensor_cores(made: Made, case: Case) -> None:
+    """Those of compute capability 9.0 take 64 rows or more at once; else it is the instruction of 8.0."""
+    ptx, rows = made[case]["ptx"], made[case]["candidate"][0]
+    large = case.capability >= 90 and rows >= WGMMA_ROWS
+
+    assert ("wgmma.mma_async" in ptx) is large
+    assert ("mma.sync" in ptx) is not large
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.kernel == "depthwise"], ids=str)
+def test_a_depthwise_convolution_has_nothing_for_them(made: Made, case: Case) -> None:
+    assert "mma" not in made[case]["ptx"]
+    assert "fma.rn.f32" in made[case]["ptx"]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.kernel == "convolution"], ids=str)
+def test_whoever_comes_last_adds_the_parts_up(made: Made, case: Case) -> None:
+    """A counter that releases what a program wrote, and acquires what the others did."""
+    assert ("gpu.acq_rel" in made[case]["ptx"]) is case.split
