@@ -1,7 +1,8 @@
 """Tuning records that come with the package, a JSON file for each device: a first compilation need not measure them.
 
-Made by `python -m tests.gpu.decode_table` on the device: each record holds the job, the device and versions it was
-measured with, the date, and every candidate's time, spread and error.
+Made on the device by `python -m tests.gpu.decode_table` and `tests.gpu.vision_table` with a store of their own, and
+`tests.gpu.ship_records`: each record holds the job, the device and versions it was measured with, the date, and the
+fastest candidates' times, spreads and errors.
 """
 
 from __future__ import annotations
