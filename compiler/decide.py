@@ -15,7 +15,7 @@ from .errors import TamagoError
 from .facts import Array
 from .report import Comparison, Figures
 from .timing import paired_ratio
-from .verify import allow_noise, compare, fits_declaration, require, trials
+from .verify import allow_noise, are_numbers, compare, fits_declaration, require, trials
 
 if TYPE_CHECKING:
     from .backend import Backend, Runnable
@@ -74,7 +74,10 @@ def decide(
     believed = reference if target.believed is target else target.believed.lower(original)
     errors, trial = _verify(target, original, believed, program, feeds)
     if trial is None:
-        note = "the original could not be run on made-up inputs: nothing was verified, so it is kept; pass args"
+        note = (
+            "the original could not be run on made-up inputs, or gives nothing but NaN and infinity: nothing was "
+            "verified, so it is kept; pass args"
+        )
         return Decision(False, reference, "not verified", notes=[note])
     if not changed:
         note = "no rule found anything to improve"
@@ -103,7 +106,7 @@ def _verify(
     for made in trials(original.graph, feeds):
         trial = made if target.forgives else _without_risk(made, feeds)
         wanted, found = _run_both(reference, program, trial, target.runs_side_by_side)
-        if wanted is None or not fits_declaration(original.graph, wanted):
+        if wanted is None or not fits_declaration(original.graph, wanted) or not are_numbers(wanted):
             continue
         first, ran = trial if first is None else first, ran + 1
         differences = compare(reference.outputs, wanted, found)

@@ -204,3 +204,25 @@ def test_a_tensor_that_stays_where_it_is_is_checked_all_the_same() -> None:
     with pytest.raises(tamago.TamagoError) as error:
         signature.feeds((torch.ones(2, 4),), keep_tensors=True)
     assert error.value.code == "T031"
+
+
+class Hopeless(nn.Module):
+    """Nothing but NaN, whatever comes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log(-torch.exp(x) - 1.0) * 1.0
+
+
+def test_what_gives_no_number_proves_nothing() -> None:
+    compiled = tamago.compile(Hopeless().eval(), (torch.randn(3, 4),), threads=1, store=":memory:")
+
+    assert compiled.report.verdict == "not verified"
+    assert any("nothing but NaN" in note for note in compiled.report.notes)
+
+
+def test_a_few_infinities_are_compared_like_numbers() -> None:
+    compiled = tamago.compile(
+        nn.Softplus(beta=-1.0).eval(), (torch.tensor([1.0, -200.0]),), threads=1, store=":memory:"
+    )
+
+    assert compiled.report.verdict != "not verified"
