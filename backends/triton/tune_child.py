@@ -20,6 +20,7 @@ from torch import Tensor
 from triton.runtime.jit import JITFunction
 
 from ...compiler.timing import Timing
+from .counters import own_counters
 from .jobs import Job, job_of
 from .jobs.subject import Subject
 from .library_convolution import LIBRARY
@@ -88,7 +89,7 @@ def say(**words: Any) -> None:
 
 def measure(subject: Subject, candidate: Sequence[int], wanted: Tensor) -> tuple[Timing, float]:
     """Milliseconds of one launch, and the relative error of its result."""
-    with exact_convolutions():  # as programs run
+    with exact_convolutions(), own_counters():  # as programs run
         return _measured(subject, candidate, wanted)
 
 
