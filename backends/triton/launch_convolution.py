@@ -16,10 +16,9 @@ from torch import Tensor
 from .counters import counters
 from .kernels import convolution as gathered
 from .kernels.depthwise import depthwise
-from .library_convolution import slid
+from .library_convolution import HALVES, by_tap, slid
 
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
-HALVES = (torch.float16, torch.bfloat16)
 
 
 def fits(x: Tensor, w: Tensor, results: int) -> bool:
@@ -217,12 +216,6 @@ def launch_depthwise(
         num_warps=warps,
     )
     return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
-
-
-def by_tap(w: Tensor) -> Tensor:
-    """A depthwise weight (C, 1, KH, KW) that lies in memory as (KH, KW, C); as it is where it does."""
-    order = (2, 3, 0, 1)
-    return w if w.permute(order).is_contiguous() else w.permute(order).contiguous().permute(2, 3, 0, 1)
 
 
 def _channels_last(x: Tensor, shape: tuple[int, ...]) -> Tensor:

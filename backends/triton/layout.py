@@ -6,17 +6,13 @@ program is made; activations follow, since torch's operators keep the order that
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from .launch_convolution import by_tap
-from .library_convolution import LIBRARY
+from .library_convolution import HALVES, LIBRARY, by_tap
 from .lowering import CONVOLUTION, DEPTHWISE
 
-HALVES = (torch.float16, torch.bfloat16)
 CONVOLUTIONS = (functional.conv2d, CONVOLUTION, DEPTHWISE)
 
 
@@ -29,12 +25,13 @@ def lay_out_weights(module: fx.GraphModule) -> bool:
         source = node.args[1]
         if not isinstance(source, fx.Node) or source.op != "get_attr":
             continue
-        owner, name = _owner(module, str(source.target))
+        place = str(source.target)
+        path, _, name = place.rpartition(".")
+        owner: torch.nn.Module = module.get_submodule(path)
         weight = getattr(owner, name)
         if not isinstance(weight, Tensor) or weight.dim() != 4 or weight.dtype not in HALVES:
             continue
         own = node.target is DEPTHWISE and node.args[-1] is not None and node.args[-1][0] != LIBRARY
-        place = str(source.target)
         if laid.get(place, own) != own:  # calls that share a weight read it in two orders
             owner, name, place = module, f"{name}_of_{node.name}", f"{name}_of_{node.name}"
             module.register_buffer(name, weight)
@@ -51,12 +48,3 @@ def channels_last(tensor: Tensor) -> Tensor:
     """A copy that lies channels last, where it is a picture in half precision; in the order of its axes else."""
     last = tensor.dim() == 4 and tensor.dtype in HALVES
     return tensor.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
-def _owner(module: fx.GraphModule, path: str) -> tuple[Any, str]:
-    """The module that holds an attribute, and the attribute's own name."""
-    *names, last = path.split(".")
-    owner: Any = module
-    for name in names:
-        owner = getattr(owner, name)
-    return owner, last

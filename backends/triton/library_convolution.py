@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+HALVES = (torch.float16, torch.bfloat16)  # what tensor cores multiply, and so what the kernels are for
 LIBRARY = 0  # the first setting of a candidate that says: torch's own operators, cuDNN and cuBLAS
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -73,13 +74,13 @@ def convolved(
     down, right = strides
     x, pads = _padded(x, pads)
     before = [pads[0], pads[1]]
-    if x.is_cuda and x.dtype in (torch.float16, torch.bfloat16) and (activation, after) in (("Relu", ""), ("", "Relu")):
+    if x.is_cuda and x.dtype in HALVES and (activation, after) in (("Relu", ""), ("", "Relu")):
         # cuDNN adds and rectifies in the same kernel.
         if residual is None:
             return torch.cudnn_convolution_relu(x, w, bias, [down, right], before, [1, 1], 1)
         if after and residual.shape == (x.shape[0], w.shape[0], *slid(x.shape[2:], w.shape[2:], strides, pads)):
             return torch.cudnn_convolution_add_relu(x, w, residual, 1.0, bias, [down, right], before, [1, 1], 1)
-    y = functional.conv2d(x, w, bias, [down, right], [pads[0], pads[1]])
+    y = functional.conv2d(x, w, bias, [down, right], before)
     y = ACTIVATIONS[activation](y)
     return ACTIVATIONS[after](y if residual is None else y + residual)
 
@@ -245,6 +246,12 @@ def convolved_by_channel(
     if len(norm) > 0:
         y = functional.layer_norm(y.permute(0, 2, 3, 1), [w.shape[0]], norm[0], norm[1], epsilon)
     return ACTIVATIONS[activation](y)
+
+
+def by_tap(w: Tensor) -> Tensor:
+    """A depthwise weight (C, 1, KH, KW) that lies in memory as (KH, KW, C); as it is where it does."""
+    order = (2, 3, 0, 1)
+    return w if w.permute(order).is_contiguous() else w.permute(order).contiguous().permute(2, 3, 0, 1)
 
 
 @depthwise.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
-HALVES = (torch.float16, torch.bfloat16)
+from .library_convolution import HALVES
 
 
 def widen(module: fx.GraphModule) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tamago.backends.onnxruntime.run import Program as Plain
+from tamago.backends.triton.jobs import ConvolutionJob, DepthwiseJob
+from tamago.backends.triton.layout import lay_out_weights
 from tamago.backends.triton.regions import epilogues, merged_linears
 from tamago.backends.triton.run import Program
 from tamago.compiler.inference import infer
@@ -269,3 +273,40 @@ def test_half_precision_in_single_shows_what_rounding_costs() -> None:
         exact = module.double()(x.double())
     rounded = exact.half()
     assert float((single == rounded).double().mean()) > 0.98 > float((half == rounded).double().mean())
+
+
+def test_jobs_are_read_from_the_calls_and_weights_laid_out_as_they_are_read() -> None:
+    x = torch.randn(PICTURE, generator=torch.Generator().manual_seed(0)).half()
+    found = epilogues(traced(Inverted(nn.ReLU6()), x))
+    assert found is not None
+    program = Program(found, device="cpu")
+    (wanted,) = program.run([x])
+    sources = {n.name: n for n in found.graph}
+    jobs = [
+        kind.of_call(program.module, call, sources.get(call.meta["onnx"][2]))
+        for kind in (ConvolutionJob, DepthwiseJob)
+        for call in program.module.graph.find_nodes(op="call_function", target=kind.target)
+    ]
+
+    assert [str(j) for j in jobs] == [
+        "convolution 2x8x6x5, 24x8x1x1, float16",
+        "convolution 2x24x6x5, 8x24x1x1, float16",
+        "depthwise 2x24x6x5, 3x3, float16",
+    ]
+    for call in program.module.graph.find_nodes(op="call_function", target=DepthwiseJob.target):
+        call.update_arg(DepthwiseJob.settings, [1, 1, 4, 32, 4])
+    assert lay_out_weights(program.module)
+    (deep,) = program.module.graph.find_nodes(op="call_function", target=DepthwiseJob.target)
+    assert isinstance(deep.args[1], torch.fx.Node)
+    weight = getattr(program.module, str(deep.args[1].target))
+    assert weight.permute(2, 3, 0, 1).is_contiguous()
+    assert torch.equal(program.run([x])[0], wanted)
+
+
+def test_without_triton_the_target_still_says_what_it_needs() -> None:
+    """Nothing that is imported to say so may itself need Triton."""
+    blocked = "import sys; sys.modules['triton'] = None; import tamago.backends.triton.run as run; run.require_gpu()"
+    said = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False).stderr
+
+    assert "B02" in said, said
+    assert "ModuleNotFoundError" not in said

@@ -13,7 +13,7 @@ if torch.cuda.is_available():
 
 from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.kernels import convolution, depthwise
-from tamago.backends.triton.launch_convolution import by_tap, fits, launch_affine, launch_convolution, launch_depthwise
+from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution, launch_depthwise
 from tamago.compiler.operators.epilogue import EPILOGUES
 
 TOLERANCE = 2e-3  # of the largest result: the kernels' operands and results are halves
@@ -128,7 +128,7 @@ def test_a_depthwise_convolution_is_what_torch_says(shape: Shape, candidate: tup
 
     found = launch_depthwise(x, w, bias, [], 0.0, *geometry, "Relu6", candidate)
     check(found, library.convolved_by_channel(*operands, [], 0.0, *geometry, "Relu6"))
-    found = launch_depthwise(x, by_tap(w), bias, [], 0.0, *geometry, "Silu", candidate)
+    found = launch_depthwise(x, library.by_tap(w), bias, [], 0.0, *geometry, "Silu", candidate)
     check(found, library.convolved_by_channel(*operands, [], 0.0, *geometry, "Silu"))
 
 

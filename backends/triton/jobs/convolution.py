@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import onnx_ir as ir
@@ -45,7 +46,7 @@ class ConvolutionJob:
         """What a call asks for; None where its sizes are not known before it runs, or another kernel is wanted."""
         del module
         sizes, dtype = operand_sizes(source)
-        if sizes is None or dtype not in ("float16", "bfloat16"):
+        if sizes is None:
             return None
         x, _, _, scale, residual, strides, pads, activation, after, _ = call.args
         first = isinstance(x, fx.Node) and x.op == "placeholder"
@@ -57,7 +58,7 @@ class ConvolutionJob:
         from ..kernels.convolution import candidates
 
         out, channels, height, width = self.w
-        pixels = self.x[0] * _product(library.slid(self.x[2:], self.w[2:], self.strides, self.pads))
+        pixels = self.x[0] * prod(library.slid(self.x[2:], self.w[2:], self.strides, self.pads))
         return [tuple(MINE), *candidates(pixels, out, channels, height * width, residual=self.residual)]
 
     def subject(self, copies: int | None = None) -> ConvolutionSubject:
@@ -71,11 +72,11 @@ class ConvolutionSubject:
     def __init__(self, job: ConvolutionJob, copies: int | None) -> None:
         generator, dtype = seeded(), getattr(torch, job.dtype)
         last = torch.channels_last
-        size = 2 * (_product(job.x) + _product(job.w))
+        size = 2 * (prod(job.x) + prod(job.w))
         self._job, self.copies = job, copies_of(size, copies)
         first = torch.contiguous_format if job.first else last
         shape = (job.x[0], job.w[0], *library.slid(job.x[2:], job.w[2:], job.strides, job.pads))
-        fan = _product(job.w[1:])
+        fan = prod(job.w[1:])
 
         def made(*of: int, layout: torch.memory_format = last) -> Tensor:
             return draw(generator, *of).to(dtype).contiguous(memory_format=layout)
@@ -125,11 +126,11 @@ class AffineJob:
         """What a call asks for; None where its sizes are not known before it runs, or another kernel is wanted."""
         del module
         sizes, dtype = operand_sizes(source)
-        if sizes is None or dtype not in ("float16", "bfloat16"):
+        if sizes is None:
             return None
         _, _, _, residual, activation, after, _ = call.args
         n, k = sizes[1]
-        return cls(_product(sizes[0][:-1]), n, k, dtype, residual is not None, str(activation), str(after))
+        return cls(prod(sizes[0][:-1]), n, k, dtype, residual is not None, str(activation), str(after))
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
@@ -172,12 +173,16 @@ class AffineSubject:
 
 
 def operand_sizes(source: ir.Node | None) -> tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, str]:
-    """Sizes of a node's first two operands, the second a weight, and its dtype; None where they are not all known."""
+    """Sizes of a node's first two operands, the second a weight, and their dtype.
+
+    None where the sizes are not all known, or the dtype is not one that the kernels are for.
+    """
     if source is None or source.inputs[0] is None or source.inputs[1] is None or source.inputs[0].dtype is None:
         return None, ""
     x, w = dims(source.inputs[0]), dims(source.inputs[1])
     dtype = str(source.inputs[0].dtype.numpy())
-    if x is None or w is None or not all(isinstance(d, int) for d in (*x, *w)):
+    known = x is not None and w is not None and all(isinstance(d, int) for d in (*x, *w))
+    if x is None or w is None or not known or getattr(torch, dtype, None) not in library.HALVES:
         return None, dtype
     return (tuple(int(d) for d in x if isinstance(d, int)), tuple(int(d) for d in w if isinstance(d, int))), dtype
 
@@ -190,10 +195,3 @@ def doubled(tensor: Tensor | None) -> Tensor | None:
 def numbers(argument: Any) -> tuple[int, ...]:
     """A list of integers among a call's arguments."""
     return tuple(int(n) for n in argument)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    result = 1
-    for size in sizes:
-        result *= size
-    return result

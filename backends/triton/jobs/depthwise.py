@@ -44,7 +44,7 @@ class DepthwiseJob:
         """What a call asks for; None where its sizes are not known before it runs, or another kernel is wanted."""
         del module
         sizes, dtype = operand_sizes(source)
-        if sizes is None or dtype not in ("float16", "bfloat16"):
+        if sizes is None:
             return None
         _, _, _, norm, _, strides, pads, activation, _ = call.args
         return cls(sizes[0], sizes[1][2:], numbers(strides), numbers(pads), dtype, bool(norm), str(activation))
@@ -87,9 +87,7 @@ class DepthwiseSubject:
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""
-        from ..launch_convolution import by_tap
-
         job = self._job
-        w = self._w if candidate[0] == library.LIBRARY else by_tap(self._w)
+        w = self._w if candidate[0] == library.LIBRARY else library.by_tap(self._w)
         rest = self._norm, EPSILON, job.strides, job.pads, job.activation
         return DEPTHWISE(self._x[copy], w, self._bias, *rest, list(candidate))
