@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.triton.ahead import compiled_ahead
+
 CAPABILITIES = (80, 90)
 MOST_CANDIDATES = 48
 # Triton either compiles or interprets in one process, and other tests interpret.
 COMPILE = """
-import json, subprocess, sys, tempfile
-from pathlib import Path
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 from tamago.backends.triton.kernels import attention_step, gemv, gemv_nbits, rows_nbits
 
-def compiled(kernel, pointers, numbers, constants, warps, capability, **options):
-    names = [p.name for p in kernel.params]
-    signature = {n: pointers.get(n) or numbers.get(n) or "constexpr" for n in names}
-    aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in pointers}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+def warped(kernel, pointers, numbers, constants, warps, capability, **options):
     options |= {"num_warps": warps, **({"launch_pdl": True} if constants["EARLY"] else {})}
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-
-def resources(cubin):
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        said = subprocess.run([tool, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
-    words = [w for w in said.split() if ":" in w and w.rpartition(":")[2].isdigit()]
-    return {w.rpartition(":")[0]: int(w.rpartition(":")[2]) for w in words}
+    return {}, compiled(kernel, pointers, numbers, constants, capability, **options)
 
 def nbits(case):
     one, bits = case["kernel"] == "gemv_nbits", case["bits"]
@@ -48,11 +28,11 @@ def nbits(case):
     if one:
         rows, blocks, warps = case["candidate"] or gemv_nbits.default(4096, bits, case["block"])
         numbers, constants = {"eps": "fp32", "one": "i32"}, constants | {"BN": rows, "BG": blocks}
-        return compiled(gemv_nbits.gemv_nbits, pointers, numbers, constants, warps, case["capability"])
+        return warped(gemv_nbits.gemv_nbits, pointers, numbers, constants, warps, case["capability"])
     rows, warps, stages = case["candidate"] or rows_nbits.DEFAULT
     numbers, constants = {"eps": "fp32", "m": "i32"}, constants | {"BN": rows}
     settings = warps, case["capability"]
-    return compiled(rows_nbits.rows_nbits, pointers, numbers, constants, *settings, num_stages=stages)
+    return warped(rows_nbits.rows_nbits, pointers, numbers, constants, *settings, num_stages=stages)
 
 B = "*bf16"
 def make(case):
@@ -64,17 +44,14 @@ def make(case):
         fused = {"NORM": True, "GATED": case["gated"], "BIAS": False, "RESIDUAL": True, "ACTIVATION": "Silu"}
         constants = {"N": 4096, "K": 4096, **fused, "BN": rows, "BK": columns, "EARLY": early}
         pointers = dict.fromkeys(("x", "w", "gate", "scale", "bias", "residual", "y"), B)
-        return compiled(gemv.gemv, pointers, {"eps": "fp32"}, constants, warps, case["capability"])
+        return warped(gemv.gemv, pointers, {"eps": "fp32"}, constants, warps, case["capability"])
     parts, slots, warps = case["candidate"] or attention_step.default(case["size"])
     constants = {"HEADS": 8, "SHARED": 4, "D": case["size"], "LENGTH": 1024, "PARTS": parts, "BL": slots}
     constants["EARLY"] = early
     pointers = dict.fromkeys(("q", "k", "v", "cos", "sin", "keys", "values", "y"), B)
     pointers |= {"position": "*i64", "partial": "*fp32", "arrived": "*i32"}
-    return compiled(attention_step.attention_step, pointers, {"scale": "fp32"}, constants, warps, case["capability"])
+    return warped(attention_step.attention_step, pointers, {"scale": "fp32"}, constants, warps, case["capability"])
 
-for case in json.load(sys.stdin):
-    made = make(case)
-    print(json.dumps({"ptx": made.asm["ptx"], "uses": resources(made.asm["cubin"])}), flush=True)
 """
 
 
@@ -116,20 +93,7 @@ CASES = (
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, dict[str, Any]]:
     """Each case's PTX, and what its machine code uses."""
-    folder = tmp_path_factory.mktemp("triton")
-    script = folder / "compile.py"
-    script.write_text(COMPILE)
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET" and not k.startswith("COV_")}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        input=json.dumps([vars(case) for case in CASES]),
-        env=environment | {"TRITON_CACHE_DIR": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return dict(zip(CASES, map(json.loads, done.stdout.splitlines()), strict=True))
+    return dict(zip(CASES, compiled_ahead(COMPILE, CASES, tmp_path_factory.mktemp("triton")), strict=True))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

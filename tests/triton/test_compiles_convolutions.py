@@ -5,43 +5,20 @@ What is compiled are the settings that `candidates()` would have measured first 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.triton.ahead import compiled_ahead
+
 CAPABILITIES = (80, 90)
 WGMMA_ROWS = 64  # of a product that four warps of compute capability 9.0 make together
 # Triton either compiles or interprets in one process, and other tests interpret.
 COMPILE = """
-import json, subprocess, sys, tempfile
 from math import prod
-from pathlib import Path
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 from tamago.backends.triton.kernels import convolution, depthwise
-
-def compiled(kernel, pointers, numbers, constants, capability, **options):
-    names = [p.name for p in kernel.params]
-    signature = {n: pointers.get(n) or numbers.get(n) or "constexpr" for n in names}
-    aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in pointers}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-
-def resources(cubin):
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        said = subprocess.run([tool, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
-    words = [w for w in said.split() if ":" in w and w.rpartition(":")[2].isdigit()]
-    return {w.rpartition(":")[0]: int(w.rpartition(":")[2]) for w in words}
 
 def geometry(case):
     (n, _, h, w), (_, _, kh, kw), (sh, sw), (pt, pl, pb, pr) = (case[k] for k in ("x", "w", "strides", "pads"))
@@ -78,10 +55,9 @@ def by_channel(case):
     options = {"num_warps": warps}
     return chosen, compiled(depthwise.depthwise, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
 
-for case in json.load(sys.stdin):
+def make(case):
     chosen, made = (gathered if case["kernel"] == "convolution" else by_channel)(case)
-    answer = {"candidate": chosen, "ptx": made.asm["ptx"], "uses": resources(made.asm["cubin"])}
-    print(json.dumps(answer), flush=True)
+    return {"candidate": chosen}, made
 """
 
 
@@ -129,20 +105,7 @@ Made = dict[Case, dict[str, Any]]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Each case's settings and PTX, and what its machine code uses."""
-    folder = tmp_path_factory.mktemp("triton")
-    script = folder / "compile.py"
-    script.write_text(COMPILE)
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET" and not k.startswith("COV_")}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        input=json.dumps([vars(case) for case in CASES]),
-        env=environment | {"TRITON_CACHE_DIR": str(folder / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return dict(zip(CASES, map(json.loads, done.stdout.splitlines()), strict=True))
+    return dict(zip(CASES, compiled_ahead(COMPILE, CASES, tmp_path_factory.mktemp("triton")), strict=True))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
