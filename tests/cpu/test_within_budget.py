@@ -348,8 +348,8 @@ def check_the_prediction(found: Approximation) -> None:
     assert found.predicted is not None
     measured = [e for e in (found.proof, found.on_choosing) if e is not None and e.value > 2 * e.error]
     assert measured, "nothing to compare with: the budget is too narrow"
-    for evidence in measured:
-        assert 0.5 * evidence.value <= found.predicted <= 2 * evidence.value
+    for evidence in measured:  # which is itself known to a few standard errors only
+        assert 0.5 * (evidence.value - 2 * evidence.error) <= found.predicted <= 2 * (evidence.value + 2 * evidence.error)
 
 
 def test_torch_targets_are_stacked_and_others_are_not() -> None:
@@ -422,15 +422,18 @@ def test_only_the_methods_that_may_be_used_are(trained: Trained) -> None:
 def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slower = {"MatMulNBits", "MatMulInteger", "DynamicQuantizeMatMul"}
+
     def refuses(sides: Sides, model: Any, times: Any) -> str | None:
         runs = {n.op_type for n in model.graph.all_nodes()}
-        return "is smaller but slower" if runs & {"MatMulNBits", "MatMulInteger", "DynamicQuantizeMatMul"} else None
+        return "is smaller but slower" if runs & slower else None
 
     monkeypatch.setattr(Sides, "refuses", refuses)
     compiled = trained.compile_for_few(tamago.Budget(loss=cross_entropy, rise=0.02))
 
     found = account(compiled)
     assert found.proof is not None
-    assert {a.method for a in found.choice} == {"stored_weights"}
+    assert "stored_weights" in {a.method for a in found.choice}
+    assert not {n.op_type for n in compiled.graph.graph.all_nodes()} & slower
     assert found.attempts == 1, "a program that is slower costs no proof"
     assert any("smaller but slower" in note for note in found.notes)
