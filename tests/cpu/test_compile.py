@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import tamago
+from tamago.compiler.decide import wins
+from tamago.compiler.report import Comparison
 from tamago.compiler.store import Store
 
 TEXT = """<ir_version: 10, opset_import: ["" : 18]>
@@ -181,7 +183,23 @@ def test_measured_programs_are_never_slower_by_their_own_figures() -> None:
     timing = compiled.report.timing
     assert timing is not None
     assert compiled.report.verdict in ("faster", "no gain")
-    assert (compiled.report.verdict == "faster") == (timing.ratio >= 1.0 and timing.best_ratio >= 0.98)
+    assert (compiled.report.verdict == "faster") == wins(timing)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "best", "won"),
+    [
+        (1.9, 1.5, 0.9, True),  # all rounds agree: one lucky sample of the original says nothing
+        (1.9, 1.0, 0.9, False),
+        (1.01, 0.99, 0.99, True),
+        (1.01, 0.99, 0.97, False),
+        (0.99, 0.98, 1.1, False),
+    ],
+)
+def test_the_fastest_samples_count_where_the_rounds_leave_a_doubt(
+    ratio: float, low: float, best: float, won: bool
+) -> None:
+    assert wins(Comparison(1.0, 0.1, 1.0, 0.1, ratio, low, ratio + 0.1, best, 12)) == won
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -349,7 +349,9 @@ def check_the_prediction(found: Approximation) -> None:
     measured = [e for e in (found.proof, found.on_choosing) if e is not None and e.value > 2 * e.error]
     assert measured, "nothing to compare with: the budget is too narrow"
     for evidence in measured:  # which is itself known to a few standard errors only
-        assert 0.5 * (evidence.value - 2 * evidence.error) <= found.predicted <= 2 * (evidence.value + 2 * evidence.error)
+        assert (
+            0.5 * (evidence.value - 2 * evidence.error) <= found.predicted <= 2 * (evidence.value + 2 * evidence.error)
+        )
 
 
 def test_torch_targets_are_stacked_and_others_are_not() -> None:
