@@ -1,4 +1,4 @@
-"""A block's equalities, kept by egglog: the only module that knows egglog.
+"""A block's equalities, kept by egglog: the only module that knows egglog (its queries: `egglog_queries.py`).
 
 egglog holds the terms, merges equal ones (congruence) and finds where a pattern matches. Python holds what a
 term *is* (its facts) and decides, through the rules' guards, what to add. The traffic is bulk both ways, because
@@ -13,27 +13,23 @@ Only patterns whose operators occur in the graph are ever declared.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from egglog.bindings import EGraph as Engine
 
+from .egglog_queries import COMMUTATIVE, Query, declaration, operators_of, queries, rests, symbol
 from .facts import Array, Fact
 from .ir import digest
-from .rule import Number, Pattern, Rest, Rule, Var
+from .rule import Pattern, Rule
 
-COMMUTATIVE = frozenset(
-    ["Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"]
-)
 OUTPUTS = "outputs "  # attribute (no ONNX name has a space) that says a row stands for several outputs
 ABSENT = 0  # the uid of an optional input that is left out
 
@@ -76,19 +72,6 @@ class Match:
     inner: tuple[int, ...]
 
 
-@dataclass
-class _Variant:
-    """One pattern of one rule for one choice of arities, as an egglog query."""
-
-    rule: Rule
-    pattern: Pattern
-    relation: str
-    query: str
-    columns: list[tuple[str, Any]]
-    operators: frozenset[tuple[str, int]]
-    declared: bool = False
-
-
 class EGraph:
     """Equal terms of one block.
 
@@ -115,7 +98,7 @@ class EGraph:
         self._same: list[tuple[int, int]] = []
         self._known: set[tuple[str, int]] = set()
         self._declared: dict[str, int] = {}
-        self._variants: dict[str, list[_Variant]] = {}
+        self._queries: dict[str, list[Query]] = {}
         self._files = 0
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
         self._run(
@@ -246,8 +229,8 @@ class EGraph:
         for (op, arity), lines in self._pending.items():
             if (op, arity) not in self._known:
                 self._known.add((op, arity))
-                self._run(_declaration(op, arity))
-            self._input(f"in_{_symbol(op, arity)}", lines)
+                self._run(declaration(op, arity))
+            self._input(f"in_{symbol(op, arity)}", lines)
         self._pending = {}
         if self._same:
             self._input("same", [f"{a}\t{b}" for a, b in self._same])
@@ -264,30 +247,28 @@ class EGraph:
         if self._declared.get(declared.name) == len(self._known):
             return  # no operator or arity has appeared since
         self._declared[declared.name] = len(self._known)
-        variants = self._variants.get(declared.name)
+        declared_so_far = self._queries.setdefault(declared.name, [])
         arities: dict[str, set[int]] = {}
         for name, arity in self._known:
             arities.setdefault(name, set()).add(arity)
-        if variants is None:
-            variants = self._variants[declared.name] = []
         # By pattern too: two patterns that differ in attributes or literals alone ask the same of egglog.
-        known = {(v.pattern, v.query) for v in variants}
+        known = {(v.pattern, v.atoms) for v in declared_so_far}
         for pattern in declared.patterns:
             if not operators_of(pattern) <= arities.keys():
                 continue
-            for variant in _compile(declared, pattern, arities):
-                if (pattern, variant.query) in known:
+            for query in queries(declared, pattern, arities):
+                if (pattern, query.atoms) in known:
                     continue
-                variant.relation = f"m{sum(map(len, self._variants.values()))}"
-                types = " ".join("i64" if kind == "attributes" else "T" for kind, _ in variant.columns)
-                heads = " ".join(f"c{i}" for i in range(len(variant.columns)))
+                query.relation = f"m{sum(map(len, self._queries.values()))}"
+                types = " ".join("i64" if kind == "attributes" else "T" for kind, _ in query.columns)
+                heads = " ".join(f"c{i}" for i in range(len(query.columns)))
                 self._run(
-                    f"(relation {variant.relation} ({types}))"
-                    f"(rule ({variant.query}) (({variant.relation} {heads})) :ruleset match)"
-                    f"(rule (({variant.relation} {heads})) ((delete ({variant.relation} {heads}))) :ruleset forget)"
+                    f"(relation {query.relation} ({types}))"
+                    f"(rule ({query.atoms}) (({query.relation} {heads})) :ruleset match)"
+                    f"(rule (({query.relation} {heads})) ((delete ({query.relation} {heads}))) :ruleset forget)"
                 )
-                variants.append(variant)
-                known.add((pattern, variant.query))
+                declared_so_far.append(query)
+                known.add((pattern, query.atoms))
 
     def _read(self) -> list[Match]:
         assert self._engine is not None, "the e-graph is closed"
@@ -301,12 +282,12 @@ class EGraph:
                 if best is not None and self.find(best) != self.find(uid):
                     self._merge(best, uid)
                 uid_of[node["eclass"]] = uid if best is None else min(best, uid)
-        by_relation = {v.relation: v for vs in self._variants.values() for v in vs}
+        by_relation = {v.relation: v for vs in self._queries.values() for v in vs}
         found: list[Match] = []
         for node in nodes.values():
-            variant = by_relation.get(node["op"])
-            if variant is not None:
-                self._collect(variant, [nodes[c] for c in node["children"]], uid_of, found)
+            query = by_relation.get(node["op"])
+            if query is not None:
+                self._collect(query, [nodes[c] for c in node["children"]], uid_of, found)
         # egglog's row order is not ours to rely on: oldest classes first makes every run alike.
         found.sort(key=lambda m: (m.rule.name, m.root, m.inner, tuple(a for _, a in m.attributes)))
         return found
@@ -324,14 +305,12 @@ class EGraph:
         if drop in self._sources:
             self._sources.setdefault(keep, self._sources[drop])
 
-    def _collect(
-        self, variant: _Variant, cells: list[dict[str, Any]], uid_of: dict[str, int], found: list[Match]
-    ) -> None:
+    def _collect(self, query: Query, cells: list[dict[str, Any]], uid_of: dict[str, int], found: list[Match]) -> None:
         numbers = [
             int(cell["op"]) if kind == "attributes" else self.find(uid_of[cell["eclass"]])
-            for cell, (kind, _) in zip(cells, variant.columns, strict=True)
+            for cell, (kind, _) in zip(cells, query.columns, strict=True)
         ]
-        key = (variant.relation, tuple(numbers))
+        key = (query.relation, tuple(numbers))
         if key in self._seen:
             return
         self._seen.add(key)
@@ -339,7 +318,7 @@ class EGraph:
         attributes: list[tuple[Pattern, int]] = []
         literals: list[tuple[float, int]] = []
         inner: list[int] = []
-        for number, (kind, what) in zip(numbers, variant.columns, strict=True):
+        for number, (kind, what) in zip(numbers, query.columns, strict=True):
             match kind:
                 case "attributes":
                     attributes.append((what, number))
@@ -354,11 +333,11 @@ class EGraph:
                     inner.append(number)
                     if what.name is not None:
                         values[what.name] = number
-        if _contains_itself(variant.columns, numbers, values):
+        if _contains_itself(query.columns, numbers, values):
             return
-        for what in (p.name for pattern in variant.rule.patterns for p in _rests(pattern)):
+        for what in (p.name for pattern in query.rule.patterns for p in rests(pattern)):
             values.setdefault(what, ())
-        found.append(Match(variant.rule, inner[0], values, tuple(attributes), tuple(literals), tuple(inner)))
+        found.append(Match(query.rule, inner[0], values, tuple(attributes), tuple(literals), tuple(inner)))
 
 
 def _contains_itself(
@@ -374,111 +353,5 @@ def _contains_itself(
     return False
 
 
-@cache
-def operators_of(pattern: Pattern) -> frozenset[str]:
-    """Every operator that a pattern needs."""
-    inner = [operators_of(child) for child in pattern.inputs if isinstance(child, Pattern)]
-    return frozenset({pattern.op}).union(*inner)
-
-
 def _comparable(value: Any) -> Any:
     return (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
-
-
-def _rests(pattern: Pattern) -> Iterable[Rest]:
-    for child in pattern.inputs:
-        if isinstance(child, Rest):
-            yield child
-        elif isinstance(child, Pattern):
-            yield from _rests(child)
-
-
-def _symbol(op: str, arity: int) -> str:
-    return f"o_{re.sub(r'[^A-Za-z0-9]', '_', op)}_{arity}"
-
-
-def _declaration(op: str, arity: int) -> str:
-    name, names = _symbol(op, arity), [f"x{i}" for i in range(arity)]
-    classes = " ".join(f"(V {n})" for n in names)
-    unions = f"(union (V r) ({name} a {classes}))"
-    if op in COMMUTATIVE and arity == 2:
-        unions += f" (union (V r) ({name} a (V x1) (V x0)))"
-    return (
-        f"(constructor {name} (i64{' T' * arity}) T)"
-        f"(relation in_{name} (i64 i64{' i64' * arity}))"
-        f"(rule ((in_{name} r a {' '.join(names)}))"
-        f" ({unions} (delete (in_{name} r a {' '.join(names)}))) :ruleset load)"
-    )
-
-
-@dataclass
-class _Query:
-    """Collects the atoms of one pattern while it is walked."""
-
-    atoms: list[str] = field(default_factory=list)
-    columns: list[tuple[str, Any]] = field(default_factory=list)
-    names: dict[object, str] = field(default_factory=dict)
-    operators: set[tuple[str, int]] = field(default_factory=set)
-
-    def column(self, kind: str, what: Any) -> str:
-        self.columns.append((kind, what))
-        return f"c{len(self.columns) - 1}"
-
-
-def _compile(declared: Rule, pattern: Pattern, arities: Mapping[str, set[int]]) -> list[_Variant]:
-    """The queries of one pattern: one for each combination of arities its variadic parts have in the graph."""
-    variants: list[_Variant] = []
-    for choice in _choices(pattern, arities):
-        query = _Query()
-        _walk(pattern, dict(choice), query)
-        variants.append(
-            _Variant(declared, pattern, "", " ".join(query.atoms), query.columns, frozenset(query.operators))
-        )
-    return variants
-
-
-def _choices(pattern: Pattern, arities: Mapping[str, set[int]]) -> list[dict[int, int]]:
-    """For every sub-pattern (by identity) an arity that occurs in the graph; empty when one cannot occur."""
-    parts: list[Pattern] = []
-
-    def gather(part: Pattern) -> None:
-        if any(p is part for p in parts):
-            return
-        parts.append(part)
-        for child in part.inputs:
-            if isinstance(child, Pattern):
-                gather(child)
-
-    gather(pattern)
-    choices: list[dict[int, int]] = [{}]
-    for part in parts:
-        fixed = [c for c in part.inputs if not isinstance(c, Rest)]
-        variadic = len(fixed) < len(part.inputs)
-        fitting = sorted(a for a in arities.get(part.op, ()) if a == len(fixed) or (variadic and a >= len(fixed)))
-        choices = [{**choice, id(part): arity} for choice in choices for arity in fitting]
-    return choices
-
-
-def _walk(pattern: Pattern, arity: Mapping[int, int], query: _Query) -> str:
-    known = query.names.get(id(pattern))
-    if known is not None:
-        return known
-    name = query.names[id(pattern)] = query.column("inner", pattern)
-    attributes = query.column("attributes", pattern)
-    children: list[str] = []
-    for child in pattern.inputs:
-        match child:
-            case Pattern():
-                children.append(_walk(child, arity, query))
-            case Var():
-                if child.name not in query.names:
-                    query.names[child.name] = query.column("value", child.name)
-                children.append(query.names[child.name])
-            case Rest():
-                missing = arity[id(pattern)] - (len(pattern.inputs) - 1)
-                children += [query.column("rest", child.name) for _ in range(missing)]
-            case Number():
-                children.append(query.column("literal", child.number))
-    query.operators.add((pattern.op, len(children)))
-    query.atoms.append(f"(= {name} ({_symbol(pattern.op, len(children))} {attributes} {' '.join(children)}))")
-    return name
