@@ -52,7 +52,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Interleaved wall milliseconds of original and result.
+    """Interleaved milliseconds of original and result: on one thread, of its own time (see `timing.clock_for`).
 
     Attributes:
         before: median of the original, as the runtime optimises it by itself.

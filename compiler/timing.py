@@ -10,12 +10,25 @@ import numpy as np
 
 SLOT = 0.004  # seconds of calls a program makes in its turn
 PRECISE = 0.03  # of a ratio of times, on either side: as far as one is reported
+FINE = 1e-6  # seconds: the coarsest clock that calls are timed with
 AS_FAST = 1.01  # a ratio of times below which no program is chosen for being faster
+
+
+Clock = Callable[[], float]
+
+
+def clock_for(threads: int | None) -> Clock:
+    """The clock of programs on so many threads.
+
+    On one thread, the thread's own: what else runs on the machine does not lengthen it, as it does the wall's.
+    """
+    alone = threads == 1 and time.get_clock_info("thread_time").resolution <= FINE
+    return time.thread_time if alone else time.perf_counter
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall milliseconds of one program: a sample a round, samples of different programs pair up by round.
+    """Milliseconds of one program: a sample a round, samples of different programs pair up by round.
 
     One that has fewer was left out of the last rounds.
     """
@@ -45,6 +58,7 @@ def interleave(
     rounds: int = 15,
     seconds: float = 10.0,
     slot: float = SLOT,
+    clock: Clock = time.perf_counter,
     enough: Callable[[list[Timing]], bool] = lambda _: False,
     racing: bool = False,
 ) -> list[Timing]:
@@ -56,11 +70,12 @@ def interleave(
             shuffled: what a program leaves in the caches falls on all the others alike.
         seconds: no new round starts after this, but at least three are made.
         slot: seconds of calls in one turn.
+        clock: what a call takes is read from it, in seconds.
         enough: asked after each round from the sixth on: whether the timings so far already decide.
         racing: from then on programs that are slower than the fastest beyond doubt are left out.
     """
     deadline = time.perf_counter() + seconds
-    counts = [_calls(run, slot) for run in runs]
+    counts = [_calls(run, slot, clock) for run in runs]
     samples: list[list[float]] = [[] for _ in runs]
     generator, order = np.random.default_rng(0), np.arange(len(runs))
     lost: set[int] = set()
@@ -69,7 +84,7 @@ def interleave(
             break
         order = order[::-1] if number % 2 else generator.permutation(len(runs))
         for i in [i for i in order if i not in lost]:
-            samples[i].append(_sample(runs[i], counts[i]))
+            samples[i].append(_sample(runs[i], counts[i], clock))
         if number < 5:
             continue
         timings = [Timing(tuple(s)) for s in samples]
@@ -90,14 +105,16 @@ def beside_first(timings: Sequence[Timing]) -> list[float]:
     return [first.median * paired_ratio(t, first)[0] for t in timings]
 
 
-def side_by_side(runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+def side_by_side(runs: Sequence[Callable[[], object]], seconds: float, clock: Clock = time.perf_counter) -> list[float]:
     """Milliseconds of calls that do the same, compared round by round."""
-    return beside_first(interleave(runs, rounds=9, seconds=seconds, slot=0.002)) if runs else []
+    return beside_first(interleave(runs, rounds=9, seconds=seconds, slot=0.002, clock=clock)) if runs else []
 
 
-def compared(runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
+def compared(
+    runs: Sequence[Callable[[], object]], clock: Clock = time.perf_counter
+) -> tuple[list[float], tuple[float, float, float]]:
     """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-    timings = interleave(runs, rounds=21, seconds=8.0, enough=told_apart)
+    timings = interleave(runs, rounds=21, seconds=8.0, enough=told_apart, clock=clock)
     return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
 
 
@@ -121,19 +138,19 @@ def clearly_fastest(timings: Sequence[Timing]) -> bool:
     return all(low > 1.0 or high < AS_FAST for _, low, high in ratios)
 
 
-def _calls(run: Callable[[], object], slot: float) -> int:
-    first = _sample(run, 1) / 1e3
+def _calls(run: Callable[[], object], slot: float, clock: Clock) -> int:
+    first = _sample(run, 1, clock) / 1e3
     if first > 4 * slot:  # one call fills the turn, however warm
         return 1
-    once = min(_sample(run, 1), _sample(run, 1)) / 1e3
+    once = min(_sample(run, 1, clock), _sample(run, 1, clock)) / 1e3
     return max(1, min(2000, int(slot / max(once, 1e-7))))
 
 
-def _sample(run: Callable[[], object], count: int) -> float:
-    start = time.perf_counter()
+def _sample(run: Callable[[], object], count: int, clock: Clock) -> float:
+    start = clock()
     for _ in range(count):
         run()
-    return (time.perf_counter() - start) * 1e3 / count
+    return (clock() - start) * 1e3 / count
 
 
 def paired_ratio(base: Timing, other: Timing) -> tuple[float, float, float]:

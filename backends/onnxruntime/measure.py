@@ -7,7 +7,7 @@ import numpy as np
 from ...compiler.errors import TamagoError
 from ...compiler.price import Site
 from ...compiler.site_model import site_model, size_of
-from ...compiler.timing import interleave
+from ...compiler.timing import clock_for, interleave
 from .run import Program
 
 COPIES = 5
@@ -23,7 +23,7 @@ def measure(site: Site, threads: int | None, version: int) -> tuple[float, float
             model, feeds = site_model(site, copies, version)
             program = Program(model, threads)
             runs.append(lambda program=program, feeds=feeds: program.session.run(None, feeds))
-        one, many = interleave(runs, rounds=5, seconds=0.15, slot=0.002)
+        one, many = interleave(runs, rounds=5, seconds=0.15, slot=0.002, clock=clock_for(threads))
     except (TamagoError, RuntimeError, ValueError):
         return None
     except Exception as error:  # ONNX Runtime's own exception classes share no base but Exception

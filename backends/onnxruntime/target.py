@@ -13,7 +13,7 @@ from ...compiler.facts import Array
 from ...compiler.price import Site
 from ...compiler.rule import Rule
 from ...compiler.site_model import made_up
-from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.timing import Clock, Timing, clearly_fastest, clock_for, compared, decided, interleave, side_by_side
 from ...compiler.trials import Tried, time_alike
 from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
@@ -44,6 +44,11 @@ class OnnxRuntime:
     def environment(self) -> str:
         """What prices depend on besides the operator."""
         return environment(self.threads)
+
+    @property
+    def clock(self) -> Clock:
+        """What calls are timed with."""
+        return clock_for(self.threads)
 
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         """None: methods are written for it."""
@@ -105,15 +110,15 @@ class OnnxRuntime:
     ) -> list[Timing]:
         """Interleaved timings of two programs, until it is plain which is faster."""
         runs = [lambda program=program: program(feeds) for program in programs]
-        return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
+        return interleave(runs, rounds=rounds, seconds=seconds, clock=self.clock, enough=decided)
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of calls that do the same, compared round by round."""
-        return side_by_side(runs, seconds)
+        return side_by_side(runs, seconds, self.clock)
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-        return compared(runs)
+        return compared(runs, self.clock)
 
     def time_blocks(
         self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
@@ -131,7 +136,9 @@ class OnnxRuntime:
         tried = (_try(model, feeds, self.threads) for model in models)
         return time_alike(
             tried,
-            lambda runs: interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest, racing=True),
+            lambda runs: interleave(
+                runs, rounds=MOST_ROUNDS, seconds=seconds, clock=self.clock, enough=clearly_fastest, racing=True
+            ),
         )
 
 

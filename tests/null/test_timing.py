@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from tamago.compiler.timing import Timing, beside_first, clearly_fastest, interleave, told_apart
+from tamago.compiler.timing import Timing, beside_first, clearly_fastest, clock_for, interleave, told_apart
 
 
 def steady(milliseconds: float) -> Timing:
@@ -63,3 +63,14 @@ def test_without_a_race_all_are_timed_alike() -> None:
 def test_what_left_the_race_is_compared_over_the_rounds_it_was_in() -> None:
     # The machine is half as fast from the third round on.
     assert beside_first([Timing((4.0, 4.0)), Timing((2.0, 2.0, 4.0, 4.0, 4.0))]) == [8.0, 4.0]
+
+
+def test_one_thread_is_timed_by_its_own_clock_which_waiting_does_not_move() -> None:
+    (waited,) = interleave([lambda: time.sleep(0.005)], rounds=3, clock=clock_for(1))
+    assert waited.median < 2.5
+
+
+def test_several_threads_are_timed_by_the_walls_clock() -> None:
+    assert clock_for(None) is clock_for(2) is time.perf_counter
+    (waited,) = interleave([lambda: time.sleep(0.005)], rounds=3, clock=clock_for(2))
+    assert waited.median >= 5
