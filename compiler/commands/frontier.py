@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..atomic_write import reported
 from ..compiled import RISES, CompiledModel, frontier
-from ..errors import TamagoError
+from ..errors import EXIT_INTERRUPTED, TamagoError
 from ..front import EXACT
 from ..progress import show_progress
 from .budget import add_loss_options, budget_options
@@ -36,10 +36,16 @@ def run(options: argparse.Namespace) -> int:
     with show_progress(sys.stderr):
         front = frontier(options.source, read_inputs(options.inputs), rises=rises, **search_options(options), **budget)
     names = [_name(number, compiled) for number, compiled in enumerate(front)]
-    for name, compiled in zip(names, front, strict=True):
-        compiled.report.command = options.command
-        compiled.save(options.folder / name)
-    front[-1].report.save(options.folder / "report.html")
+    written = 0
+    try:
+        for name, compiled in zip(names, front, strict=True):
+            compiled.report.command = options.command
+            compiled.save(options.folder / name)
+            written += 1
+        front[-1].report.save(options.folder / "report.html")
+    except KeyboardInterrupt:
+        print(f"interrupted: {written} of {len(front)} programs were written, and no report", file=sys.stderr)
+        return EXIT_INTERRUPTED
     points = front[-1].report.front
     if options.json:
         print_json([{"file": name, **vars(point)} for name, point in zip(names, points, strict=True)])

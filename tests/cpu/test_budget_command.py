@@ -11,8 +11,10 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+import tamago
 from tamago.compiler.approximate import gain
 from tamago.compiler.cli import main
+from tamago.compiler.errors import EXIT_INTERRUPTED
 from tests.node_cases import floats
 
 COUNT, WIDTH, CLASSES = 64, 256, 8
@@ -123,6 +125,26 @@ def test_a_front_is_written_and_drawn(source: Path, data: Path, capsys: pytest.C
 
     assert main([*words, "--loss", "cross-entropy:labels", *QUICK]) == 2
     assert "U053" in capsys.readouterr().err
+
+
+def test_an_interrupted_front_says_what_was_written(
+    source: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = tamago.CompiledModel.save
+
+    def only_the_first(compiled: tamago.CompiledModel, path: Path) -> None:
+        if path.name != "exact.onnx":
+            raise KeyboardInterrupt
+        save(compiled, path)
+
+    monkeypatch.setattr(tamago.CompiledModel, "save", only_the_first)
+    folder = source.with_name("front")
+    words = ["frontier", str(source), str(folder), "--calibration", str(data), "--rises", "0.05"]
+
+    assert main([*words, "--loss", "cross-entropy:labels", *QUICK]) == EXIT_INTERRUPTED
+
+    assert "1 of 2 programs were written" in capsys.readouterr().err
+    assert [p.name for p in folder.iterdir()] == ["exact.onnx"]
 
 
 @pytest.mark.parametrize("rises", ["", "a", "-0.1", "inf"])
