@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 4
 LONGEST = 2.5  # seconds for one comparison of a block's programs
+PRICED = 6  # times that a choice is priced and made again
 GAIN = 0.99  # a variant must run in less than this fraction of the best one's time to replace it
 SCATTER = 0.03  # of prices, relative to the whole program's
 
@@ -91,12 +92,13 @@ def best_variant(trial: Trial, first: Variant) -> Variant:
     plainest = _plainest(trial, first)
     key = _key(trial, [first] if plainest is None else [first, plainest])
     known = trial.prices.store.verdict(key)
-    if known is not None:
-        return _recall(trial, first, plainest, known)
+    recalled = None if known is None else _recall(trial, first, plainest, known)
+    if recalled is not None:
+        return recalled
     best, certain = _climb(trial, first, plainest)
     if certain:
-        original = best.choice is trial.original
-        verdict = {"original": original, "banned": sorted(best.banned), "plain": best.plain}
+        original, program = best.choice is trial.original, _identity(trial, best.choice)
+        verdict = {"original": original, "banned": sorted(best.banned), "plain": best.plain, "program": program}
         trial.prices.store.put_verdict(key, verdict)
     return best
 
@@ -155,16 +157,21 @@ def _inputs(trial: Trial) -> dict[str, Array] | None:
 
 def _key(trial: Trial, variants: Sequence[Variant]) -> str:
     """The block as it was and as it was first chosen, in order, with shapes: what a verdict depends on."""
+    programs = [_identity(trial, choice) for choice in (trial.original, *(v.choice for v in variants))]
+    text = "\n".join([f"variants 3 {trial.prices.environment}", *programs])
+    return blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def _identity(trial: Trial, choice: Choice) -> str:
+    """What a program computes and how: equal for equal programs of other blocks, by other names."""
     text = blake2b(digest_size=20)
-    text.update(f"variants 2 {trial.prices.environment}".encode())
-    for choice in (trial.original, *(v.choice for v in variants)):
-        numbers: dict[int, int] = {}
-        for uid in reachable(trial.problem, choice):
-            row = choice[uid]
-            numbers[uid] = len(numbers)
-            operands = [numbers.get(c, _leaf(trial.encoded.egraph.fact(c))) for c in row.children]
-            site = site_of(trial.encoded.egraph, uid, row)
-            text.update(f"{key_of(site, '')}{operands};".encode())
+    numbers: dict[int, int] = {}
+    for uid in reachable(trial.problem, choice):
+        row = choice[uid]
+        numbers[uid] = len(numbers)
+        operands = [numbers.get(c, _leaf(trial.encoded.egraph.fact(c))) for c in row.children]
+        site = site_of(trial.encoded.egraph, uid, row)
+        text.update(f"{key_of(site, '')}{operands};".encode())
     return text.hexdigest()
 
 
@@ -172,13 +179,22 @@ def _leaf(fact: Fact) -> str:
     return f"{fact.dtype}{fact.shape}{fact.constant is not None}"
 
 
-def _recall(trial: Trial, first: Variant, plainest: Variant | None, verdict: Mapping[str, Any]) -> Variant:
+def _recall(trial: Trial, first: Variant, plainest: Variant | None, verdict: Mapping[str, Any]) -> Variant | None:
+    """The program that won; None where it is not found again: prices decide what stands in a left out operator's place.
+
+    An operator without a price yet looks cheap, and where the verdict was made it may not have been there at all.
+    """
+    found = _described(trial, first, plainest, verdict)
+    return found if found is not None and _identity(trial, found.choice) == verdict.get("program") else None
+
+
+def _described(trial: Trial, first: Variant, plainest: Variant | None, verdict: Mapping[str, Any]) -> Variant | None:
     if verdict.get("original") is True:
         return Variant(trial.original, frozenset())
     banned, plain = frozenset(str(op) for op in verdict.get("banned", ())), verdict.get("plain") is True
-    if not banned:
-        return plainest if plain and plainest is not None else first
-    return _without(trial, banned, plain=plain) or first
+    if banned:
+        return _without(trial, banned, plain=plain)
+    return plainest if plain else first
 
 
 def _without_one(trial: Trial, best: Variant) -> list[Variant]:
@@ -197,10 +213,25 @@ def _without(trial: Trial, banned: frozenset[str], *, plain: bool) -> Variant | 
         price, each = trial.problem.price, trial.handicap
         problem = replace(problem, cost=lambda uid, row: price(uid, row) + each, prices={})
     try:
+        _measure_what_is_chosen(trial, problem)
         # A handicap is rough, and so may be what it leads to: the integer program takes as long as all else here.
         return Variant(choose(problem, exact=trial.exact and not plain), banned, plain)
     except ValueError:
         return None
+
+
+def _measure_what_is_chosen(trial: Trial, problem: Problem) -> None:
+    """Until nothing chosen is a guess: an operator that nobody has measured looks cheaper than those that were."""
+    for _ in range(PRICED):
+        choice = choose(problem, exact=False)
+        sites = [site_of(trial.encoded.egraph, u, choice[u]) for u in reachable(problem, choice)]
+        with trial.allowance.spending():
+            found = trial.prices.ensure(sites, trial.allowance.left)
+        if not found:
+            return
+        trial.outcome.measured += found
+        for known in (problem.prices, trial.problem.prices):
+            known.clear()
 
 
 def _program(trial: Trial, variant: Variant) -> frozenset[tuple[int, Row]]:
