@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -141,11 +142,41 @@ def unify(a: Dim, b: Dim) -> Dim:
 
 
 def product(dims: Iterable[Dim]) -> Dim:
-    """The number of elements, a name if all others are ones, None where it cannot be said."""
-    found = [d for d in dims if d != 1]
-    if all(isinstance(d, int) for d in found):
-        return prod(d for d in found if isinstance(d, int))
-    return found[0] if len(found) == 1 else None
+    """The number of elements: a number, or a product of names as in `4*batch`; None where it cannot be said."""
+    found = multiplied(dims)
+    return None if found is None else named(*found)
+
+
+def multiplied(dims: Iterable[Dim]) -> tuple[int, Counter[str]] | None:
+    """Dimensions as one number times names, None where one is not known."""
+    number, names = 1, Counter[str]()
+    for found in map(factors, dims):
+        if found is None:
+            return None
+        number, names = number * found[0], names + found[1]
+    return number, names
+
+
+def factors(dim: Dim) -> tuple[int, Counter[str]] | None:
+    """A dimension as a number times names, None where it is not known."""
+    if dim is None or isinstance(dim, int):
+        return None if dim is None else (dim, Counter())
+    parts = dim.split("*")
+    if not all(part.isidentifier() or part.isdecimal() for part in parts):
+        return 1, Counter([dim])  # a name of its own, whatever it says
+    return prod(int(p) for p in parts if p.isdecimal()), Counter(p for p in parts if not p.isdecimal())
+
+
+def named(number: int, names: Counter[str]) -> Dim:
+    """The dimension that is a number times names, one text for one product; None where names cannot be multiplied."""
+    if number == 0 or not names:
+        return number
+    every = sorted(names.elements())
+    if number == 1 and len(every) == 1:
+        return every[0]
+    if not all(name.isidentifier() for name in every):
+        return None
+    return "*".join(every if number == 1 else [str(number), *every])
 
 
 def total(dims: Iterable[Dim]) -> Dim:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from math import prod
 
 from ..facts import Contradiction, Dim, Shape
-from .call import Call, Known, Number, Rule, agree, axis_of, broadcast, product, smaller, total, unify, with_dim
+from .call import (
+    Call,
+    Known,
+    Number,
+    Rule,
+    agree,
+    axis_of,
+    broadcast,
+    multiplied,
+    named,
+    product,
+    smaller,
+    total,
+    unify,
+    with_dim,
+)
 
 _Change = Callable[[int, int, int, int], tuple[int, int, int]]
 
@@ -57,19 +70,14 @@ def reshaped(source: Shape | None, wanted: Sequence[Number], allow_zero: bool) -
 
 def _quotient(source: Iterable[Dim], rest: Iterable[Dim]) -> Dim:
     """What is left of a product of dimensions when some are taken out: names cancel names, numbers divide numbers."""
-    above, below = list(source), list(rest)
-    names, taken = Counter(d for d in above if isinstance(d, str)), Counter(d for d in below if isinstance(d, str))
-    left = names - taken
-    if None in above or None in below or taken - names or left.total() > 1:
+    above, below = multiplied(source), multiplied(rest)
+    if above is None or below is None or below[0] == 0 or below[1] - above[1]:
         return None
-    numbers, divisor = prod(d for d in above if isinstance(d, int)), prod(d for d in below if isinstance(d, int))
-    if not left:
-        if divisor == 0:
-            return None
-        if numbers % divisor:
-            raise Contradiction(f"{numbers} elements do not fill rows of {divisor}")
-        return numbers // divisor
-    return next(iter(left)) if numbers == divisor != 0 else None
+    (numbers, names), (divisor, taken) = above, below
+    left = names - taken
+    if not left and numbers % divisor:
+        raise Contradiction(f"{numbers} elements do not fill rows of {divisor}")
+    return None if numbers % divisor or (left and not numbers) else named(numbers // divisor, left)
 
 
 def _transpose(call: Call) -> list[Known]:

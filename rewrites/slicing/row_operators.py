@@ -5,10 +5,10 @@ Axes are counted from the end, so that broadcasting does not move them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ...compiler.facts import Dim
 from ...compiler.ir import attribute_values, constant_array, constant_tensor, dims, op_name
 from ...compiler.rule import Skip
+from ...compiler.shapes.call import multiplied
 
 SUMS = ("Add", "Sub", "Sum")
 RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
@@ -130,11 +131,9 @@ def _reshaped(node: ir.Node, axis: int) -> int:
     raise Skip(f"{_named(node)} does not keep the features apart")
 
 
-def _sizes(leading: tuple[Dim, ...]) -> tuple[int, list[str]] | object:
+def _sizes(leading: tuple[Dim, ...]) -> tuple[int, Counter[str]] | object:
     """A product of dimensions; unknown ones equal nothing."""
-    if None in leading:
-        return object()
-    return prod(d for d in leading if isinstance(d, int)), sorted(d for d in leading if isinstance(d, str))
+    return multiplied(leading) or object()
 
 
 def _scaled(node: ir.Node) -> int:

@@ -14,6 +14,7 @@ from onnx import TensorProto, parser, shape_inference
 from tamago.compiler.facts import Constant, Contradiction, Fact, Shape
 from tamago.compiler.inference import infer, infer_node
 from tamago.compiler.ir import attribute_values, dims, op_name
+from tamago.compiler.shapes.layout import reshaped
 
 FLOAT, INT64, BOOL, HALF = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT16
 
@@ -430,3 +431,28 @@ def test_a_second_pass_changes_nothing() -> None:
     infer(model)
 
     assert ir.to_proto(model).SerializeToString() == first
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted", "found"),
+    [
+        (("batch", 5, 48), (-1, 48), ("5*batch", 48)),
+        (("5*batch", 48), (-1, 5, 48), ("batch", 5, 48)),
+        (("tokens", "batch", 64), (-1, 64), ("batch*tokens", 64)),  # one text for one product
+        (("batch*tokens", 64), ("batch", -1, 64), ("batch", "tokens", 64)),
+        (("batch", 6), (-1, 4), (None, 4)),  # 6·batch/4 need not be whole for every batch
+        (("past + 1", 4), (-1,), (None,)),  # a name of its own is not multiplied
+        (("past + 1", 4), (-1, 4), ("past + 1", 4)),
+        (("batch", None), (-1,), (None,)),
+        (("batch", 4), ("tokens", -1), ("tokens", None)),
+    ],
+)
+def test_sizes_of_named_dimensions_multiply_and_cancel(
+    source: Shape, wanted: tuple[int | str, ...], found: Shape
+) -> None:
+    assert reshaped(source, wanted, False) == found
+
+
+def test_numbers_that_do_not_divide_are_a_contradiction() -> None:
+    with pytest.raises(Contradiction):
+        reshaped(("batch", 5), ("batch", -1, 2), False)
