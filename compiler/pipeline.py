@@ -29,6 +29,7 @@ from .prepare import forget_untyped_shapes, prepare
 from .price import Prices
 from .sizes import sizes_of
 from .store import Store
+from .streaming import loaded, to_keep
 
 if TYPE_CHECKING:
     from .approximate.budget import Budget
@@ -135,7 +136,7 @@ def compile_front(
             stages=clock.stages,
             options=chosen.as_dict(),
         )
-        compiled = Compiled(model if decision.won else original, decision.program, report)
+        compiled = Compiled(model if decision.won else original, to_keep(decision.program), report)
         if request is None:
             return [compiled]
         # Forms find more places in what rewriting made of the model, also where it is no faster by itself.
@@ -187,7 +188,7 @@ def _approximate(
             approximation=result.account,
             explanation=result.explanation,
         )
-        front.append(Compiled(result.model, result.program, report))
+        front.append(Compiled(result.model, to_keep(result.program), report))
     if len(rises) > 0:
         points = points_of(front)
         for compiled in front:
@@ -237,7 +238,7 @@ def run_as_it_is(model: ir.Model, options: Options) -> Compiled:
         target = _target(options, store)
         figures = reports.Figures.of(model)
         report = reports.Report(figures, figures, "as it is", target.environment, options=options.as_dict())
-        return Compiled(model, target.lower(model), report)
+        return Compiled(model, loaded(target.lower(model)), report)
 
 
 def tune_as_it_is(

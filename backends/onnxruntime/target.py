@@ -7,18 +7,29 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from ...compiler.approximate.costs import Run
 from ...compiler.backend import Backend
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.price import Site
 from ...compiler.rule import Rule
 from ...compiler.site_model import made_up
-from ...compiler.timing import Timing, clearly_fastest, compared, decided, interleave, side_by_side
+from ...compiler.timing import (
+    Timing,
+    beside_first,
+    clearly_fastest,
+    compared,
+    decided,
+    interleave,
+    paired_ratio,
+    side_by_side,
+)
 from ...compiler.trials import Tried, time_alike
 from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
 from .measure import measure
 from .run import Program, environment
+from .streamed import Streamed, is_too_large, time_by_pieces
 
 MOST_ROUNDS = 25  # of blocks: where the fastest is plain after six, no more are made
 
@@ -76,8 +87,13 @@ class OnnxRuntime:
         """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""
         return measure(site, self.threads, version)
 
-    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
-        """The model as a session; without the runtime's own optimisation when asked."""
+    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program | Streamed:
+        """The model as a session; without the runtime's own optimisation when asked.
+
+        A model with more weights than should be held in memory at once is run piece by piece.
+        """
+        if is_too_large(model):
+            return Streamed(model, lambda piece: Program(piece, self.threads, optimise=optimise))
         return Program(model, self.threads, optimise=optimise)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:
@@ -101,19 +117,31 @@ class OnnxRuntime:
         return model, []
 
     def time_programs(
-        self, programs: Sequence[Program], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0
+        self,
+        programs: Sequence[Program | Streamed],
+        feeds: Mapping[str, Array],
+        *,
+        rounds: int = 21,
+        seconds: float = 20.0,
     ) -> list[Timing]:
         """Interleaved timings of two programs, until it is plain which is faster."""
+        if any(isinstance(program, Streamed) for program in programs):
+            return time_by_pieces([(program, feeds) for program in programs], rounds, seconds)
         runs = [lambda program=program: program(feeds) for program in programs]
         return interleave(runs, rounds=rounds, seconds=seconds, enough=decided)
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of calls that do the same, compared round by round."""
-        return side_by_side(runs, seconds)
+        streamed = _streamed(runs)
+        return side_by_side(runs, seconds) if streamed is None else beside_first(time_by_pieces(streamed, 9, seconds))
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-        return compared(runs)
+        streamed = _streamed(runs)
+        if streamed is None:
+            return compared(runs)
+        timings = time_by_pieces(streamed, 21, 8.0)
+        return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
 
     def time_blocks(
         self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
@@ -133,6 +161,14 @@ class OnnxRuntime:
             tried,
             lambda runs: interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest, racing=True),
         )
+
+
+def _streamed(runs: Sequence[Callable[[], object]]) -> list[tuple[Program | Streamed, Mapping[str, Array]]] | None:
+    """Calls of programs of which one is not held in memory, as what they call with which inputs; None: all are held."""
+    known = [run for run in runs if isinstance(run, Run)]
+    if len(known) < len(runs) or not any(isinstance(run.program, Streamed) for run in known):
+        return None
+    return [(run.program, run.feeds) for run in known if isinstance(run.program, (Program, Streamed))]
 
 
 def _try(model: ir.Model, feeds: Mapping[str, Array], threads: int | None) -> Tried | None:

@@ -16,6 +16,7 @@ from ..facts import Array
 from ..ir import graphs
 from ..progress import progress
 from ..rule import Skip
+from ..streaming import outputs_for_each
 from .budget import Budget
 from .calibration import Sample
 from .costs import FAILED, Costs, lowered
@@ -194,7 +195,7 @@ class Tables:
     def _outputs(self, model: ir.Model) -> list[list[Array]]:
         """Each output on every group of samples that was looked at."""
         program = self.task.target.lower(model)
-        runs = [program(feeds) for feeds in self._looked_at]
+        runs = list(outputs_for_each(program, self._looked_at))
         return [[np.atleast_1d(run[i]) for run in runs] for i in range(len(model.graph.outputs))]
 
     def _offered(self, place: Place, inputs: Inputs) -> list[tuple[str, Form]]:
