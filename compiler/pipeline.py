@@ -27,9 +27,10 @@ from .optimise import Outcome, Settings, optimise
 from .options import Options
 from .prepare import forget_untyped_shapes, prepare
 from .price import Prices
+from .scratch import scratch
 from .sizes import sizes_of
 from .store import Store
-from .streaming import loaded, to_keep
+from .streaming import is_too_large, loaded, to_keep
 
 if TYPE_CHECKING:
     from .approximate.budget import Budget
@@ -108,9 +109,9 @@ def compile_front(
     if chosen.target == "web":
         chosen = replace(chosen, measure=False)
     clock = _Clock()
-    with _store(chosen) as store:
+    original = traced.model
+    with _store(chosen) as store, scratch(store.folder if is_too_large(original) else None):
         target = _target(chosen, store)
-        original = traced.model
         try:
             model, outcome, decision, notes = _attempt(original, feeds, chosen, target, store, clock)
         except TamagoError as reason:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import onnx_ir as ir
+
 from .facts import Array
+from .ir import weight_bytes
+from .memory import available
+
+LARGEST_HELD = 1 << 30  # bytes of weights: a model of more is streamed
+SHARE = 8  # of the memory that is there; a model that takes more than one part of so many is streamed, too
+
+
+def is_too_large(model: ir.Model) -> bool:
+    """Whether a model is not to be held in memory: several are compared with one another, and all would be there."""
+    there = available()
+    held = LARGEST_HELD if there is None else min(LARGEST_HELD, there // SHARE)
+    return weight_bytes(model) > held
 
 
 class Whole(Protocol):

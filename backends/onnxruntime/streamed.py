@@ -22,9 +22,7 @@ from ...compiler.pieces import Piece, cut, distinct, last_readers
 from ...compiler.timing import Timing, interleave
 from .run import Program
 
-LARGEST_HELD = 1 << 30  # bytes of weights: a model of more is streamed
 LARGEST_PIECE = 1 << 28  # bytes of weights; three programs have one each when they are timed together
-SHARE = 8  # of the memory that is there, a model may take one part of so many and is held nevertheless
 HELD_TOGETHER = 1 << 30  # bytes of weights of pieces that are timed in turn; beyond it they are loaded in turn
 TURNS = 3  # in which pieces are timed that are not held together
 KEPT = 4  # inputs of which it is remembered what reaches each kind of piece
@@ -33,36 +31,30 @@ Feeds = Mapping[str, Array]
 Load = Callable[[ir.Model], Program]
 
 
-def is_too_large(model: ir.Model) -> bool:
-    """Whether a model is to be streamed: several are compared with one another, and all would be in memory."""
-    there = available()
-    held = LARGEST_HELD if there is None else min(LARGEST_HELD, there // SHARE)
-    return weight_bytes(model) > held
-
-
 class Streamed:
     """A model that is run piece by piece.
 
     Args:
         model: what to run.
         load: a piece as a program.
+        largest: bytes of weights in a piece.
     """
 
-    def __init__(self, model: ir.Model, load: Load) -> None:
+    def __init__(self, model: ir.Model, load: Load, largest: int | None = None) -> None:
         self.model, self.load = model, load
-        self.pieces = cut(model, LARGEST_PIECE)
+        self.pieces = cut(model, LARGEST_PIECE if largest is None else largest)
         graph = model.graph
-        self.inputs = [v.name or "" for v in graph.inputs]
+        self.inputs = [v.name or "" for v in graph.inputs if v.const_value is None]
         self.outputs = [v.name or "" for v in graph.outputs]
         self.kinds = distinct(self.pieces)
         self._gone = last_readers(self.pieces, self.outputs)
         fixed = {*graph.outputs, *graph.inputs}
         self._fixed = {v.name or "": v.const_value.numpy() for v in fixed if v.const_value is not None}
         self._reached: dict[int, tuple[Feeds, dict[bytes, Feeds]]] = {}
-        largest = max((piece.bytes for piece in self.pieces), default=0)
+        most = max((piece.bytes for piece in self.pieces), default=0)
         self.note = (
             f"{weight_bytes(model) / 1e9:.1f} GB of weights are not held in memory: the model was run and timed in "
-            f"{len(self.pieces)} pieces of at most {largest / 1e9:.2f} GB, those that are alike once"
+            f"{len(self.pieces)} pieces of at most {most / 1e9:.2f} GB, those that are alike once"
         )
 
     def __call__(self, feeds: Feeds) -> list[Any]:
@@ -116,7 +108,7 @@ class Whole:
     def __init__(self, model: ir.Model, load: Load, note: str = "") -> None:
         self._model, self._load, self.note = model, load, note
         self._program: Program | None = None
-        self.inputs = [v.name or "" for v in model.graph.inputs]
+        self.inputs = [v.name or "" for v in model.graph.inputs if v.const_value is None]
         self.outputs = [v.name or "" for v in model.graph.outputs]
 
     def __call__(self, feeds: Feeds) -> list[Any]:

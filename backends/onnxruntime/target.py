@@ -14,6 +14,7 @@ from ...compiler.facts import Array
 from ...compiler.price import Site
 from ...compiler.rule import Rule
 from ...compiler.site_model import made_up
+from ...compiler.streaming import is_too_large
 from ...compiler.timing import (
     Timing,
     beside_first,
@@ -29,7 +30,7 @@ from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
 from .measure import measure
 from .run import Program, environment
-from .streamed import Streamed, is_too_large, time_by_pieces
+from .streamed import Streamed, time_by_pieces
 
 MOST_ROUNDS = 25  # of blocks: where the fastest is plain after six, no more are made
 
