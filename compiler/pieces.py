@@ -13,6 +13,7 @@ from .blocks import instance_of, live_values, operands_of
 from .fold import lift_constants
 from .inference import infer
 from .ir import bodies, constant_tensor, graphs, owners, unique_names
+from .mapped import let_go
 from .optimise import Names
 
 # What may pass from one piece to the next: arrays of numbers that any runtime takes from Python and gives back.
@@ -56,6 +57,12 @@ class Piece:
         )
         functions = [function.clone() for function in self.whole.functions.values()]
         return ir.Model(view.clone(), ir_version=self.whole.ir_version, functions=functions)
+
+    def let_go(self) -> None:
+        """Take its weights out of memory, as far as they are a file's."""
+        for tensor in (value.const_value for value in self.constants):
+            if tensor is not None and tensor.dtype != ir.DataType.STRING:
+                let_go(tensor.numpy())
 
 
 def cut(model: ir.Model, largest: int) -> list[Piece]:

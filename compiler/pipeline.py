@@ -232,14 +232,24 @@ def round_weights(model: ir.Model, bits: int, block: int) -> int:
     return pack_weights(model, bits, block)
 
 
-def run_as_it_is(model: ir.Model, options: Options) -> Compiled:
-    """A model ready to run, nothing searched or changed."""
+def run_as_it_is(model: ir.Model, options: Options, *, held: bool = True) -> Compiled:
+    """A model ready to run, nothing searched or changed.
+
+    Args:
+        model: what to run.
+        options: the owner's.
+        held: False: it is run a few times only, and a large one need not be in memory for that.
+
+    Raises:
+        TamagoError: B001 the target cannot run it, B003 it does not fit in memory.
+    """
     options.check()
     with _store(options) as store:
         target = _target(options, store)
         figures = reports.Figures.of(model)
         report = reports.Report(figures, figures, "as it is", target.environment, options=options.as_dict())
-        return Compiled(model, loaded(target.lower(model)), report)
+        program = target.lower(model)
+        return Compiled(model, loaded(program) if held else program, report)
 
 
 def tune_as_it_is(

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import TamagoError
+from .mapped import is_mapped
 
 Array = npt.NDArray[np.generic]
 
@@ -113,11 +113,3 @@ def put_away(array: Array) -> Array:
     if opened is None or array.nbytes < SMALLEST or array.dtype == object or is_mapped(array):
         return array
     return opened.keep(array)
-
-
-def is_mapped(array: Array) -> bool:
-    """Whether an array's bytes are a file's."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)

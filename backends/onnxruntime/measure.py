@@ -11,15 +11,18 @@ from ...compiler.timing import interleave
 from .run import Program
 
 COPIES = 5
+FEWER, LARGE = 2, 1 << 26  # copies of an operator of so many bytes: it takes long enough to be told from its absence
 
 
 def measure(site: Site, threads: int | None, version: int) -> tuple[float, float, int] | None:
     """Median milliseconds, spread and samples of a site; None where it cannot be run alone."""
-    if size_of(site) is None:
+    size = size_of(site)
+    if size is None:
         return None
+    most = FEWER if size > LARGE else COPIES
     try:
         runs = []
-        for copies in (1, COPIES):
+        for copies in (1, most):
             model, feeds = site_model(site, copies, version)
             program = Program(model, threads)
             runs.append(lambda program=program, feeds=feeds: program.session.run(None, feeds))
@@ -30,5 +33,5 @@ def measure(site: Site, threads: int | None, version: int) -> tuple[float, float
         if type(error).__module__.startswith("onnxruntime"):
             return None
         raise
-    each = (np.asarray(many.samples) - np.asarray(one.samples)) / (COPIES - 1)
+    each = (np.asarray(many.samples) - np.asarray(one.samples)) / (most - 1)
     return max(float(np.median(each)), 1e-5), float(np.std(each)), len(each)

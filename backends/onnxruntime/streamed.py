@@ -78,6 +78,7 @@ class Streamed:
                 for name in gone:
                     values.pop(name, None)
             del program  # before the next piece is loaded
+            piece.let_go()
         program = self.load(last.model())
         reached.setdefault(last.identity, program.known(known[0]))
         self._remember(many[0], reached)
@@ -85,6 +86,7 @@ class Streamed:
             values = known.pop(0)
             values.update(zip(program.outputs, program(values), strict=True))
             yield [values[name] for name in self.outputs]
+        last.let_go()
 
     def reached(self, feeds: Feeds) -> dict[bytes, Feeds]:
         """What the first piece of each kind reads when the model is given these inputs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -14,7 +15,8 @@ from tamago.compiler import scratch as module
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.facts import Constant
 from tamago.compiler.ir import new_constant
-from tamago.compiler.scratch import is_mapped, put_away, scratch
+from tamago.compiler.mapped import is_mapped, let_go
+from tamago.compiler.scratch import put_away, scratch
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +27,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, ml_dtypes.bfloat16, ml_dtypes.uint4])
 def test_contents_come_back(dtype: type[np.generic], tmp_path: Path) -> None:
-    arrays = [np.arange(3000 + n).reshape(-1, 2).astype(np.uint8).astype(dtype) % 8 for n in range(0, 20, 2)]
-    arrays.append(np.asfortranarray(np.arange(6000).reshape(60, 100).astype(np.uint8)).astype(dtype))
+    arrays = [(np.arange(3000 + n).reshape(-1, 2) % 8).astype(dtype) for n in range(0, 20, 2)]
+    arrays.append(np.asfortranarray(np.arange(6000).reshape(60, 100) % 8).astype(dtype))
 
     with scratch(tmp_path / "made"):
         found = [put_away(a) for a in arrays]
@@ -82,6 +84,33 @@ def test_new_constants_and_folded_ones_are_put_away_and_weights_are_not(tmp_path
         assert is_mapped(tensor.numpy())
         assert is_mapped(folded.array(0))
         assert owned.array(0) is array
+
+
+def pages_of_files() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells pages of files from others")
+def test_what_is_let_go_is_no_longer_the_process_own_and_reads_the_same(tmp_path: Path) -> None:
+    size = 1 << 24
+    with scratch(tmp_path):
+        kept, gone = put_away(np.arange(size, dtype=np.uint8)), put_away(np.arange(size, dtype=np.uint8))
+    total = int(np.sum(kept)) + int(np.sum(gone))
+    before = pages_of_files()
+
+    let_go(gone)
+
+    assert pages_of_files() < before - size / 2
+    assert int(np.sum(kept)) + int(np.sum(gone)) == total
+
+
+def test_what_is_no_file_is_not_let_go() -> None:
+    array = np.arange(1 << 20)
+
+    let_go(array)
+
+    assert int(array[-1]) == len(array) - 1
 
 
 def test_no_room_is_said(tmp_path: Path) -> None:
