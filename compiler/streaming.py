@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import onnx_ir as ir
@@ -13,6 +13,7 @@ from .memory import available
 
 LARGEST_HELD = 1 << 30  # bytes of weights: a model of more is streamed
 SHARE = 8  # of the memory that is there; a model that takes more than one part of so many is streamed, too
+HELD_TOGETHER = 1 << 30  # bytes of weights of parts that are timed in turn; of more, not all are in memory at once
 
 
 def is_too_large(model: ir.Model) -> bool:
@@ -20,6 +21,11 @@ def is_too_large(model: ir.Model) -> bool:
     there = available()
     held = LARGEST_HELD if there is None else min(LARGEST_HELD, there // SHARE)
     return weight_bytes(model) > held
+
+
+def fit_together(sizes: Iterable[int]) -> bool:
+    """Whether parts of models with so many bytes of weights are held in memory while they are timed."""
+    return sum(sizes) <= HELD_TOGETHER
 
 
 class Whole(Protocol):

@@ -17,13 +17,13 @@ import onnx_ir as ir
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.ir import weight_bytes
-from ...compiler.memory import available
+from ...compiler.memory import available, give_back
 from ...compiler.pieces import Piece, cut, distinct, last_readers
+from ...compiler.streaming import fit_together
 from ...compiler.timing import Timing, interleave
 from .run import Program
 
 LARGEST_PIECE = 1 << 28  # bytes of weights; three programs have one each when they are timed together
-HELD_TOGETHER = 1 << 30  # bytes of weights of pieces that are timed in turn; beyond it they are loaded in turn
 TURNS = 3  # in which pieces are timed that are not held together
 KEPT = 4  # inputs of which it is remembered what reaches each kind of piece
 
@@ -65,13 +65,15 @@ class Streamed:
         """The outputs for each of several inputs.
 
         Raises:
-            TamagoError: B001, the runtime does not load a piece; B002, it refuses these inputs or fails on them.
+            TamagoError: B001, the runtime does not load a piece; B002, it refuses these inputs or fails on them;
+                B003, there is no room for a piece.
         """
         known: list[dict[str, Any]] = [{**self._fixed, **feeds} for feeds in many]
         reached: dict[bytes, Feeds] = {}
+        give_back()  # what was freed before this
         *earlier, (last, _) = zip(self.pieces, self._gone, strict=True)
         for piece, gone in earlier:
-            program = self.load(piece.model())
+            program = self.loaded(piece)
             reached.setdefault(piece.identity, program.known(known[0]))
             for values in known:
                 values.update(zip(program.outputs, program(values), strict=True))
@@ -79,14 +81,22 @@ class Streamed:
                     values.pop(name, None)
             del program  # before the next piece is loaded
             piece.let_go()
-        program = self.load(last.model())
+            give_back()
+        program = self.loaded(last)
         reached.setdefault(last.identity, program.known(known[0]))
         self._remember(many[0], reached)
         while known:  # outputs may be large: those of one input at a time
             values = known.pop(0)
             values.update(zip(program.outputs, program(values), strict=True))
             yield [values[name] for name in self.outputs]
+        del program
         last.let_go()
+        give_back()
+
+    def loaded(self, piece: Piece) -> Program:
+        """A piece in memory; raises as `each` does."""
+        require_room(piece.bytes)
+        return self.load(piece.model())
 
     def reached(self, feeds: Feeds) -> dict[bytes, Feeds]:
         """What the first piece of each kind reads when the model is given these inputs."""
@@ -124,26 +134,26 @@ class Whole:
             TamagoError: B003, there is no room for it; B001, the runtime does not load it.
         """
         if self._program is None:
-            require_room(self._model)
+            require_room(weight_bytes(self._model))
             self._program = self._load(self._model)
         return self._program
 
 
-def require_room(model: ir.Model) -> None:
-    """Say that a model does not fit before the operating system ends the process for it.
+def require_room(needed: int) -> None:
+    """Say that weights of so many bytes do not fit before the operating system ends the process for it.
 
     Raises:
         TamagoError: B003.
     """
-    needed, there = weight_bytes(model), available()
+    there = available()
     if there is None or needed <= there:
         return
     raise TamagoError(
         "B003",
         "the model does not fit in memory",
-        why=f"its weights need {needed / 1e9:.1f} GB, and {there / 1e9:.1f} GB are free",
-        todo="save it and run it on a machine with more memory, or compile it within a budget: weights of 4 bits need "
-        "an eighth",
+        why=f"weights that are needed at once take {needed / 1e9:.1f} GB, and {there / 1e9:.1f} GB are free",
+        todo="free some memory; or save the program and run it on a machine with more, or compile it within a budget: "
+        "weights of 4 bits take an eighth",
     )
 
 
@@ -181,7 +191,7 @@ def _parts(program: Program | Streamed, feeds: Feeds) -> list[Part]:
         given = reached[piece.identity]
 
         def load() -> Callable[[], object]:
-            loaded = program.load(piece.model())
+            loaded = program.loaded(piece)
             return lambda: loaded(given)
 
         return load, count, piece.bytes
@@ -190,7 +200,7 @@ def _parts(program: Program | Streamed, feeds: Feeds) -> list[Part]:
 
 
 def _time_parts(parts: Sequence[Part], rounds: int, seconds: float) -> list[Timing]:
-    if sum(size for _, _, size in parts) <= HELD_TOGETHER:
+    if fit_together(size for _, _, size in parts):
         return interleave([load() for load, _, _ in parts], rounds=rounds, seconds=seconds)
     samples: list[list[float]] = [[] for _ in parts]
     each, share = max(rounds // TURNS, 3), seconds / TURNS / len(parts)

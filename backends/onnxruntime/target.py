@@ -11,10 +11,11 @@ from ...compiler.approximate.costs import Run
 from ...compiler.backend import Backend
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
+from ...compiler.ir import weight_bytes
 from ...compiler.price import Site
 from ...compiler.rule import Rule
 from ...compiler.site_model import made_up
-from ...compiler.streaming import is_too_large
+from ...compiler.streaming import fit_together, is_too_large
 from ...compiler.timing import (
     Timing,
     beside_first,
@@ -157,11 +158,24 @@ class OnnxRuntime:
         feeds = made_up(models[0]) if feeds is None else feeds
         if feeds is None:
             return None
+        if len(models) > 2 and not fit_together(map(weight_bytes, models)):
+            return self._time_in_pairs(models, seconds, feeds)
         tried = (_try(model, feeds, self.threads) for model in models)
         return time_alike(
             tried,
             lambda runs: interleave(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest, racing=True),
         )
+
+    def _time_in_pairs(
+        self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array]
+    ) -> list[float] | None:
+        """As `time_blocks`, each beside the first and then let go: not all of them are in memory at once."""
+        first, *others = models
+        pairs = [self.time_blocks([first, other], seconds / len(others), feeds) for other in others]
+        known = [pair for pair in pairs if pair is not None]
+        if len(known) < len(pairs):
+            return None
+        return [known[0][0], *(known[0][0] * other / beside for beside, other in known)]
 
 
 def _streamed(runs: Sequence[Callable[[], object]]) -> list[tuple[Program | Streamed, Mapping[str, Array]]] | None:

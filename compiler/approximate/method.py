@@ -22,11 +22,16 @@ import numpy as np
 import onnx_ir as ir
 
 from ..facts import Array, Fact, Floats
-from ..rule import Expression, Value, family_of, statement_of
+from ..mapped import let_go
+from ..memory import available
+from ..rule import Expression, Skip, Value, family_of, statement_of
 from ..scratch import put_away
 from .places import Place
 
 Kind = Literal["linear", "convolution", "embedding", "weight"]
+
+
+COPIES = 4  # of second moments, that methods hold at once: damped, factorised, inverted
 
 
 class _Open:
@@ -61,6 +66,11 @@ class Form:
         known: dict[int, Expression | Array] = {}
         term = _put_away(self.term, known)
         return Form(self.setting, term, None if self.timed is None else _put_away(self.timed, known))
+
+    def let_go(self) -> None:
+        """Take its arrays out of memory, as far as they are a file's, until it is used again."""
+        for array in _arrays(self.term):
+            let_go(array)
 
     @cached_property
     def stored(self) -> int:
@@ -151,8 +161,17 @@ class Inputs:
 
     @cached_property
     def second_moment(self) -> Array:
-        """Σ xxᵀ over all positions, divided by their number: [features, features], float64."""
+        """Σ xxᵀ over all positions, divided by their number: [features, features], float64.
+
+        Raises:
+            Skip: there is no room for it and for what methods make of it.
+        """
         width = self.arrays[0].shape[-1]
+        needed, there = COPIES * 8 * width**2, available()
+        if there is not None and needed > there:
+            raise Skip(
+                f"it needs {needed / 1e9:.1f} GB of memory for second moments, and {there / 1e9:.1f} GB are free"
+            )
         total, count = np.zeros((width, width)), 0
         for array in self.arrays:
             rows = array.reshape(-1, width).astype(np.float64)

@@ -13,7 +13,8 @@ import onnx_ir as ir
 
 from ..errors import TamagoError
 from ..facts import Array
-from ..ir import graphs
+from ..ir import graphs, weights
+from ..mapped import let_go
 from ..progress import progress
 from ..rule import Skip
 from ..streaming import outputs_for_each
@@ -120,6 +121,8 @@ class Tables:
                     seen.setdefault(name, []).append(found)
                 for name, found in of_ends.items():
                     self._at_ends.setdefault(name, []).append(found)
+        for tensor in weights(self.program):
+            let_go(tensor.numpy())
         return seen
 
     def _response(self, feeds: Mapping[str, Array]) -> Response:
@@ -159,6 +162,8 @@ class Tables:
                 continue
             told = predicted(seen, errors)
             found.append(Alternative(name, method, form.setting, told.rise, cost, form.stored, told.scatter))
+        for _, form in offered:
+            form.let_go()
         return found
 
     def _ends(self) -> list[str]:

@@ -18,8 +18,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-WIDTH, WIDE, LAYERS = 1024, 4096, 24
-LAYER = 4 * 2 * WIDTH * WIDE  # 34 MB, 0.8 GB in all
+WIDTH, WIDE, LAYERS = 1024, 4096, 12
+LAYER = 4 * 2 * WIDTH * WIDE  # 34 MB, 0.4 GB in all
 ALLOWED = 250 << 20  # beside the largest layer: a few layers at once, in several forms
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells pages of files from others")
@@ -38,16 +38,16 @@ def watch():
 
 import onnxruntime, torch, tamago
 from tamago.backends.onnxruntime import streamed
-from tamago.compiler import streaming
+from tamago.compiler import files, streaming
 path, asked = sys.argv[1], json.loads(sys.argv[2])
 streaming.LARGEST_HELD, streamed.LARGEST_PIECE = asked["held"], 40 << 20
-streamed.HELD_TOGETHER = 160 << 20
+streaming.HELD_TOGETHER = files.EXTERNAL_ABOVE = 100 << 20
 generator = np.random.default_rng(0)
 x = [generator.standard_normal((2, WIDTH)).astype(np.float32) for _ in range(17)]
 budget = {}
 if asked["budget"]:
     budget = {"budget": tamago.Budget(rise=0.05), "calibration": [((a,), None) for a in x[1:]],
-              "methods": ["block_weights"], "time_limit": 15}
+              "methods": ["block_weights"]}
 peak = [0]
 before = taken()
 threading.Thread(target=watch, daemon=True).start()
@@ -119,4 +119,4 @@ def test_a_model_that_is_held_takes_what_its_weights_take(model: Path) -> None:
     found = compiled(model, held=1 << 40, budget=False)
 
     assert "not held in memory" not in found["report"]
-    assert found["peak"] > 0.8 * LAYERS * LAYER
+    assert found["peak"] > 1.5 * LAYERS * LAYER

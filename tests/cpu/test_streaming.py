@@ -173,13 +173,25 @@ def test_the_sum_over_pieces_is_about_what_the_whole_takes() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_pieces_that_are_not_held_together_are_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "HELD_TOGETHER", 1)
+    monkeypatch.setattr(streaming, "HELD_TOGETHER", 1)
     program, feeds = TARGET.lower(from_proto(proto())), inputs()
 
     times, (ratio, low, high) = TARGET.compare([Run(program, feeds)] * 2)
 
     assert all(t > 0 for t in times)
     assert low <= ratio <= high
+
+
+def test_blocks_that_are_not_held_together_are_timed_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [from_proto(proto()) for _ in range(3)]
+    wrong = from_proto(proto(activation="Sigmoid"))
+    monkeypatch.setattr(streaming, "HELD_TOGETHER", 1)
+
+    found = TARGET.time_blocks([*models, wrong], 2.0, inputs(rows=64))
+
+    assert found is not None
+    assert all(0.3 < t / found[0] < 3 for t in found[:3])
+    assert found[3] == float("inf")
 
 
 @pytest.mark.usefixtures("small")
@@ -256,5 +268,7 @@ def test_no_room_is_said_before_anything_is_killed(
         compiled(inputs())
     with pytest.raises(TamagoError, match="B003"):
         tamago.load(tmp_path / "out.onnx")
+    with pytest.raises(TamagoError, match="B003"):
+        tamago.compile(tmp_path / "m.onnx", inputs(), threads=1, store=":memory:")
     monkeypatch.undo()
     assert compiled(inputs())[0].shape == (5, WIDTH)
