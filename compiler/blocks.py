@@ -16,7 +16,7 @@ probes that were not either one value already or equal by accident (all zeros, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -93,7 +93,7 @@ def find_blocks(graph: ir.Graph, *, largest: int = LARGEST_BLOCK, offset: int = 
         return []
     codes = _codes([_signature(node) for node in nodes])
     owner_of = owners(graph)
-    cuts = _cut_cost(graph, nodes, owner_of)
+    cuts = live_values(graph, nodes, owner_of)
     stretches: list[tuple[int, int]] = []
     position = 0
     for start, period, count in _repeats(nodes, codes, cuts, largest):
@@ -103,7 +103,7 @@ def find_blocks(graph: ir.Graph, *, largest: int = LARGEST_BLOCK, offset: int = 
     stretches += _split(position, len(nodes), cuts, largest, offset)
     grouped: dict[bytes, tuple[Wiring, list[Instance]]] = {}
     for begin, end in stretches:
-        instance, wiring, identity = _instance(graph, nodes[begin:end], owner_of)
+        instance, wiring, identity = instance_of(graph, nodes[begin:end], owner_of)
         grouped.setdefault(identity, (wiring, []))[1].append(instance)
     return [Block(tuple(instances), wiring) for wiring, instances in grouped.values()]
 
@@ -129,13 +129,18 @@ def _codes(signatures: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.asarray([numbers.setdefault(s, len(numbers)) for s in signatures])
 
 
-def _cut_cost(graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Graph, ir.Node]) -> npt.NDArray[np.int64]:
-    """For each position between nodes, how many computed values are alive across it."""
+def live_values(
+    graph: ir.Graph,
+    nodes: Sequence[ir.Node],
+    owner_of: Mapping[ir.Graph, ir.Node],
+    counts: Callable[[ir.Value], bool] = lambda value: True,
+) -> npt.NDArray[np.int64]:
+    """For each position between nodes, how many computed values are alive across it; only those that count."""
     index = {node: i for i, node in enumerate(nodes)}
     change = np.zeros(len(nodes) + 2, dtype=np.int64)
     outputs = {id(v) for v in graph.outputs}
     for i, node in enumerate(nodes):
-        for value in node.outputs:
+        for value in filter(counts, node.outputs):
             users = (_user(user, owner_of) for user, _ in value.uses())
             last = max((index.get(user, i) for user in users), default=i)
             last = len(nodes) if id(value) in outputs else last
@@ -198,7 +203,7 @@ def _split(begin: int, end: int, cuts: npt.NDArray[np.int64], largest: int, offs
         yield begin, end
 
 
-def _instance(
+def instance_of(
     graph: ir.Graph, nodes: Sequence[ir.Node], owner_of: Mapping[ir.Graph, ir.Node]
 ) -> tuple[Instance, Wiring, bytes]:
     """The instance, its wiring, and its identity: signatures, wiring and which results are read outside."""

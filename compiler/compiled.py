@@ -53,10 +53,10 @@ class CompiledModel:
         return self._compiled.program
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the program.
+        """Run the program. One with more than 1 GiB of weights is loaded at its first call.
 
         Raises:
-            TamagoError: U010, U011 or T03x, the arguments are not the model's.
+            TamagoError: U010, U011 or T03x, the arguments are not the model's; B003, it does not fit in memory.
         """
         program = self._compiled.program
         if self._signature is not None and isinstance(program, OnDevice):
@@ -309,7 +309,7 @@ def load(path: str | PathLike[str], *, target: str = "cpu", threads: int | None 
     """Bring a saved program back, ready to run; nothing is optimised again.
 
     Raises:
-        TamagoError: M0xx the file cannot be read, B001 the target cannot run it.
+        TamagoError: M0xx the file cannot be read, B001 the target cannot run it, B003 it does not fit in memory.
     """
     model = read_model(Path(path))
     return CompiledModel(run_as_it_is(model, Options(target=target, threads=threads)), None)

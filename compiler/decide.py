@@ -27,6 +27,12 @@ MADE_UP = 3  # inputs that are enough for a verdict
 NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
 BEYOND_DOUBT = 1.02  # a gain that the whole interval of paired ratios lies above
 NO_SLOWER = 1.0  # the new program must win its interleaved comparison, or the original is returned
+DOES_NOT_LOAD = "the optimised graph does not load, so the original is kept"
+NOT_LOADED, NO_ROOM = "B001", "B003"  # what is run piece by piece is loaded only then
+
+
+class _DoesNotLoad(Exception):
+    """The new program is none that the target runs."""
 
 
 @dataclass
@@ -70,10 +76,12 @@ def decide(
     try:
         program = target.lower(model)
     except TamagoError as reason:
-        note = f"the optimised graph does not load, so the original is kept: {reason.why}"
-        return Decision(False, reference, "no gain", notes=[note])
+        return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason.why}"])
     believed = reference if target.believed is target else target.believed.lower(original)
-    errors, trial = _verify(target, original, believed, program, feeds)
+    try:
+        errors, trial = _verify(target, original, believed, program, feeds)
+    except _DoesNotLoad as reason:
+        return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason}"])
     if trial is None:
         note = (
             "the original could not be run on made-up inputs, or gives nothing but NaN and infinity: nothing was "
@@ -142,9 +150,16 @@ def _run_both(
         running = beside.submit(program, feeds) if side_by_side else None
         try:
             wanted = reference(feeds)
-        except TamagoError:
+        except TamagoError as reason:
+            if reason.code in (NOT_LOADED, NO_ROOM):
+                raise
             return None, None  # made-up inputs that the model itself does not take say nothing about the result
-        return wanted, program(feeds) if running is None else running.result()
+        try:
+            return wanted, program(feeds) if running is None else running.result()
+        except TamagoError as reason:
+            if reason.code == NOT_LOADED:
+                raise _DoesNotLoad(reason.why) from reason
+            raise
 
 
 def wins(timing: Comparison) -> bool:

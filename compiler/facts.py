@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from .scratch import put_away
+
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float64]
 Dim = int | str | None
@@ -31,7 +33,8 @@ def item_bytes(dtype: int | None) -> float:
 class Constant:
     """The contents of a constant in every instance of a block: one array when all instances share it.
 
-    Arrays are made on first use, so a chain of folds costs nothing until its end is wanted. `owners` names where the
+    Arrays are made on first use, so a chain of folds costs nothing until its end is wanted; those of a large model are
+    put away then. `owners` names where the
     bytes come from (an initializer's name per instance), so an unchanged weight is reused rather than written again.
     """
 
@@ -53,12 +56,9 @@ class Constant:
         index = instance if len(self._thunks) > 1 else 0
         found = self._arrays[index]
         if found is None:
-            found = self._arrays[index] = self._thunks[index]()
+            found = self._thunks[index]()
+            found = self._arrays[index] = found if self.owners else put_away(found)
         return found
-
-    def forget(self) -> None:
-        """Drop computed arrays; they are made again when next wanted."""
-        self._arrays = [None] * len(self._thunks)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from .atomic_write import (
 from .errors import TamagoError
 from .external_data import DataFiles
 from .look_alikes import explain, look_alike
+from .mapped import let_go
 from .serialization import adopt, from_proto, tensors, to_proto
 from .tensor_data import SparseTensor, shown
 
@@ -202,6 +203,7 @@ def _place(tensor: ir.TensorProtocol, size: int, output: Output) -> int:
         raise ValueError(f"tensor {shown(tensor.name)} gives {len(content)} bytes instead of {size}")
     output.write(bytes(-output.position % alignment))
     output.write(content)
+    let_go(np.frombuffer(content, np.uint8))
     return output.position - size
 
 

@@ -44,14 +44,14 @@ def fold(graph: ir.Graph, version: int, fresh: Fresh, stays: Callable[[ir.Node],
     """
     before = sum(1 for g in graphs(graph) for _ in g)
     for inner in list(graphs(graph)):
-        _lift_constants(inner, fresh)
+        lift_constants(inner, fresh)
         _fold_nodes(inner, version, fresh, stays)
     for inner in list(graphs(graph)):
         remove_unused(inner)
     return before - sum(1 for g in graphs(graph) for _ in g)
 
 
-def _lift_constants(graph: ir.Graph, fresh: Fresh) -> None:
+def lift_constants(graph: ir.Graph, fresh: Fresh) -> None:
     """`Constant` nodes become initializers; those whose value is a graph output stay."""
     for node in list(graph):
         if op_name(node) != "Constant" or node.outputs[0].is_graph_output():

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from .facts import Array, Constant, Dim, Fact
 from .schema import NONDETERMINISTIC, full_name, schema_of
+from .scratch import put_away
 
 CAUSAL = "tamago.causal"  # in the `meta` of a value that `causal_masks.py` found to be a causal mask
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -116,8 +117,8 @@ def constant_tensor(value: ir.Value) -> ir.TensorProtocol | None:
 
 
 def new_constant(name: str, array: Array) -> ir.Value:
-    """A value with these contents, to be registered as an initializer."""
-    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
+    """A value with these contents, to be registered as an initializer; those of a large model are put away."""
+    tensor = ir.tensor(put_away(np.asarray(array, order="C")), name=name)
     return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 

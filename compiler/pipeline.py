@@ -27,8 +27,10 @@ from .optimise import Outcome, Settings, optimise
 from .options import Options
 from .prepare import forget_untyped_shapes, prepare
 from .price import Prices
+from .scratch import scratch
 from .sizes import sizes_of
 from .store import Store
+from .streaming import is_too_large, loaded, to_keep
 
 if TYPE_CHECKING:
     from .approximate.budget import Budget
@@ -107,9 +109,9 @@ def compile_front(
     if chosen.target == "web":
         chosen = replace(chosen, measure=False)
     clock = _Clock()
-    with _store(chosen) as store:
+    original = traced.model
+    with _store(chosen) as store, scratch(store.folder if is_too_large(original) else None):
         target = _target(chosen, store)
-        original = traced.model
         try:
             model, outcome, decision, notes = _attempt(original, feeds, chosen, target, store, clock)
         except TamagoError as reason:
@@ -135,7 +137,7 @@ def compile_front(
             stages=clock.stages,
             options=chosen.as_dict(),
         )
-        compiled = Compiled(model if decision.won else original, decision.program, report)
+        compiled = Compiled(model if decision.won else original, to_keep(decision.program), report)
         if request is None:
             return [compiled]
         # Forms find more places in what rewriting made of the model, also where it is no faster by itself.
@@ -187,7 +189,7 @@ def _approximate(
             approximation=result.account,
             explanation=result.explanation,
         )
-        front.append(Compiled(result.model, result.program, report))
+        front.append(Compiled(result.model, to_keep(result.program), report))
     if len(rises) > 0:
         points = points_of(front)
         for compiled in front:
@@ -230,14 +232,24 @@ def round_weights(model: ir.Model, bits: int, block: int) -> int:
     return pack_weights(model, bits, block)
 
 
-def run_as_it_is(model: ir.Model, options: Options) -> Compiled:
-    """A model ready to run, nothing searched or changed."""
+def run_as_it_is(model: ir.Model, options: Options, *, held: bool = True) -> Compiled:
+    """A model ready to run, nothing searched or changed.
+
+    Args:
+        model: what to run.
+        options: the owner's.
+        held: False: it is run a few times only, and a large one need not be in memory for that.
+
+    Raises:
+        TamagoError: B001 the target cannot run it, B003 it does not fit in memory.
+    """
     options.check()
     with _store(options) as store:
         target = _target(options, store)
         figures = reports.Figures.of(model)
         report = reports.Report(figures, figures, "as it is", target.environment, options=options.as_dict())
-        return Compiled(model, target.lower(model), report)
+        program = target.lower(model)
+        return Compiled(model, loaded(program) if held else program, report)
 
 
 def tune_as_it_is(

@@ -85,6 +85,11 @@ class Store:
         store._attempt("SELECT 1")
         return store
 
+    @property
+    def folder(self) -> Path:
+        """Where its file lies; for one in memory, where the user's own lies."""
+        return Path(default_path() if self.path == ":memory:" else self.path).absolute().parent
+
     def __enter__(self) -> Self:
         return self
 

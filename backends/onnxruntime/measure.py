@@ -12,6 +12,7 @@ from ...compiler.timing import Timing, clock_for, interleave
 from .run import Program
 
 COPIES = 5
+FEWER, LARGE = 2, 1 << 26  # copies of an operator of so many bytes: it takes long enough to be told from its absence
 SLOT = 0.002  # seconds of calls in one turn
 ROUNDS, SECONDS = 5, 0.15
 MORE_ROUNDS, MORE_SECONDS = 15, 0.5  # where the first ones contradict each other
@@ -19,22 +20,25 @@ MORE_ROUNDS, MORE_SECONDS = 15, 0.5  # where the first ones contradict each othe
 
 def measure(site: Site, threads: int | None, version: int) -> tuple[float, float, int] | None:
     """Median milliseconds, spread and samples of a site; None where it cannot be run alone."""
-    if size_of(site) is None:
+    size = size_of(site)
+    if size is None:
         return None
+    copies = FEWER if size > LARGE else COPIES
     try:
-        one, many = _timed(site, threads, version)
+        one, many = _timed(site, copies, threads, version)
     except (TamagoError, RuntimeError, ValueError):
         return None
     except Exception as error:  # ONNX Runtime's own exception classes share no base but Exception
         if type(error).__module__.startswith("onnxruntime"):
             return None
         raise
-    return max(further_copy(one, many), 1e-5), pstdev(_differences(one, many)), len(one.samples)
+    more = copies - 1
+    return max(further_copies(one, many) / more, 1e-5), pstdev(_differences(one, many)) / more, len(one.samples)
 
 
-def _timed(site: Site, threads: int | None, version: int) -> tuple[Timing, Timing]:
+def _timed(site: Site, most: int, threads: int | None, version: int) -> tuple[Timing, Timing]:
     runs: list[Callable[[], object]] = []
-    for copies in (1, COPIES):
+    for copies in (1, most):
         model, feeds = site_model(site, copies, version)
         program = Program(model, threads)
         runs.append(lambda program=program, feeds=feeds: program.session.run(None, feeds))
@@ -45,13 +49,13 @@ def _timed(site: Site, threads: int | None, version: int) -> tuple[Timing, Timin
     return one, many
 
 
-def further_copy(one: Timing, many: Timing) -> float:
-    """Milliseconds that each further copy takes: of a disturbed series, by its fastest samples.
+def further_copies(one: Timing, many: Timing) -> float:
+    """Milliseconds that the further copies take: of a disturbed series, by its fastest samples.
 
     Other work on the machine only lengthens.
     """
     if disturbed(one, many):
-        return (many.best - one.best) / (COPIES - 1)
+        return many.best - one.best
     return median(_differences(one, many))
 
 
@@ -62,4 +66,4 @@ def disturbed(one: Timing, many: Timing) -> bool:
 
 
 def _differences(one: Timing, many: Timing) -> list[float]:
-    return [(m - o) / (COPIES - 1) for o, m in zip(one.samples, many.samples, strict=True)]
+    return [m - o for o, m in zip(one.samples, many.samples, strict=True)]

@@ -54,6 +54,7 @@ class Program:
         self.note = ""
         self.inputs: list[str] = [i.name for i in self.session.get_inputs()]
         self.outputs: list[str] = [o.name for o in self.session.get_outputs()]
+        self._takes = {*self.inputs, *(i.name for i in self.session.get_overridable_initializers())}
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
         """Outputs in the graph's order.
@@ -74,7 +75,7 @@ class Program:
 
     def known(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Those of the feeds that the graph takes."""
-        return {k: v for k, v in feeds.items() if k in self.inputs}
+        return {k: v for k, v in feeds.items() if k in self._takes}
 
 
 def _session(ort: Any, model: ir.Model, options: Any) -> tuple[Any, list[Any]]:

@@ -7,18 +7,33 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from ...compiler.approximate.costs import Run
 from ...compiler.backend import Backend
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
+from ...compiler.ir import weight_bytes
 from ...compiler.price import Site
 from ...compiler.rule import Rule
 from ...compiler.site_model import made_up
-from ...compiler.timing import Clock, Timing, clearly_fastest, clock_for, compared, decided, interleave, side_by_side
+from ...compiler.streaming import fit_together, is_too_large
+from ...compiler.timing import (
+    Clock,
+    Timing,
+    beside_first,
+    clearly_fastest,
+    clock_for,
+    compared,
+    decided,
+    interleave,
+    paired_ratio,
+    side_by_side,
+)
 from ...compiler.trials import Tried, time_alike
 from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
 from .measure import measure
 from .run import Program, environment
+from .streamed import Streamed, time_by_pieces
 
 MOST_ROUNDS = 25  # of blocks: where the fastest is plain after six, no more are made
 
@@ -81,8 +96,13 @@ class OnnxRuntime:
         """Measured milliseconds, spread and samples of one operator; None where it cannot be run alone."""
         return measure(site, self.threads, version)
 
-    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program:
-        """The model as a session; without the runtime's own optimisation when asked."""
+    def lower(self, model: ir.Model, *, optimise: bool = True) -> Program | Streamed:
+        """The model as a session; without the runtime's own optimisation when asked.
+
+        A model with more weights than should be held in memory at once is run piece by piece.
+        """
+        if is_too_large(model):
+            return Streamed(model, lambda piece: Program(piece, self.threads, optimise=optimise))
         return Program(model, self.threads, optimise=optimise)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:
@@ -106,19 +126,33 @@ class OnnxRuntime:
         return model, []
 
     def time_programs(
-        self, programs: Sequence[Program], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0
+        self,
+        programs: Sequence[Program | Streamed],
+        feeds: Mapping[str, Array],
+        *,
+        rounds: int = 21,
+        seconds: float = 20.0,
     ) -> list[Timing]:
         """Interleaved timings of two programs, until it is plain which is faster."""
+        if any(isinstance(program, Streamed) for program in programs):
+            return time_by_pieces([(program, feeds) for program in programs], rounds, seconds, self.clock)
         runs = [lambda program=program: program(feeds) for program in programs]
         return interleave(runs, rounds=rounds, seconds=seconds, clock=self.clock, enough=decided)
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         """Milliseconds of calls that do the same, compared round by round."""
-        return side_by_side(runs, seconds, self.clock)
+        streamed = _streamed(runs)
+        if streamed is None:
+            return side_by_side(runs, seconds, self.clock)
+        return beside_first(time_by_pieces(streamed, 9, seconds, self.clock))
 
     def compare(self, runs: Sequence[Callable[[], object]]) -> tuple[list[float], tuple[float, float, float]]:
         """Median milliseconds of each, and how many times faster the last is than the first, with its 95 % interval."""
-        return compared(runs, self.clock)
+        streamed = _streamed(runs)
+        if streamed is None:
+            return compared(runs, self.clock)
+        timings = time_by_pieces(streamed, 21, 8.0, self.clock)
+        return [t.median for t in timings], paired_ratio(timings[0], timings[-1])
 
     def time_blocks(
         self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array] | None = None
@@ -133,6 +167,8 @@ class OnnxRuntime:
         feeds = made_up(models[0]) if feeds is None else feeds
         if feeds is None:
             return None
+        if len(models) > 2 and not fit_together(map(weight_bytes, models)):
+            return self._time_in_pairs(models, seconds, feeds)
         tried = (_try(model, feeds, self.threads) for model in models)
         return time_alike(
             tried,
@@ -140,6 +176,25 @@ class OnnxRuntime:
                 runs, rounds=MOST_ROUNDS, seconds=seconds, clock=self.clock, enough=clearly_fastest, racing=True
             ),
         )
+
+    def _time_in_pairs(
+        self, models: Sequence[ir.Model], seconds: float, feeds: Mapping[str, Array]
+    ) -> list[float] | None:
+        """As `time_blocks`, each beside the first and then let go: not all of them are in memory at once."""
+        first, *others = models
+        pairs = [self.time_blocks([first, other], seconds / len(others), feeds) for other in others]
+        known = [pair for pair in pairs if pair is not None]
+        if len(known) < len(pairs):
+            return None
+        return [known[0][0], *(known[0][0] * other / beside for beside, other in known)]
+
+
+def _streamed(runs: Sequence[Callable[[], object]]) -> list[tuple[Program | Streamed, Mapping[str, Array]]] | None:
+    """Calls of programs of which one is not held in memory, as what they call with which inputs; None: all are held."""
+    known = [run for run in runs if isinstance(run, Run)]
+    if len(known) < len(runs) or not any(isinstance(run.program, Streamed) for run in known):
+        return None
+    return [(run.program, run.feeds) for run in known if isinstance(run.program, (Program, Streamed))]
 
 
 def _try(model: ir.Model, feeds: Mapping[str, Array], threads: int | None) -> Tried | None:

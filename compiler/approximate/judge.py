@@ -38,9 +38,10 @@ class Judge:
     def scores(self, program: Program, samples: Sequence[Sample], batch: int = 1) -> Scores:
         """The program's score on each sample, run in batches of so many examples."""
         found: Scores = []
-        for group in together(samples, batch):
-            wanted = run_together(self.reference, group) if self.loss.needs_original else [[]] * len(group)
-            found += map(self._score, run_together(program, group), wanted, group)
+        groups = together(samples, batch)
+        wanted = run_together(self.reference, groups) if self.loss.needs_original else ([[]] * len(g) for g in groups)
+        for outputs, originals, group in zip(run_together(program, groups), wanted, groups, strict=True):
+            found += map(self._score, outputs, originals, group)
         return found
 
     def evidence(self, before: Scores, after: Scores, samples: Sequence[Sample]) -> Evidence:

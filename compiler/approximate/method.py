@@ -13,19 +13,25 @@ runs: its error is measured by running exactly that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from ..facts import Array, Fact, Floats
-from ..rule import Expression, Value, family_of, statement_of
+from ..mapped import let_go
+from ..memory import available
+from ..rule import Expression, Skip, Value, family_of, statement_of
+from ..scratch import put_away
 from .places import Place
 
 Kind = Literal["linear", "convolution", "embedding", "weight"]
+
+
+COPIES = 4  # of second moments, that methods hold at once: damped, factorised, inverted
 
 
 class _Open:
@@ -55,6 +61,17 @@ class Form:
     term: Expression
     timed: Expression | None = None
 
+    def put_away(self) -> Form:
+        """The same, its arrays out of memory where the model is too large for it."""
+        known: dict[int, Expression | Array] = {}
+        term = _put_away(self.term, known)
+        return Form(self.setting, term, None if self.timed is None else _put_away(self.timed, known))
+
+    def let_go(self) -> None:
+        """Take its arrays out of memory, as far as they are a file's, until it is used again."""
+        for array in _arrays(self.term):
+            let_go(array)
+
     @cached_property
     def stored(self) -> int:
         """Bytes of its constants."""
@@ -65,6 +82,25 @@ class Form:
     def operators(self) -> frozenset[str]:
         """The operators that it is written in."""
         return frozenset(e.op for e in _expressions(self.term))
+
+
+def _put_away(term: Expression, known: dict[int, Expression | Array]) -> Expression:
+    """What several read stays one and the same: `known` holds what was put away already, by identity."""
+
+    def away(part: Expression | Value | Array | None) -> Any:
+        if isinstance(part, Expression):
+            return _put_away(part, known)
+        if not isinstance(part, np.ndarray):
+            return part
+        if id(part) not in known:
+            known[id(part)] = put_away(part)
+        return known[id(part)]
+
+    if id(term) not in known:
+        known[id(term)] = replace(term, inputs=tuple(away(part) for part in term.inputs))
+    found = known[id(term)]
+    assert isinstance(found, Expression)
+    return found
 
 
 def _expressions(term: Expression) -> Iterator[Expression]:
@@ -125,8 +161,17 @@ class Inputs:
 
     @cached_property
     def second_moment(self) -> Array:
-        """Σ xxᵀ over all positions, divided by their number: [features, features], float64."""
+        """Σ xxᵀ over all positions, divided by their number: [features, features], float64.
+
+        Raises:
+            Skip: there is no room for it and for what methods make of it.
+        """
         width = self.arrays[0].shape[-1]
+        needed, there = COPIES * 8 * width**2, available()
+        if there is not None and needed > there:
+            raise Skip(
+                f"it needs {needed / 1e9:.1f} GB of memory for second moments, and {there / 1e9:.1f} GB are free"
+            )
         total, count = np.zeros((width, width)), 0
         for array in self.arrays:
             rows = array.reshape(-1, width).astype(np.float64)
@@ -152,7 +197,7 @@ class Method:
         Raises:
             Skip: it does not apply to this place.
         """
-        return list(self.function(place, inputs))
+        return [form.put_away() for form in self.function(place, inputs)]
 
 
 def method(*, kinds: tuple[Kind, ...], paper: str) -> Callable[[Callable[[Place, Inputs], Iterator[Form]]], Method]:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from ..facts import Array
 from ..ir import attribute_values, bodies, constant_tensor, graphs, op_name
+from ..scratch import put_away
 
 if TYPE_CHECKING:
     from .method import Kind
@@ -66,7 +67,7 @@ class Place:
         """[in, out] of a linear place, [out, in/group, …] of a convolution, [rows, width] of an embedding; as it is."""
         array = _array(self.weight_value)
         array = np.ascontiguousarray(array.T) if self.transposed else array
-        return array if self.scale == 1.0 else np.multiply(array, np.float32(self.scale), dtype=np.float32)
+        return put_away(array if self.scale == 1.0 else np.multiply(array, np.float32(self.scale), dtype=np.float32))
 
     @cached_property
     def bias(self) -> Array | None:

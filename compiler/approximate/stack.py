@@ -6,7 +6,7 @@ one sample widens the step of all that share its tensor, and only running them t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from ..facts import Array
 from ..ir import dims
+from ..streaming import outputs_for_each
 from .calibration import Sample
 
 Program = Callable[[Mapping[str, Array]], Sequence[Any]]
@@ -52,7 +53,7 @@ def stacked(group: Sequence[Sample]) -> Sample | None:
     """The group as one sample; None where its targets cannot be put together."""
     if len(group) == 1:
         return group[0]
-    feeds = {n: np.concatenate([s.feeds[n] for s in group]) for n in group[0].feeds}
+    feeds = _feeds(group)
     targets = [s.target for s in group]
     if all(t is None for t in targets):
         return Sample(feeds, None)
@@ -65,11 +66,20 @@ def stacked(group: Sequence[Sample]) -> Sample | None:
     return None
 
 
-def run_together(program: Program, group: Sequence[Sample]) -> list[list[Any]]:
-    """Each sample's outputs from one run of all."""
+def run_together(program: Program, groups: Sequence[Sequence[Sample]]) -> Iterator[list[list[Any]]]:
+    """For each group, each sample's outputs from one run of all."""
+    return map(_apart, outputs_for_each(program, [_feeds(group) for group in groups]), groups)
+
+
+def _feeds(group: Sequence[Sample]) -> Mapping[str, Array]:
     if len(group) == 1:
-        return [list(program(group[0].feeds))]
-    outputs = program({n: np.concatenate([s.feeds[n] for s in group]) for n in group[0].feeds})
+        return group[0].feeds
+    return {n: np.concatenate([s.feeds[n] for s in group]) for n in group[0].feeds}
+
+
+def _apart(outputs: Sequence[Any], group: Sequence[Sample]) -> list[list[Any]]:
+    if len(group) == 1:
+        return [list(outputs)]
     cuts = np.cumsum([examples(s) for s in group])[:-1]
     parts = [np.split(np.asarray(o), cuts) for o in outputs]
     return [[part[i] for part in parts] for i in range(len(group))]

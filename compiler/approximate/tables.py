@@ -13,9 +13,11 @@ import onnx_ir as ir
 
 from ..errors import TamagoError
 from ..facts import Array
-from ..ir import graphs
+from ..ir import graphs, weights
+from ..mapped import let_go
 from ..progress import progress
 from ..rule import Skip
+from ..streaming import outputs_for_each
 from .budget import Budget
 from .calibration import Sample
 from .costs import FAILED, Costs, lowered
@@ -119,6 +121,8 @@ class Tables:
                     seen.setdefault(name, []).append(found)
                 for name, found in of_ends.items():
                     self._at_ends.setdefault(name, []).append(found)
+        for tensor in weights(self.program):
+            let_go(tensor.numpy())
         return seen
 
     def _response(self, feeds: Mapping[str, Array]) -> Response:
@@ -158,6 +162,8 @@ class Tables:
                 continue
             told = predicted(seen, errors)
             found.append(Alternative(name, method, form.setting, told.rise, cost, form.stored, told.scatter))
+        for _, form in offered:
+            form.let_go()
         return found
 
     def _ends(self) -> list[str]:
@@ -194,7 +200,7 @@ class Tables:
     def _outputs(self, model: ir.Model) -> list[list[Array]]:
         """Each output on every group of samples that was looked at."""
         program = self.task.target.lower(model)
-        runs = [program(feeds) for feeds in self._looked_at]
+        runs = list(outputs_for_each(program, self._looked_at))
         return [[np.atleast_1d(run[i]) for run in runs] for i in range(len(model.graph.outputs))]
 
     def _offered(self, place: Place, inputs: Inputs) -> list[tuple[str, Form]]:

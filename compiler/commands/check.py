@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _differences(options: argparse.Namespace) -> list[Difference]:
     first, second = read_model(options.first), read_model(options.second)
-    a, b = (run_as_it_is(m, Options()).program for m in (first, second))
+    a, b = (run_as_it_is(m, Options(), held=False).program for m in (first, second))
     if sorted(a.outputs) != sorted(b.outputs):
         raise TamagoError(
             "V002",

@@ -95,7 +95,7 @@ class GraphBuilder:
             if value.const_value is None:
                 raise TamagoError("B011", "an initializer has no content", where=value.name or "")
             try:
-                constant = to_torch(value.const_value)
+                constant = to_torch(value.const_value, share=not self.settings.trainable)
             except Unsupported:  # a string table matters only to the node that reads it
                 continue
             self.values[value] = Value(

@@ -6,6 +6,7 @@ Torch has no 2- and 4-bit integers that compute: they are carried in `int8` / `u
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -115,8 +116,12 @@ def torch_dtype(dtype: ir.DataType | int) -> torch.dtype:
     return _TORCH[dtype]
 
 
-def to_torch(array: np.ndarray[Any, Any] | ir.TensorProtocol) -> Tensor:
+def to_torch(array: np.ndarray[Any, Any] | ir.TensorProtocol, *, share: bool = False) -> Tensor:
     """A CPU tensor that owns a copy of the array's values.
+
+    Args:
+        array: of any type that torch can hold.
+        share: the tensor is only read: where nobody can write to the array, mapped from a file or not, no copy is made.
 
     Raises:
         Unsupported: an array of strings or of another type torch cannot hold.
@@ -131,6 +136,10 @@ def to_torch(array: np.ndarray[Any, Any] | ir.TensorProtocol) -> Tensor:
     if array.dtype.kind not in "fiubc":
         raise Unsupported(f"torch has no tensors of {name}")
     native = array.dtype.newbyteorder("=")
+    if share and not array.flags.writeable and array.dtype == native and array.flags.c_contiguous:
+        with warnings.catch_warnings():  # torch warns that writing to such a tensor would be undefined
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(array)
     return torch.from_numpy(np.array(array, dtype=native, copy=True, order="C"))
 
 

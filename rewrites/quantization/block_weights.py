@@ -14,6 +14,7 @@ from .double_quantization import scales_in_8_bits
 
 INT8_INSIDE = 4  # accuracy_level: without it 8 bit weights are unpacked on every call, up to 200 times slower
 TINY = 1e-12
+AT_ONCE = 1 << 20  # weights that are rounded at a time: what that takes beside them stays in the caches
 SETTINGS = ((8, 32), (8, 128), (4, 32), (4, 128))
 
 
@@ -36,6 +37,17 @@ def round_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Ar
     Returns:
         Codes [out, blocks, block] uint8, scales float32 and zero points uint8 [out, blocks].
     """
+    width, outputs = weight.shape
+    blocks, step = -(-width // block), max(1, AT_ONCE // max(width, 1))
+    codes = np.empty((outputs, blocks, block), np.uint8)
+    scale, zero = np.empty((outputs, blocks), np.float32), np.empty((outputs, blocks), np.uint8)
+    for start in range(0, outputs, step):
+        part = slice(start, start + step)
+        codes[part], scale[part], zero[part] = _rounded(weight[:, part], bits, block)
+    return codes, scale, zero
+
+
+def _rounded(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
     width, outputs = weight.shape
     blocks = -(-width // block)
     padded = np.zeros((outputs, blocks * block), np.float32)

@@ -16,6 +16,7 @@ from .block_weights import n_bits, round_blocks
 Floats = npt.NDArray[np.floating]
 
 BITS, BLOCK = 4, 64
+AT_ONCE = 1 << 22  # weights that are solved for at a time: it takes ten times the room of the weights themselves
 NORM, BETA, KAPPA, STEPS = 0.7, 10.0, 1.01, 20  # the authors' settings
 
 
@@ -44,6 +45,14 @@ def half_quadratic(weight: Array) -> tuple[Array, Array, Array]:
     Returns:
         Codes [out, blocks, block] uint8, scales float32 and zero points uint8 [out, blocks].
     """
+    width, outputs = weight.shape
+    step = max(1, AT_ONCE // max(width, 1))
+    parts = [_alternated(weight[:, start : start + step]) for start in range(0, outputs, step)]
+    codes, scale, zero = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return codes, scale, zero
+
+
+def _alternated(weight: Array) -> tuple[Array, Array, Array]:
     width, outputs = weight.shape
     codes, scale, zero = round_blocks(weight, BITS, BLOCK)
     padded = np.zeros((outputs, codes.shape[1] * BLOCK), np.float32)

@@ -18,7 +18,6 @@ from ...compiler.optimise import Names
 from ...compiler.replace import replace
 from .block_weights import pack_pairs, packed_rows, round_blocks
 
-OUTPUTS = 8192  # rounded at a time: a vocabulary's matrix in float32 would be several gigabytes
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -77,11 +76,7 @@ def _content(weight: ir.Value) -> Array:
 
 def _packed(graph: ir.Graph, rows: Array, bits: int, block: int, fresh: Names) -> list[ir.Value | None]:
     """Codes, scales and zero points of (outputs, inputs)."""
-    parts = [
-        round_blocks(np.ascontiguousarray(rows[i : i + OUTPUTS].T).astype(np.float32), bits, block)
-        for i in range(0, len(rows), OUTPUTS)
-    ]
-    codes, scales, zeros = (np.concatenate(p) for p in zip(*parts, strict=True))
+    codes, scales, zeros = round_blocks(rows.T, bits, block)
     arrays = [codes if bits == 8 else pack_pairs(codes), scales.astype(rows.dtype)]
     arrays += [] if bits == 8 else [packed_rows(zeros)]
     found = [new_constant(fresh("tamago/packed"), np.ascontiguousarray(a)) for a in arrays]

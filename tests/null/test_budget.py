@@ -242,13 +242,14 @@ def test_outputs_of_a_stack_go_back_to_their_samples() -> None:
 
     group = [sample(1, 3), sample(3, 3), sample(2, 3)]
 
-    found = run_together(program, group)
+    (found,) = run_together(program, [group])
 
     assert runs == 1
     for s, outputs in zip(group, found, strict=True):
         np.testing.assert_array_equal(outputs[0], np.multiply(s.feeds["x"], 2))
         np.testing.assert_array_equal(outputs[1], np.asarray(s.feeds["x"]).sum(1))
-    assert len(run_together(program, group[:1])[0]) == 2
+    (((*outputs,),),) = run_together(program, [group[:1]])
+    assert len(outputs) == 2
 
 
 def graph(inputs: str, outputs: str, body: str) -> ir.Graph:

@@ -1,0 +1,70 @@
+"""Programs that are not held in memory: the weights of a large model are read, used and let go, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import onnx_ir as ir
+
+from .facts import Array
+from .ir import weight_bytes
+from .memory import available
+
+LARGEST_HELD = 1 << 30  # bytes of weights: a model of more is streamed
+SHARE = 8  # of the memory that is there; a model that takes more than one part of so many is streamed, too
+HELD_TOGETHER = 1 << 30  # bytes of weights of parts that are timed in turn; of more, not all are in memory at once
+
+
+def is_too_large(model: ir.Model) -> bool:
+    """Whether a model is not to be held in memory: several are compared with one another, and all would be there."""
+    there = available()
+    held = LARGEST_HELD if there is None else min(LARGEST_HELD, there // SHARE)
+    return weight_bytes(model) > held
+
+
+def fit_together(sizes: Iterable[int]) -> bool:
+    """Whether parts of models with so many bytes of weights are held in memory while they are timed."""
+    return sum(sizes) <= HELD_TOGETHER
+
+
+class Whole(Protocol):
+    """A large model that is held in memory from its first run on: who only saves it need not have the room."""
+
+    def __call__(self, feeds: Mapping[str, Array]) -> Sequence[Any]:
+        """Outputs in the graph's order."""
+        ...
+
+    def loaded(self) -> Any:
+        """The program in memory; a coded error where there is no room for it."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A program that is not held in memory, for comparing and proving it."""
+
+    def each(self, many: Sequence[Mapping[str, Array]]) -> Iterator[list[Any]]:
+        """The outputs for each of several inputs, from one reading of the weights."""
+        ...
+
+    def whole(self) -> Whole:
+        """The same as its user wants it."""
+        ...
+
+
+def outputs_for_each(
+    program: Callable[[Mapping[str, Array]], Sequence[Any]], many: Sequence[Mapping[str, Array]]
+) -> Iterator[Sequence[Any]]:
+    """A program's outputs for each of several inputs."""
+    return program.each(many) if isinstance(program, Streaming) else map(program, many)
+
+
+def to_keep(program: Any) -> Any:
+    """A program as its user gets it."""
+    return program.whole() if isinstance(program, Streaming) else program
+
+
+def loaded(program: Any) -> Any:
+    """A program as its user gets it, in memory at once."""
+    return program.whole().loaded() if isinstance(program, Streaming) else program
