@@ -5,6 +5,7 @@ types.py       element types: as they lie in a buffer, as a shader computes with
 expression.py  an element of a value as statements of a shader: what is not in a buffer is computed where it is read
 operators/     what one element of an operator's result is, a file for each family
 kernels/       loops: operators that reduce, a file for each form of loop
+split.py       weights that are larger than a binding, in pieces
 schedule.py    which values lie in buffers, and which operators one kernel does
 lowering.py    the plan of a model for one set of input shapes
 memory.py      buffers shared by values that are not alive together

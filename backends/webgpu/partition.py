@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from ...compiler.facts import Array
 from ...compiler.ir import captured
 from .device import Device
 from .expression import shape_of
-from .lowering import is_known
+from .lowering import TooLarge, is_known
 from .records import Records
 from .run import Program
 from .specialise import specialised
 
-NO_KERNEL = "B031"
+REFUSED = ("B031", "B034")  # for want of a kernel, or of room in a buffer
 Run = Callable[[Mapping[str, Array]], list[Any]]
 
 
@@ -66,9 +67,10 @@ class Partitioned:
             try:
                 return self._whole(feeds)
             except TamagoError as reason:
-                if reason.code != NO_KERNEL:
+                if reason.code not in REFUSED:
                     raise
-            parts = self._parts[self._key(feeds)] = self._cut(feeds)
+                large = reason.names if isinstance(reason, TooLarge) else frozenset[str]()
+            parts = self._parts[self._key(feeds)] = self._cut(feeds, large)
         known = {name: np.asarray(feeds[name]) for name in self.inputs}
         for part in parts:
             known |= zip(part.outputs, part.program({name: known[name] for name in part.inputs}), strict=True)
@@ -84,7 +86,7 @@ class Partitioned:
             try:
                 return self._whole.loaded(feeds).keeping(feeds)
             except TamagoError as reason:
-                if reason.code != NO_KERNEL:
+                if reason.code not in REFUSED:
                     raise
         return self({name: np.asarray(value) for name, value in feeds.items()})
 
@@ -96,42 +98,72 @@ class Partitioned:
     def _key(self, feeds: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(np.shape(feeds[name])) for name in self.inputs)
 
-    def _cut(self, feeds: Mapping[str, Array]) -> list[Part]:
+    def _cut(self, feeds: Mapping[str, Array], large: frozenset[str]) -> list[Part]:
+        """Parts of the model; what touches a value that is too large runs elsewhere."""
         shapes = {name: tuple(np.shape(feeds[name])) for name in self.inputs}
-        model = specialised(self.model, shapes, is_known, keeps_few_bits=False)
+        model = specialised(self.model, shapes, is_known, few_copies=False)
         parts: list[Part] = []
-        groups = _groups(model.graph)
+        large = _named(model.graph, large, self.device.limits.most) if large else large
+
+        def here(node: ir.Node) -> bool:
+            return is_known(node) and not any(v is not None and v.name in large for v in (*node.inputs, *node.outputs))
+
+        groups = _groups(model.graph, here)
         for known, nodes in groups:
             outside = [n for _, others in groups if others is not nodes for n in others]
             part = cut_out(model, nodes, outside)
-            program = (self._on_device(part) if known else None) or self._elsewhere(part)
+            try:
+                program = (self._on_device(part) if known else None) or self._elsewhere(part)
+            except TooLarge as reason:  # what one kernel computed on the way is handed over now
+                more = _named(model.graph, reason.names, self.device.limits.most) - large
+                if more:
+                    return self._cut(feeds, large | more)
+                program = self._elsewhere(part)
             names = tuple(v.name or "" for v in part.graph.inputs), tuple(v.name or "" for v in part.graph.outputs)
             parts.append(Part(program, *names))
-        strange = sorted({n.op_type for n in model.graph if not is_known(n)}) or ["what the device refuses"]
-        self.note = f"run by ONNX Runtime, for there is no kernel: {', '.join(strange)}"
+        strange = sorted({n.op_type for n in model.graph if not is_known(n)})
+        why = f"for there is no kernel: {', '.join(strange or ['what the device refuses'])}"
+        if large and not strange:
+            why = f"for the device binds no buffers that large: {', '.join(sorted(large)[:3])}"
+        self.note = f"run by ONNX Runtime, {why}"
         return [*parts, *_handed_through(model.graph)]
 
     def _on_device(self, part: ir.Model) -> Program | None:
-        """Nodes that there are kernels for; None where the device refuses them for what they hold."""
+        """Nodes that there are kernels for; None where the device refuses them for what they hold.
+
+        Raises:
+            TooLarge: a value does not fit a buffer.
+        """
         program = Program(part, self.device, self._records)
         try:
             program.loaded({v.name or "": np.broadcast_to(np.float32(0), shape_of(v)) for v in part.graph.inputs})
+        except TooLarge:
+            raise
         except TamagoError as reason:
-            if reason.code != NO_KERNEL:
+            if reason.code not in REFUSED:
                 raise
             return None
         return program
 
 
-def _groups(graph: ir.Graph) -> list[tuple[bool, list[ir.Node]]]:
+def _named(graph: ir.Graph, large: frozenset[str], most: int | None) -> frozenset[str]:
+    """Values that are too large, as the graph calls them: what was split has other names in the plan."""
+    values = {v for n in graph for v in (*n.inputs, *n.outputs) if v is not None and v.name}
+    found = frozenset(v.name or "" for v in values) & large
+    if found or most is None:
+        return found
+    return frozenset(v.name or "" for v in values if v.shape is not None and 4 * prod(shape_of(v)) > most)
+
+
+def _groups(graph: ir.Graph, here: Callable[[ir.Node], bool]) -> list[tuple[bool, list[ir.Node]]]:
     """Nodes by place, such that every group reads only what came before it; as few groups as that allows."""
     levels: dict[ir.Node, int] = {}
     for node in graph:
-        level = 0 if is_known(node) else 1  # even levels are the device's
+        level = 0 if here(node) else 1  # even levels are the device's
         for value in (*node.inputs, *captured(node)):
             producer = None if value is None else value.producer()
             if producer is not None and producer in levels:
-                same = levels[producer] % 2 == (0 if is_known(node) else 1)
+                same = levels[producer] % 2 == (0 if here(node) else 1)
                 level = max(level, levels[producer] + (0 if same else 1))
         levels[node] = level
     found: dict[int, list[ir.Node]] = {}

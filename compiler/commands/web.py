@@ -51,6 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Optimise, exactly or to the fewest bytes within a budget; write the folder, say what is in it."""
     from ...backends.webgpu.bundle import check_destination, files_of, write_bundle
+    from ...backends.webgpu.limits import EVERYWHERE
     from ...backends.webgpu.lowering import plan_of
 
     check_destination(options.folder, options.force)
@@ -78,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     for line in () if spent is None else (*spent.lines(), *(f"note: {n}" for n in spent.notes)):
         print(line)
     print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
+    if (largest := max(plan.buffers)) > EVERYWHERE:
+        print(f"note: it needs a GPU that binds {largest:,} bytes at once; every one binds {EVERYWHERE:,}")
     for file in files:
         print(f"  {file.bytes:12,}  {file.gzip:12,}  {file.name}")
     print(f"  {total:12,}  {packed:12,}  bytes in all, raw and as gzip sends them")
@@ -101,7 +104,7 @@ def _half_error(model: ir.Model) -> float | None:
 
 
 def _counts(plan: Plan) -> dict[str, int]:
-    return {"dispatches": len(plan.dispatches), "kernels": len(plan.kernels)}
+    return {"dispatches": len(plan.dispatches), "kernels": len(plan.kernels), "largest_buffer": max(plan.buffers)}
 
 
 def _shapes(words: list[str]) -> dict[str, tuple[int, ...]]:

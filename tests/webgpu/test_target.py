@@ -176,7 +176,7 @@ def test_what_is_run_elsewhere_reads_its_weights_as_constants() -> None:
     feeds = {"x": floats(3, 1, 16, seed=1)}
     np.testing.assert_allclose(program(feeds)[0], OnnxRuntime().lower(model)(feeds)[0], rtol=1e-5, atol=1e-6)
     assert program.note == "run by ONNX Runtime, for there is no kernel: LSTM"
-    folded = specialised(model, {}, is_known, keeps_few_bits=False)
+    folded = specialised(model, {}, is_known, few_copies=False)
     assert [n.op_type for n in folded.graph] == ["LSTM", "Relu"]  # no device makes its weights wide in every run
 
 
