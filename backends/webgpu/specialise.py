@@ -15,6 +15,7 @@ from ...compiler.ir import bodies, dims, unique_names
 from ...compiler.opset import TARGET, to_target
 from ...compiler.optimise import Names
 from ...compiler.sizes import settle
+from . import recurrent as recurrent  # registers definitions
 from .definitions import defined
 from .split import split
 from .types import PACKED, computed
