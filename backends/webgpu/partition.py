@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.ir import captured
+from .decisions import decided, deciding
 from .device import Device
 from .expression import shape_of
 from .lowering import TooLarge, is_known
@@ -21,6 +22,8 @@ from .run import Program
 from .specialise import specialised
 
 REFUSED = ("B031", "B034")  # for want of a kernel, or of room in a buffer
+MOST_PROGRAMS = 4  # one for each value of an input that decides which branch is taken
+Found = TypeVar("Found")
 Run = Callable[[Mapping[str, Array]], list[Any]]
 
 
@@ -55,6 +58,8 @@ class Partitioned:
         self.inputs, self.outputs = self._whole.inputs, self._whole.outputs
         self.note = ""
         self._parts: dict[tuple[tuple[int, ...], ...], list[Part]] = {}
+        self._deciding = deciding(model.graph)
+        self._decided: dict[tuple[object, ...], Partitioned] = {}
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Any]:
         """Arrays in, arrays out, in the graph's order.
@@ -62,6 +67,8 @@ class Partitioned:
         Raises:
             TamagoError: B002, B032, B033: the inputs do not fit.
         """
+        if self._deciding:
+            return self._with_branches_taken(feeds, lambda program: program(feeds))
         parts = self._parts.get(self._key(feeds))
         if parts is None:
             try:
@@ -82,6 +89,8 @@ class Partitioned:
         Raises:
             TamagoError: B002, B032, B033: the inputs do not fit.
         """
+        if self._deciding:
+            return self._with_branches_taken(feeds, lambda program: program.run_keeping(feeds))
         if self._key(feeds) not in self._parts:
             try:
                 return self._whole.loaded(feeds).keeping(feeds)
@@ -93,7 +102,24 @@ class Partitioned:
     def repeated(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
         """One run after another on the same inputs: those of a program that is whole stay on the device."""
         self(feeds)
+        if self._deciding:
+            return self._with_branches_taken(feeds, lambda program: program.repeated(feeds))
         return (lambda: self(feeds)) if self._key(feeds) in self._parts else self._whole.loaded(feeds).finished
+
+    def _with_branches_taken(self, feeds: Mapping[str, Any], run: Callable[[Partitioned], Found]) -> Found:
+        """What a program for these values of the inputs that decide does; the newest few programs are kept."""
+        values = {name: np.asarray(feeds[name]) for name in self._deciding}
+        key = tuple(array.item() for array in values.values())
+        program = self._decided.pop(key, None)
+        if program is None:
+            model = decided(self.model, values)
+            program = Partitioned(model, self.device, self._elsewhere, self._records)
+            for oldest in list(self._decided)[: 1 - MOST_PROGRAMS]:
+                del self._decided[oldest]
+        self._decided[key] = program
+        found = run(program)
+        self.note = program.note
+        return found
 
     def _key(self, feeds: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(np.shape(feeds[name])) for name in self.inputs)

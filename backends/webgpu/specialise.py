@@ -57,6 +57,7 @@ def specialised(
     for value in model.graph.inputs:
         sizes |= _set_shape(value, shapes.get(value.name or ""))
     settle(model, sizes)
+    _forget_names(model.graph.outputs)
     names = Names(unique_names(model.graph))
     for _ in range(ROUNDS):
         infer(model)
@@ -124,6 +125,14 @@ def _known_outputs_apart(graph: ir.Graph, names: Names) -> bool:
                     graph.outputs[position] = new
             found = True
     return found
+
+
+def _forget_names(outputs: Sequence[ir.Value]) -> None:
+    """Sizes that a file calls by names that no input has are for inference to find."""
+    for value in outputs:
+        declared = dims(value)
+        if declared is not None:
+            value.shape = ir.Shape([d if isinstance(d, int) else None for d in declared])
 
 
 def _set_shape(value: ir.Value, shape: tuple[int, ...] | None) -> dict[str, int]:
