@@ -21,6 +21,7 @@ from .records import Records
 from .run import Program
 from .specialise import specialised
 
+NOT_LOADED = "B001"
 REFUSED = ("B031", "B034")  # for want of a kernel, or of room in a buffer
 MOST_PROGRAMS = 4  # one for each value of an input that decides which branch is taken
 Found = TypeVar("Found")
@@ -77,7 +78,7 @@ class Partitioned:
                 if reason.code not in REFUSED:
                     raise
                 large = reason.names if isinstance(reason, TooLarge) else frozenset[str]()
-            parts = self._parts[self._key(feeds)] = self._cut(feeds, large)
+            parts = self._parts[self._key(feeds)] = self._cut_or_whole(feeds, large)
         known = {name: np.asarray(feeds[name]) for name in self.inputs}
         for part in parts:
             known |= zip(part.outputs, part.program({name: known[name] for name in part.inputs}), strict=True)
@@ -123,6 +124,16 @@ class Partitioned:
 
     def _key(self, feeds: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(np.shape(feeds[name])) for name in self.inputs)
+
+    def _cut_or_whole(self, feeds: Mapping[str, Array], large: frozenset[str]) -> list[Part]:
+        """Parts; the whole model elsewhere, where a part with the sizes of these inputs is nothing that runs there."""
+        try:
+            return self._cut(feeds, large)
+        except TamagoError as reason:
+            if reason.code != NOT_LOADED:
+                raise
+        self.note = "run by ONNX Runtime, for what there is no kernel for does not load alone"
+        return [Part(self._elsewhere(self.model), tuple(self.inputs), tuple(self.outputs))]
 
     def _cut(self, feeds: Mapping[str, Array], large: frozenset[str]) -> list[Part]:
         """Parts of the model; what touches a value that is too large runs elsewhere."""
