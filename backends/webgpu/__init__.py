@@ -1,5 +1,6 @@
 """WebGPU: WGSL generated from the IR, run by wgpu here and by a browser from a folder of static files.
 
+fourier.py     Fourier transforms as products
 recurrent.py   recurrent layers: a product for all steps, then the steps
 index.py       arithmetic on subscripts, folded where they are numbers
 types.py       element types: as they lie in a buffer, as a shader computes with them

@@ -15,7 +15,8 @@ from ...compiler.ir import bodies, dims, unique_names
 from ...compiler.opset import TARGET, to_target
 from ...compiler.optimise import Names
 from ...compiler.sizes import settle
-from . import recurrent as recurrent  # registers definitions
+from . import fourier as fourier  # registers definitions
+from . import recurrent as recurrent
 from .definitions import defined
 from .split import split
 from .types import PACKED, computed
