@@ -9,7 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from ...compiler.facts import Array
-from ...compiler.ir import bodies, captured, dims
+from ...compiler.fold import fold
+from ...compiler.ir import bodies, captured, dims, unique_names
+from ...compiler.opset import TARGET
+from ...compiler.optimise import Names
 
 
 def deciding(graph: ir.Graph) -> list[str]:
@@ -50,7 +53,10 @@ def _is_one_number(value: ir.Value) -> bool:
 
 
 def decided(model: ir.Model, values: Mapping[str, Array]) -> ir.Model:
-    """A copy in which these inputs are constants."""
+    """A copy in which these inputs are constants, and the branches that they decide are taken.
+
+    Taken here, for runtimes are seldom shown branches that are decided: one ends the process where it meets some.
+    """
     model = model.clone()
     for value in [v for v in model.graph.inputs if v.name in values]:
         array = np.asarray(values[value.name or ""])
@@ -60,4 +66,5 @@ def decided(model: ir.Model, values: Mapping[str, Array]) -> ir.Model:
         value.shape = ir.Shape(array.shape)
         model.graph.inputs.remove(value)
         model.graph.register_initializer(value)
+    fold(model.graph, model.opset_imports.get("", TARGET), Names(unique_names(model.graph)))
     return model
