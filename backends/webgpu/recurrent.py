@@ -1,7 +1,7 @@
 """LSTM, GRU and RNN: what the inputs contribute as one product for all steps, then the steps.
 
-The steps are one kernel (`kernels/recurrence.py`) where the state fits a workgroup's memory. Else, or where a few steps
-of a large layer would keep one workgroup busy and the others waiting, they are written out.
+The steps are one kernel (`kernels/recurrence.py`) where the state fits a workgroup's memory. A few steps of a larger
+layer are written out (`recurrent_steps.py`): each is a product that keeps a whole device busy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import onnx_ir as ir
 from ...compiler.ir import dims
 from .definitions import DOMAIN, Body, define
 from .kernels.recurrence import FUNCTIONS, GATES, fits
+from .recurrent_steps import Steps, kind_of, sizes_of
 
+FEW = 16  # steps that are written out
 DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 SPELLED = {name.lower(): name for name in FUNCTIONS}  # runtimes take any case
 
@@ -29,9 +31,12 @@ def recurrent(body: Body) -> tuple[ir.Value, ...] | None:
     if weight is None or state is None or given is None or activations is None:
         return None
     sizes = (*given, *weight, *state)
-    if not all(isinstance(d, int) for d in sizes) or not fits(node.op_type, int(str(state[2]))):
+    if not all(isinstance(d, int) for d in sizes):
         return None
-    return _Recurrent(body, activations).written()
+    layer = Recurrent(body, activations)
+    if fits(node.op_type, layer.hidden):
+        return layer.in_one_kernel()
+    return layer.step_by_step() if layer.steps <= FEW and body.input(4) is None else None
 
 
 def _activations(body: Body) -> list[tuple[str, float, float]] | None:
@@ -60,7 +65,7 @@ def _numbers(body: Body, name: str) -> list[float]:
     return [float(n) for n in found]  # pyright: ignore
 
 
-class _Recurrent:
+class Recurrent:
     """One layer being written.
 
     Args:
@@ -76,6 +81,8 @@ class _Recurrent:
         self.directions, rows, self.inputs = (int(str(d)) for d in dims(body.given(1)) or ())
         self.gates = GATES[self.kind]
         self.hidden = rows // self.gates
+        direction = _text(body, "direction", "forward")
+        self.backward = [0, 1] if direction == "bidirectional" else [int(direction == "reverse")]
         self.reset_last = self.kind == "GRU" and bool(body.attribute("linear_before_reset", 0))
 
     def op(self, name: str, *inputs: ir.Value | None, shape: Sequence[int], **more: Any) -> ir.Value:
@@ -114,10 +121,10 @@ class _Recurrent:
             whole = wide - self.hidden if self.reset_last else wide  # the last gate's is added before it is reset
             theirs = self.cut(bias, 1, wide, wide + whole)
             if self.reset_last:
-                nothing = body.constant(np.zeros((self.directions, self.hidden), _kind(bias)))
+                nothing = body.constant(np.zeros((self.directions, self.hidden), kind_of(bias)))
                 theirs = self.op("Concat", theirs, nothing, axis=1, shape=(self.directions, wide))
             both = self.op("Add", ours, theirs, shape=(self.directions, wide))
-            found = self.op("Add", found, self.reshaped(both, self.directions * wide), shape=_shape(found))
+            found = self.op("Add", found, self.reshaped(both, self.directions * wide), shape=sizes_of(found))
         return self.reshaped(found, self.steps, self.batch, self.directions, wide)
 
     def first(self, number: int) -> ir.Value | None:
@@ -129,16 +136,14 @@ class _Recurrent:
 
     # --- results ----------------------------------------------------------------------------------------------
 
-    def written(self) -> tuple[ir.Value, ...]:
-        """All outputs."""
+    def in_one_kernel(self) -> tuple[ir.Value, ...]:
+        """All outputs, from one buffer that holds every state, the last one, and the last cell."""
         body, wide = self.body, self.gates * self.hidden
         weight = self.op("Transpose", body.given(2), perm=[0, 2, 1], shape=(self.directions, self.hidden, wide))
         peephole, bias = body.input(7) if self.kind == "LSTM" else None, body.input(3)
         cell = self.first(6) if self.kind == "LSTM" else None
         last = self.cut(bias, 1, 2 * wide - self.hidden, 2 * wide) if bias is not None and self.reset_last else None
         states = 2 if self.kind == "LSTM" else 1
-        direction = _text(body, "direction", "forward")
-        backward = [0, 1] if direction == "bidirectional" else [int(direction == "reverse")]
         found = self.op(
             "Recurrence",
             *(self.projected(), weight, self.first(5), body.input(4), cell, peephole, last),
@@ -147,28 +152,43 @@ class _Recurrent:
             kind=self.kind,
             activations=tuple(name for name, _, _ in self.activations),
             numbers=tuple(n for _, alpha, beta in self.activations for n in (alpha, beta)),
-            backward=backward,
+            backward=self.backward,
             clip=float(str(body.attribute("clip", 0.0))),
             input_forget=int(str(body.attribute("input_forget", 0))),
             linear_before_reset=int(self.reset_last),
         )
         every = self.cut(found, 0, 0, self.steps)
         ends = [
-            self.reshaped(self.cut(found, 0, self.steps + i, self.steps + i + 1), *_shape(found)[1:])
+            self.reshaped(self.cut(found, 0, self.steps + i, self.steps + i + 1), *sizes_of(found)[1:])
             for i in range(states)
         ]
-        if self.turned:
-            every = self.op("Transpose", every, perm=[2, 0, 1, 3], shape=tuple(_shape(found)[i] for i in (2, 0, 1, 3)))
-            turned = (self.batch, self.directions, self.hidden)
-            ends = [self.op("Transpose", end, perm=[1, 0, 2], shape=turned) for end in ends]
-        return every, *ends
+        return self._results(every, ends)
 
+    def step_by_step(self) -> tuple[ir.Value, ...]:
+        """All outputs, every step a product of the state and what follows it."""
+        given = self.projected()
+        lines: list[ir.Value] = []
+        ends: list[tuple[ir.Value, ...]] = []
+        for d in range(self.directions):
+            order = range(self.steps)[:: -1 if self.backward[d] else 1]
+            every, last = Steps(self, d, given).run(order)
+            lines.append(self._joined([every[step] for step in range(self.steps)], 0, lead=2))
+            ends.append(last)
+        results = [self._joined([end[i] for end in ends], 0, lead=1) for i in range(len(ends[0]))]
+        return self._results(self._joined(lines, 1), results)
 
-def _shape(value: ir.Value) -> tuple[int, ...]:
-    assert value.shape is not None
-    return tuple(int(d) for d in value.shape.numpy())
+    def _joined(self, values: Sequence[ir.Value], axis: int, lead: int = 0) -> ir.Value:
+        """Side by side, with so many axes in front first."""
+        if lead:
+            values = [self.reshaped(v, *(1,) * lead, *sizes_of(v)) for v in values]
+        shape = [sum(sizes_of(v)[a] for v in values) if a == axis else s for a, s in enumerate(sizes_of(values[0]))]
+        return values[0] if len(values) == 1 else self.op("Concat", *values, axis=axis, shape=shape)
 
-
-def _kind(value: ir.Value) -> Any:
-    assert value.dtype is not None
-    return value.dtype.numpy()
+    def _results(self, every: ir.Value, ends: Sequence[ir.Value]) -> tuple[ir.Value, ...]:
+        """Outputs with their axes in the order that the node has them in."""
+        if not self.turned:
+            return every, *ends
+        shape = tuple(sizes_of(every)[i] for i in (2, 0, 1, 3))
+        turned = (self.batch, self.directions, self.hidden)
+        ends = [self.op("Transpose", end, perm=[1, 0, 2], shape=turned) for end in ends]
+        return self.op("Transpose", every, perm=[2, 0, 1, 3], shape=shape), *ends

@@ -52,6 +52,7 @@ class Layer:
 
     def model(self) -> onnx.ModelProto:
         dtype = np.float16 if self.half else np.float32
+        scale = min(0.3, 2 / np.sqrt(self.hidden))
         wide, lead = GATES[self.kind] * self.hidden, self.directions
         weights = {"w": floats(lead, wide, self.inputs, seed=1), "r": floats(lead, wide, self.hidden, seed=2)}
         weights |= {"b": floats(lead, 2 * wide, seed=3)} if self.bias else {}
@@ -68,7 +69,7 @@ class Layer:
             for name, array in feeds.items()
         ]
         results = [helper.make_tensor_value_info(name, kind, None) for name in self.outputs]
-        constants = [numpy_helper.from_array((0.3 * a).astype(dtype), name) for name, a in weights.items()]
+        constants = [numpy_helper.from_array((scale * a).astype(dtype), name) for name, a in weights.items()]
         graph = helper.make_graph([node], "g", given, results, constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
 
@@ -203,10 +204,35 @@ def test_all_steps_are_one_dispatch_beside_the_product() -> None:
         assert len(plan.dispatches) <= 5  # the product, and a copy of each output
 
 
-def test_a_state_that_no_workgroup_holds_is_left_to_the_other_runtime(device: Device) -> None:
-    layer = Layer("LSTM", steps=2, batch=1, hidden=700)
+WRITTEN_OUT: dict[str, Layer] = {
+    "LSTM, both directions": Layer("LSTM", 3, 2, 5, 700, direction="bidirectional"),
+    "LSTM, backwards, without states": Layer("LSTM", 2, 1, 5, 700, direction="reverse", states=False, bias=False),
+    "LSTM that looks at its cells": Layer("LSTM", 2, 2, 5, 700, peephole=True, attributes={"input_forget": 1}),
+    "LSTM with numbers": Layer("LSTM", 2, 2, 5, 700, attributes=ACTIVATIONS["numbers of their own"][1] | {"clip": 1.0}),
+    "GRU": Layer("GRU", 3, 2, 5, 900, direction="bidirectional"),
+    "GRU that resets last": Layer("GRU", 2, 2, 5, 900, attributes={"linear_before_reset": 1}),
+    "GRU that resets last, no bias": Layer("GRU", 2, 1, 5, 900, bias=False, attributes={"linear_before_reset": 1}),
+    "GRU of one step": Layer("GRU", 1, 1, 5, 900, attributes={"activations": ["HardSigmoid", "Elu"]}),
+    "RNN": Layer("RNN", 3, 2, 5, 2100, direction="reverse"),
+    "RNN with a slope": Layer("RNN", 2, 1, 5, 2100, attributes={"activations": ["LeakyRelu"]}),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_a_few_steps_of_a_large_layer_are_written_out(name: str, device: Device) -> None:
+    layer = WRITTEN_OUT[name]
+    plan, weights = plan_of(ir.from_proto(layer.model()), half=device.half, limits=device.limits)
+    assert not any("Recurrence" in d.label for d in plan.dispatches)
+    found = Loaded(plan, weights, device)(layer.feeds())
+    wanted = Reference(ir.from_proto(layer.model()))(layer.feeds())
+    for ours, right in zip(found, wanted, strict=True):
+        near(ours, right, 2e-5 * max(float(np.abs(right).max()), 1.0))
+
+
+def test_many_steps_of_a_layer_that_no_workgroup_holds_are_left_to_the_other_runtime(device: Device) -> None:
+    layer = Layer("LSTM", steps=17, batch=1, hidden=700)
     program = Partitioned(ir.from_proto(layer.model()), device, OnnxRuntime().lower)
     found, wanted = program(layer.feeds()), Reference(ir.from_proto(layer.model()))(layer.feeds())
     assert "LSTM" in program.note
     for ours, right in zip(found, wanted, strict=True):
-        near(ours, right, 1e-5)
+        near(ours, right, 1e-3)
