@@ -1,6 +1,7 @@
 """WebGPU: WGSL generated from the IR, run by wgpu here and by a browser from a folder of static files.
 
 fourier.py     Fourier transforms as products
+loops.py       loops whose number of turns is known, written out
 recurrent.py   recurrent layers: a product for all steps, then the steps (recurrent_steps.py: as operators)
 index.py       arithmetic on subscripts, folded where they are numbers
 types.py       element types: as they lie in a buffer, as a shader computes with them

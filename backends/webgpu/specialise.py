@@ -18,6 +18,7 @@ from ...compiler.sizes import settle
 from . import fourier as fourier  # registers definitions
 from . import recurrent as recurrent
 from .definitions import defined
+from .loops import unroll
 from .split import split
 from .types import PACKED, computed
 
@@ -68,6 +69,8 @@ def specialised(
         stays = _stays if few_copies else lambda node: False
         changed = fold(model.graph, model.opset_imports.get("", TARGET), names, stays)
         if changed or defined(model.graph, _is_typed, lambda node: not known(node), names):
+            continue
+        if unroll(model.graph, model.opset_imports.get("", TARGET), names):
             continue
         written = write_out(model, lambda node: _is_typed(node) and not known(node))
         if not written and not _known_outputs_apart(model.graph, names):
