@@ -121,12 +121,13 @@ def defined(
             continue
         for value in body.constants:
             graph.register_initializer(value)
-        _replace(graph, node, body.nodes, found if isinstance(found, tuple) else (found,))
+        replace(graph, node, body.nodes, found if isinstance(found, tuple) else (found,))
         count += 1
     return count
 
 
-def _replace(graph: ir.Graph, node: ir.Node, nodes: list[ir.Node], results: tuple[ir.Value, ...]) -> None:
+def replace(graph: ir.Graph, node: ir.Node, nodes: list[ir.Node], results: tuple[ir.Value, ...]) -> None:
+    """Let new nodes, and their results, take the place of a node in a graph."""
     graph.insert_before(node, nodes)
     for old, new in zip(node.outputs, results, strict=False):
         if not old.name:

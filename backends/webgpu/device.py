@@ -52,11 +52,14 @@ class Device:
     def limits(self) -> Limits:
         """What kernels may ask for."""
         found = self.gpu.limits
+        largest = min(found["max-storage-buffer-binding-size"], found["max-buffer-size"])
         return Limits(
             found["max-compute-workgroup-storage-size"],
             found["max-compute-invocations-per-workgroup"],
             found["max-storage-buffers-per-shader-stage"],
             self.software,
+            largest,
+            largest,
         )
 
     @property

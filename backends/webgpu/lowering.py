@@ -52,6 +52,27 @@ class Written:
         return found if self.first.copied is None else [*found, self.first.copied]
 
 
+class TooLarge(TamagoError):
+    """Values that no buffer of the device holds.
+
+    Args:
+        sizes: their bytes, by name.
+        most: bytes that the device binds at once.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], most: int) -> None:
+        self.names = frozenset(sizes)
+        first = [f"{name} ({size:,} bytes)" for name, size in sizes.items()][:3]
+        super().__init__(
+            "B034",
+            "a value is larger than what the device binds at once",
+            where=", ".join(first) + (" …" if len(sizes) > 3 else ""),
+            why=f"that is {most:,} bytes",
+            todo="compile for smaller inputs, or for a device that binds more",
+            exit_code=EXIT_UNSUPPORTED,
+        )
+
+
 def is_known(node: ir.Node) -> bool:
     """Whether there is a kernel for a node whose shapes are known."""
     return element_rule(node) is not None or kernel_rule(node) is not None
@@ -77,9 +98,10 @@ def plan_of(
         limits: of the device.
 
     Raises:
-        TamagoError: B031, operators without a kernel; B032, B033, shapes that are missing or do not fit.
+        TamagoError: B031, operators without a kernel; B032, B033, shapes that are missing or do not fit; B034, a
+            value is larger than any buffer of the device.
     """
-    model = specialised(model, shapes or {}, is_known)
+    model = specialised(model, shapes or {}, is_known, most=limits.binding, half=half)
     graph = model.graph
     if narrow_weights:
         narrow(graph)
@@ -153,6 +175,7 @@ class _Lowering:
         ends |= {v for v in values if not prod(shape_of(v))}  # nobody writes them
         ends |= {w.group.result for w in written if w.group.ahead}
         kept = {self._name(v, same) for v in ends if v in values} | {f"out:{v.name}" for v in moved}
+        self._check_sizes(sizes)
         places, buffers = assign(sizes, steps, kept)
         done, setup = list[Dispatch | Copy](), list[Dispatch | Copy]()
         for w in written:
@@ -182,6 +205,12 @@ class _Lowering:
             tuple(setup),
         )
         return plan, self.weights
+
+    def _check_sizes(self, sizes: Mapping[str, int]) -> None:
+        most = self.limits.most
+        large = [] if most is None else sorted((n for n in sizes if sizes[n] > most), key=lambda n: -sizes[n])
+        if large:
+            raise TooLarge({name: sizes[name] for name in large}, most or 0)
 
     def _write(self, group: Group) -> Written:
         forms: Iterable[Form] = [every_element]

@@ -10,8 +10,8 @@ def assign(
 ) -> tuple[dict[str, int], list[int]]:
     """A buffer for each value.
 
-    Largest first would waste least; in the order of steps every value is placed when it is made, into the smallest
-    free buffer that is large enough, or the largest free one, which grows.
+    The largest first, each in the tightest buffer whose other values are not alive with it: no buffer ever grows. A
+    part of a buffer cannot be shared, for a kernel may not read one part of it and write another.
 
     Args:
         sizes: bytes of each value.
@@ -21,28 +21,25 @@ def assign(
     Returns:
         The buffer of each value, and the bytes of each buffer.
     """
-    last = {name: number for number, (read, written) in enumerate(steps) for name in (*read, *written)}
-    places: dict[str, int] = {}
-    buffers: list[int] = []
-    free: list[int] = []
-    for name in sorted(kept):
-        places[name] = len(buffers)
-        buffers.append(sizes[name])
-    for number, (read, written) in enumerate(steps):
-        for name in written:
-            if name not in places:
-                places[name] = _place(sizes[name], buffers, free)
-        ended = {n for n in (*read, *written) if n not in kept and last[n] == number and n in places}
-        free += [places[name] for name in sorted(ended)]
+    lives = _lives(steps)
+    places = {name: number for number, name in enumerate(sorted(kept))}
+    buffers = [sizes[name] for name in places]
+    shared: dict[int, list[range]] = {}  # when each buffer that is not kept is taken
+    for name in sorted(lives.keys() - kept, key=lambda n: (-sizes[n], lives[n].start, n)):
+        life = lives[name]
+        free = [b for b, taken in shared.items() if all(life.stop <= t.start or t.stop <= life.start for t in taken)]
+        place = min(free, key=lambda b: buffers[b], default=len(buffers))
+        if place == len(buffers):
+            buffers.append(sizes[name])
+        places[name] = place
+        shared.setdefault(place, []).append(life)
     return places, buffers
 
 
-def _place(size: int, buffers: list[int], free: list[int]) -> int:
-    enough = [b for b in free if buffers[b] >= size]
-    if not free:
-        buffers.append(size)
-        return len(buffers) - 1
-    found = min(enough, key=lambda b: buffers[b]) if enough else max(free, key=lambda b: buffers[b])
-    buffers[found] = max(buffers[found], size)
-    free.remove(found)
+def _lives(steps: Sequence[tuple[Sequence[str], Sequence[str]]]) -> dict[str, range]:
+    """From the first step that touches a value to the last."""
+    found: dict[str, range] = {}
+    for number, (read, written) in enumerate(steps):
+        for name in (*read, *written):
+            found[name] = range(found[name].start if name in found else number, number + 1)
     return found

@@ -85,7 +85,7 @@ class _Scheduler:
         self.outputs = set(graph.outputs)
         self.elements = {n: rule for n in self.nodes if (rule := element_rule(n)) is not None}
         self.kernels = {n: rule for n in self.nodes if n not in self.elements and (rule := kernel_rule(n)) is not None}
-        self.ahead = _ahead(self.nodes)
+        self.ahead = known_ahead(self.nodes)
         self.absorbed: set[ir.Node] = set()
         self.inlined: dict[ir.Value, ir.Node] = {}
         self.together: dict[ir.Node, list[ir.Node]] = {}  # the root and what follows it, by each of them
@@ -202,7 +202,8 @@ class _Scheduler:
         if len(self._bound(self.together.get(reader, [reader]), value)) > MOST_BUFFERS:
             return False
         kernel = self.kernels.get(reader)
-        if value.producer() in self.ahead and reader not in self.ahead and self._is_read_often(value, reader):
+        prepared = value.producer() in self.ahead and reader not in self.ahead
+        if prepared and cost and self._is_read_often(value, reader):
             return False
         if kernel is not None:
             start = kernel.starts_from(reader)
@@ -232,7 +233,7 @@ def _reads(value: ir.Value, reader: ir.Node) -> float:
             return result / max(prod(shape), 1)
 
 
-def _ahead(nodes: Sequence[ir.Node]) -> set[ir.Node]:
+def known_ahead(nodes: Sequence[ir.Node]) -> set[ir.Node]:
     """Nodes that depend on nothing but weights, and make no output of the model."""
     found: set[ir.Node] = set()
     for node in nodes:

@@ -15,10 +15,15 @@ from ...compiler.ir import bodies, dims, unique_names
 from ...compiler.opset import TARGET, to_target
 from ...compiler.optimise import Names
 from ...compiler.sizes import settle
+from . import fourier as fourier  # registers definitions
+from . import recurrent as recurrent
 from .definitions import defined
+from .loops import unroll
+from .split import split
 from .types import PACKED, computed
 
 ROUNDS = 12  # of computing what is known and writing out what is not
+MANY = 1 << 18  # elements of a weight that is worth keeping once
 FEWEST = 1024  # elements of a weight that stays in few bits: what is smaller costs nothing
 
 
@@ -27,7 +32,9 @@ def specialised(
     shapes: Mapping[str, tuple[int, ...]],
     known: Callable[[ir.Node], bool],
     *,
-    keeps_few_bits: bool = True,
+    few_copies: bool = True,
+    most: int | None = None,
+    half: bool = False,
 ) -> ir.Model:
     """A copy whose inputs have these shapes.
 
@@ -35,7 +42,10 @@ def specialised(
         model: any; it is not changed.
         shapes: of inputs by name; an input that is not named must have a shape of numbers.
         known: whether there is a kernel for a node.
-        keeps_few_bits: whether weights of few bits stay so, for the device to make them wide.
+        few_copies: whether weights of few bits stay so, for the device to make them wide, and a weight that is read as
+            it is and turned is kept once.
+        most: bytes that weights are split to; None: they stay whole.
+        half: whether numbers of half precision lie as such.
 
     Raises:
         TamagoError: B031, an input is no tensor; B032, an input's shape is not known; B033, a shape contradicts the
@@ -49,18 +59,37 @@ def specialised(
     for value in model.graph.inputs:
         sizes |= _set_shape(value, shapes.get(value.name or ""))
     settle(model, sizes)
+    _forget_names(model.graph.outputs)
     names = Names(unique_names(model.graph))
     for _ in range(ROUNDS):
         infer(model)
-        stays = _widens if keeps_few_bits else lambda node: False
+        changed = 0 if most is None else split(model.graph, most, names, half=half)
+        if changed:
+            continue
+        stays = _stays if few_copies else lambda node: False
         changed = fold(model.graph, model.opset_imports.get("", TARGET), names, stays)
         if changed or defined(model.graph, _is_typed, lambda node: not known(node), names):
+            continue
+        if unroll(model.graph, model.opset_imports.get("", TARGET), names):
             continue
         written = write_out(model, lambda node: _is_typed(node) and not known(node))
         if not written and not _known_outputs_apart(model.graph, names):
             break
     infer(model)
     return model
+
+
+def _stays(node: ir.Node) -> bool:
+    """Whether a node of weights would make more bytes of them than there are."""
+    return _widens(node) or _turns_what_is_shared(node)
+
+
+def _turns_what_is_shared(node: ir.Node) -> bool:
+    """Whether a weight is turned that something else reads as it is: products read it the other way round."""
+    value = node.inputs[0] if node.op_type == "Transpose" else None
+    if value is None or value.const_value is None or value.const_value.size < MANY:
+        return False
+    return any(use.node is not node for use in value.uses())
 
 
 def _widens(node: ir.Node) -> bool:
@@ -100,6 +129,14 @@ def _known_outputs_apart(graph: ir.Graph, names: Names) -> bool:
                     graph.outputs[position] = new
             found = True
     return found
+
+
+def _forget_names(outputs: Sequence[ir.Value]) -> None:
+    """Sizes that a file calls by names that no input has are for inference to find."""
+    for value in outputs:
+        declared = dims(value)
+        if declared is not None:
+            value.shape = ir.Shape([d if isinstance(d, int) else None for d in declared])
 
 
 def _set_shape(value: ir.Value, shape: tuple[int, ...] | None) -> dict[str, int]:

@@ -10,10 +10,12 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from ..compiled import compile
 from ..errors import TamagoError
+from ..facts import Array
 from ..files import read_model
 from ..ir import dims
 from ..progress import show_progress
@@ -36,6 +38,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=D,D,…", help="an input's shape, where the model leaves it"
     )
+    parser.add_argument(
+        "--value", action="append", default=[], metavar="NAME=N", help="an input that is always the same number"
+    )
     parser.add_argument("--half", action="store_true", help="weights in float16, for GPUs that have it")
     add_budget_options(parser)
     parser.add_argument("--app", choices=["classifier", "completion"], help="an example page instead of the plain one")
@@ -51,6 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Optimise, exactly or to the fewest bytes within a budget; write the folder, say what is in it."""
     from ...backends.webgpu.bundle import check_destination, files_of, write_bundle
+    from ...backends.webgpu.limits import EVERYWHERE
     from ...backends.webgpu.lowering import plan_of
 
     check_destination(options.folder, options.force)
@@ -58,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if options.half and "budget" in budget:
         why = "the budget is proved without it, and its methods store in half precision where that pays"
         raise TamagoError("W007", "--half does not belong here", why=why)
-    model = read_model(options.source)
+    model = _with_values(read_model(options.source), options.value)
     _set_shapes(model, shapes)
     with show_progress(sys.stderr):
         fast = compile(model, target="web", objective="size" if "budget" in budget else "latency", **budget)
@@ -78,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
     for line in () if spent is None else (*spent.lines(), *(f"note: {n}" for n in spent.notes)):
         print(line)
     print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
+    if (largest := max(plan.buffers)) > EVERYWHERE:
+        print(f"note: it needs a GPU that binds {largest:,} bytes at once; every one binds {EVERYWHERE:,}")
     for file in files:
         print(f"  {file.bytes:12,}  {file.gzip:12,}  {file.name}")
     print(f"  {total:12,}  {packed:12,}  bytes in all, raw and as gzip sends them")
@@ -101,7 +109,7 @@ def _half_error(model: ir.Model) -> float | None:
 
 
 def _counts(plan: Plan) -> dict[str, int]:
-    return {"dispatches": len(plan.dispatches), "kernels": len(plan.kernels)}
+    return {"dispatches": len(plan.dispatches), "kernels": len(plan.kernels), "largest_buffer": max(plan.buffers)}
 
 
 def _shapes(words: list[str]) -> dict[str, tuple[int, ...]]:
@@ -117,6 +125,33 @@ def _shapes(words: list[str]) -> dict[str, tuple[int, ...]]:
             todo = "write it as --shape NAME=1,3,224,224"
             raise TamagoError("W005", "a shape cannot be read", where=word, todo=todo)
     return found
+
+
+def _with_values(model: ir.Model, words: list[str]) -> ir.Model:
+    """Inputs from `name=16000` as constants: a sampling rate, a switch.
+
+    Raises:
+        TamagoError: W005 what is no number, W006 an input that is not there, W010 one that takes more than a number.
+    """
+    from ...backends.webgpu.decisions import decided
+
+    inputs = {value.name: value for value in model.graph.inputs}
+    found: dict[str, Array] = {}
+    for word in words:
+        name, _, text = word.rpartition("=")
+        try:
+            number = float(text)
+        except ValueError:
+            number = None
+        if not name or number is None:
+            raise TamagoError("W005", "a value cannot be read", where=word, todo="write it as --value NAME=16000")
+        if name not in inputs:
+            raise TamagoError("W006", f"the model has no input '{name}'", todo=f"it has {', '.join(map(str, inputs))}")
+        shape = dims(inputs[name])
+        if shape is None or any(d not in (1, None) and not isinstance(d, str) for d in shape):
+            raise TamagoError("W010", f"input '{name}' takes more than a number", why=f"its shape is {shape}")
+        found[name] = np.full([1] * len(shape), number)
+    return decided(model, found) if found else model
 
 
 def _set_shapes(model: ir.Model, shapes: Shapes) -> None:

@@ -79,7 +79,25 @@ def vision_transformer() -> tuple[nn.Module, torch.Tensor]:
     return Pooled().eval(), torch.randn(1, 3, 32, 32)
 
 
-@pytest.mark.parametrize("make", [digits, block, vision_transformer], ids=lambda make: make.__name__)
+class Listener(nn.Module):
+    """What came before and what comes after, then what came before alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.LSTM(12, 20, bidirectional=True, batch_first=True)
+        self.one = nn.GRU(40, 16, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The last state."""
+        return self.one(self.both(x)[0])[1]
+
+
+def recurrent() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(4)
+    return Listener().eval(), torch.randn(2, 9, 12)
+
+
+@pytest.mark.parametrize("make", [digits, block, vision_transformer, recurrent], ids=lambda make: make.__name__)
 def test_a_model_answers_in_the_browser_as_in_torch(
     make: Any, chromium: Chromium, server: Server, root: Path, tmp_path: Path
 ) -> None:

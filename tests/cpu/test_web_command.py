@@ -105,6 +105,48 @@ def test_what_cannot_be_done_is_said(
 
 
 @pytest.fixture
+def rates(tmp_path: Path) -> Path:
+    """Which of two operators there is depends on an input."""
+
+    def branch(op: str) -> onnx.GraphProto:
+        return helper.make_graph([helper.make_node(op, ["x"], [op])], op, [], [floats(op, 1, 4)])
+
+    nodes = [
+        helper.make_node("Equal", ["rate", "wide"], ["same"]),
+        helper.make_node("If", ["same"], ["y"], then_branch=branch("Exp"), else_branch=branch("Neg")),
+    ]
+    inputs = [floats("x", 1, 4), helper.make_tensor_value_info("rate", TensorProto.INT64, [1])]
+    return save(tmp_path / "rates.onnx", nodes, inputs, [floats("y", 1, 4)], [("wide", np.asarray([16000]))])
+
+
+def test_an_input_that_is_always_the_same_takes_its_branch(
+    rates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "error[B031]" in refused(capsys, rates, tmp_path / "none")
+    for rate in ("16000", "8000"):
+        folder = tmp_path / rate
+        assert main(["web", str(rates), str(folder), "--value", f"rate={rate}"]) == 0
+        plan = model_of(folder)["plan"]
+        assert [i["name"] for i in plan["inputs"]] == ["x"]
+        assert ["exp(" in kernel["source"] for kernel in plan["kernels"]] == [rate == "16000"]
+    for value, code in (("rate=x", "W005"), ("16000", "W005"), ("other=1", "W006"), ("x=1", "W010")):
+        assert f"error[{code}]" in refused(capsys, rates, tmp_path / "none", "--value", value)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_buffer_that_not_every_gpu_binds_is_said(
+    mlp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tamago.backends.webgpu import limits
+
+    assert main(["web", str(mlp), str(tmp_path / "small"), "--shape", "x=4,16"]) == 0
+    assert "binds" not in capsys.readouterr().out
+    monkeypatch.setattr(limits, "EVERYWHERE", 600)
+    assert main(["web", str(mlp), str(tmp_path / "large"), "--shape", "x=4,16"]) == 0
+    assert "binds 640 bytes at once" in capsys.readouterr().out
+
+
+@pytest.fixture
 def layers(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     weights = [(n, random.normal(0, 0.1, s).astype(np.float32)) for n, s in (("u", (64, 128)), ("v", (128, 96)))]

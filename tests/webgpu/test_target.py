@@ -24,6 +24,7 @@ from tamago.backends.webgpu.partition import Partitioned
 from tamago.backends.webgpu.run import Held, Program
 from tamago.backends.webgpu.specialise import specialised
 from tamago.backends.webgpu.target import WebGpu
+from tamago.compiler.errors import TamagoError
 from tamago.compiler.generation.alias import record_aliases
 from tamago.compiler.store import Store
 from tests.node_cases import floats
@@ -92,6 +93,21 @@ def test_what_has_no_kernel_is_run_by_onnx_runtime_in_between() -> None:
     np.testing.assert_allclose(b, np.exp(np.maximum(x, 0)), rtol=1e-5)
     np.testing.assert_allclose(y, np.exp(x[x > 0]), rtol=1e-5)
     assert "NonZero" in program.note
+
+
+def test_a_part_that_does_not_load_alone_has_the_whole_model_run_elsewhere() -> None:
+    nodes = [node("Relu", ["x"], ["a"]), node("NonZero", ["a"], ["y"])]
+    model = model_of(nodes, {"x": [4, 5]}, {"y": TensorProto.INT64})
+
+    def lower(part: ir.Model) -> Any:
+        if len(list(part.graph)) < len(nodes):
+            raise TamagoError("B001", "it does not load")
+        return OnnxRuntime().lower(part)
+
+    program = Partitioned(model, default_device(), lower)
+    x = floats(4, 5, seed=1)
+    np.testing.assert_array_equal(program({"x": x})[0], np.stack(np.nonzero(np.maximum(x, 0))))
+    assert "does not load alone" in program.note
 
 
 def test_what_is_whole_says_nothing_of_onnx_runtime() -> None:
@@ -176,7 +192,7 @@ def test_what_is_run_elsewhere_reads_its_weights_as_constants() -> None:
     feeds = {"x": floats(3, 1, 16, seed=1)}
     np.testing.assert_allclose(program(feeds)[0], OnnxRuntime().lower(model)(feeds)[0], rtol=1e-5, atol=1e-6)
     assert program.note == "run by ONNX Runtime, for there is no kernel: LSTM"
-    folded = specialised(model, {}, is_known, keeps_few_bits=False)
+    folded = specialised(model, {}, is_known, few_copies=False)
     assert [n.op_type for n in folded.graph] == ["LSTM", "Relu"]  # no device makes its weights wide in every run
 
 

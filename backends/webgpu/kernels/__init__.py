@@ -10,6 +10,7 @@ from . import extremes as extremes
 from . import pooling as pooling
 from . import product as product
 from . import quantised as quantised
+from . import recurrence as recurrence
 from . import reduction as reduction
 from . import row as row
 from . import scatter as scatter
