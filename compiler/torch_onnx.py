@@ -11,7 +11,6 @@ half a second a call. pyproject.toml bounds torch's version for this reason.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import onnx_ir as ir
 
 from .errors import EXIT_UNSUPPORTED, TamagoError
 from .torch_arguments import Constant
+from .torch_clean_up import clean_up
 from .torch_places import place_of_node
 from .torch_quiet import quiet
 from .torch_recurrent import recurrent_layers_kept
@@ -126,23 +126,11 @@ def _decompositions(registry: Any) -> dict[Any, Any]:
     """What torch takes apart for the sake of ONNX: all it can, but for the operators that have a translation."""
     from torch.onnx._internal.exporter import _decomp
 
-    from .torch_decompositions import decompositions
+    from .torch_decompositions import decompositions, either
 
     translated = set(_decomp.get_onnx_implemented_overloads(registry))
     table: dict[Any, Any] = _decomp.create_onnx_friendly_decomposition_table(translated)
-    return table | {target: _either(ours, table.get(target)) for target, ours in decompositions().items()}
-
-
-def _either(first: Callable[..., Any], second: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The first decomposition; the second where the first declines."""
-    if second is None:
-        return first
-
-    def decomposition(*args: Any, **kwargs: Any) -> Any:
-        result = first(*args, **kwargs)
-        return second(*args, **kwargs) if result is NotImplemented else result
-
-    return decomposition
+    return table | {target: either(ours, table.get(target)) for target, ours in decompositions().items()}
 
 
 def _graph_modules(program: ExportedProgram) -> list[torch.fx.GraphModule]:
@@ -240,27 +228,13 @@ def _translate(program: ExportedProgram, registry: Any, opset: int) -> ir.Model:
 
     model = _core._exported_program_to_onnx_program(program, registry=registry).model
     try:
-        return _optimized(model, opset)
+        model = _converted(model, opset)
+        clean_up(model)
+        return model
     except Exception:
         # The clean-up is for convenience, and it has faults of its own: the plain translation means the same.
         plain = _core._exported_program_to_onnx_program(program, registry=registry).model
         return _converted(plain, opset)
-
-
-def _optimized(model: ir.Model, opset: int) -> ir.Model:
-    """As torch.onnx.export(optimize=True) leaves it: functions inlined, shapes folded, opset-23 operators formed.
-
-    Tamago would fold the same, but this is the graph that every user of torch's exporter has, so the one to start
-    from and to be compared with. `Resize` is not folded: onnx's reference code, which does the folding, takes minutes
-    for the position embeddings of one vision transformer.
-    """
-    from onnxscript.optimizer import optimize_ir
-    from onnxscript.rewriter import onnx_fusions
-
-    model = _converted(model, opset)
-    optimize_ir(model, should_fold=lambda node: False if node.op_type == "Resize" else None)
-    onnx_fusions.fuse(model)
-    return model
 
 
 def _converted(model: ir.Model, opset: int) -> ir.Model:

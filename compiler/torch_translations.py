@@ -46,7 +46,12 @@ def translations() -> dict[Any, Callable[..., Any]]:
     table[aten.arange.start_step] = _arange
     table[torch.ops.prims.view_of.default] = _view_of
     table[aten.repeat_interleave.Tensor] = _repeat_interleave
+    table[aten._upsample_bilinear2d_aa.default] = _upsample_bilinear2d_aa
+    table[aten._upsample_bicubic2d_aa.default] = _upsample_bicubic2d_aa
     table[operator.floordiv] = _floordiv
+    if hasattr(torch.ops.quantized_decomposed, "quantize_per_tensor"):  # that part of torch is loaded
+        quantize = torch.ops.quantized_decomposed.quantize_per_tensor
+        table |= dict.fromkeys((quantize.default, quantize.tensor, quantize.tensor2), _quantize_per_tensor)
     if "transformers" in sys.modules and hasattr(torch.ops.transformers, "grouped_mm_fallback"):
         table[torch.ops.transformers.grouped_mm_fallback.default] = _grouped_mm
     return table
@@ -100,6 +105,53 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: int = -1, **options: Any
         return aten_arange_start_step(start, end, step, dtype=dtype, **options)
     kind = torch.float32 if dtype == -1 else to_torch(np.empty(0, ir.DataType(dtype).numpy())).dtype
     return op.Constant(value=ir.tensor(to_numpy(torch.arange(start, end, step, dtype=kind))))
+
+
+def _upsample_bilinear2d_aa(
+    self: Any, output_size: Any, align_corners: bool, scales_h: float | None = None, scales_w: float | None = None
+) -> Any:
+    from onnxscript.function_libs.torch_lib.ops.nn import aten__upsample_bilinear2d_aa
+
+    if align_corners or scales_h is None or scales_w is None:
+        return aten__upsample_bilinear2d_aa(self, output_size, align_corners)
+    return _smoothed(self, output_size, (scales_h, scales_w), mode="linear")
+
+
+def _upsample_bicubic2d_aa(
+    self: Any, output_size: Any, align_corners: bool, scales_h: float | None = None, scales_w: float | None = None
+) -> Any:
+    from onnxscript.function_libs.torch_lib.ops.nn import aten__upsample_bicubic2d_aa
+
+    if align_corners or scales_h is None or scales_w is None:
+        return aten__upsample_bicubic2d_aa(self, output_size, align_corners)
+    return _smoothed(self, output_size, (scales_h, scales_w), mode="cubic", cubic_coeff_a=-0.5)
+
+
+def _smoothed(self: Any, output_size: Any, scales: tuple[float, float], **options: Any) -> Any:
+    """Resized by given scales, where torch's translation goes by the sizes: 17 rows by half are 8, and 17 / 8 > 2."""
+    wanted = [size for size in output_size if isinstance(size, int)]
+    known = [size for size in self.shape[2:] if isinstance(size, int)]
+    ours = [int(np.float32(size) * np.float32(scale)) for size, scale in zip(known, scales, strict=False)]
+    if len(known) == len(wanted) == len(scales) and ours != wanted:
+        raise NotImplementedError("a scale that gives another size in single precision")
+    factors = op.Constant(value_floats=[1.0, 1.0, *scales])
+    half = {"coordinate_transformation_mode": "half_pixel", "antialias": 1, "exclude_outside": 1}
+    return op.Resize(self, None, factors, None, **half, **options)
+
+
+def _quantize_per_tensor(
+    input: Any, scale: Any, zero_point: Any, quant_min: int, quant_max: int, dtype: int, **options: Any
+) -> Any:
+    """Kept in a range narrower than the type's, such as [-127, 127], which torch's translation forgets."""
+    from onnxscript.function_libs.torch_lib.ops.quantized_decomposed import quantized_decomposed_quantize_per_tensor
+
+    kind = ir.DataType(dtype)
+    codes = quantized_decomposed_quantize_per_tensor(input, scale, zero_point, quant_min, quant_max, dtype, **options)
+    limits = np.iinfo(kind.numpy())
+    if quant_min <= limits.min and quant_max >= limits.max:
+        return codes
+    least, most = (op.Constant(value=ir.tensor(bound, dtype=kind)) for bound in (quant_min, quant_max))
+    return op.Clip(codes, least, most)
 
 
 def _view_of(a: Any) -> Any:
