@@ -11,6 +11,7 @@ half a second a call. pyproject.toml bounds torch's version for this reason.
 from __future__ import annotations
 
 import operator
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
+WITH_OPERATORS = ("torchvision", "torch.ao.quantization.fx._decomposed")  # modules that register what torch translates
 TORCH_OPSET = 18  # the opset that torch's translations are written for; others are converted from it
 
 
@@ -146,12 +148,13 @@ def _registry(opset: int) -> Any:
     from .torch_translations import WITHDRAWN, translations
     from .torch_translations_complex import complex_translations
 
+    known = _torch_registry(opset, frozenset(name for name in WITH_OPERATORS if name in sys.modules)).functions
     registry = ONNXRegistry()
     registry._opset_version = opset
-    registry.functions = {target: list(found) for target, found in _torch_registry(opset).functions.items()}
+    registry.functions = {target: list(found) for target, found in known.items()}
     for name in WITHDRAWN:
         registry.functions.pop(name, None)
-    for target, function in translations().items():
+    for target, function in translations(opset).items():
         registry.register_op(target, function)
     for target, function in complex_translations().items():
         registry.register_op(target, function, is_complex=True)
@@ -159,7 +162,8 @@ def _registry(opset: int) -> Any:
 
 
 @cache
-def _torch_registry(opset: int) -> Any:
+def _torch_registry(opset: int, loaded: frozenset[str]) -> Any:
+    """Torch's translations, of which those of a library's operators are there once it is loaded."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     return ONNXRegistry.from_torchlib(opset_version=opset)

@@ -35,9 +35,11 @@ WITHDRAWN = (
     "aten::special_erfcx",
 )
 
+ATTENTION_OPSET = 23  # from here on attention is one operator, which gives 0 to a row that may see nothing
 
-def translations() -> dict[Any, Callable[..., Any]]:
-    """The function that builds the ONNX form of each operator."""
+
+def translations(opset: int) -> dict[Any, Callable[..., Any]]:
+    """The function that builds the ONNX form of each operator, up to `opset`."""
     aten = torch.ops.aten
     table: dict[Any, Callable[..., Any]] = recurrent_translations()
     table[aten._grouped_mm.default] = _grouped_mm
@@ -49,6 +51,8 @@ def translations() -> dict[Any, Callable[..., Any]]:
     table[aten._upsample_bilinear2d_aa.default] = _upsample_bilinear2d_aa
     table[aten._upsample_bicubic2d_aa.default] = _upsample_bicubic2d_aa
     table[operator.floordiv] = _floordiv
+    if opset < ATTENTION_OPSET:
+        table[aten.scaled_dot_product_attention.default] = _attention
     if hasattr(torch.ops.quantized_decomposed, "quantize_per_tensor"):  # that part of torch is loaded
         quantize = torch.ops.quantized_decomposed.quantize_per_tensor
         table |= dict.fromkeys((quantize.default, quantize.tensor, quantize.tensor2), _quantize_per_tensor)
@@ -81,6 +85,20 @@ def _grouped_mm(input: Any, weight: Any, offs: Any, bias: Any = None, out_dtype:
     nothing = op.ConstantOfShape(left, value=ir.tensor([0], dtype=input.dtype))
     result = op.Concat(*products, nothing, axis=0)
     return result if out_dtype is None else op.Cast(result, to=out_dtype)
+
+
+def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **options: Any) -> Any:
+    """A row that may see no key (of padding, say) gets 0; torch's translation gives it the mean, or NaN."""
+    from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
+
+    if attn_mask is None:
+        return aten_scaled_dot_product_attention(query, key, value, None, *args, **options)
+    zero = op.Constant(value=ir.tensor(0.0, dtype=query.dtype))
+    if attn_mask.dtype == ir.DataType.BOOL:
+        attn_mask = op.Where(attn_mask, zero, op.Constant(value=ir.tensor(-np.inf, dtype=query.dtype)))
+    unguarded = aten_scaled_dot_product_attention(query, key, value, attn_mask, *args, **options)
+    weights, values = unguarded.producer().inputs
+    return op.MatMul(op.Where(op.IsNaN(weights), zero, weights), values)
 
 
 def _masked_select(self: Any, mask: Any) -> Any:

@@ -24,9 +24,9 @@ class Calls(nn.Module):
         return self.function(*args)
 
 
-def traced_like_torch(function: Callable[..., Any], *args: Tensor) -> Traced:
+def traced_like_torch(function: Callable[..., Any], *args: Tensor, opset: int = 18) -> Traced:
     """Trace a function and compare what it gives in ONNX Runtime with what it gives in torch."""
-    traced = trace(Calls(function).eval(), args)
+    traced = trace(Calls(function).eval(), args, opset=opset)
     assert traced.signature is not None
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -132,6 +132,31 @@ def test_a_spectrum_goes_back_to_a_signal() -> None:
         return torch.istft(spectrum * spectrum.abs().sigmoid(), 32, 8, window=window, length=256)
 
     traced_like_torch(masked, seeded(2, 256))
+
+
+# --- rows of attention that may see nothing -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("opset", "hidden"),
+    [(18, None), (18, -torch.inf), (18, torch.finfo(torch.float32).min), (23, None), (23, -torch.inf)],
+)
+def test_attention_of_a_row_without_keys(opset: int, hidden: float | None) -> None:
+    """In torch 0 is the result of a row of padding, the mean that of one whose scores are only very low."""
+
+    def attended(q: Tensor, mask: Tensor) -> Tensor:
+        mask = mask if hidden is None else torch.where(mask, 0.0, hidden)
+        return functional.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
+    mask[1, :, :2] = False
+    traced = traced_like_torch(attended, seeded(2, 4, 5, 8), mask, opset=opset)
+    assert ("Attention" in operators(traced)) == (opset == 23)
+
+
+def test_attention_without_a_mask_needs_no_guard() -> None:
+    traced = traced_like_torch(lambda q: functional.scaled_dot_product_attention(q, q, q), seeded(2, 4, 5, 8))
+    assert "IsNaN" not in operators(traced)
 
 
 # --- complex numbers ------------------------------------------------------------------------------------------------
