@@ -82,12 +82,8 @@ def decide(
         errors, trial = _verify(target, original, believed, program, feeds)
     except _DoesNotLoad as reason:
         return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason}"])
-    if trial is None:
-        note = (
-            "the original could not be run on made-up inputs, or gives nothing but NaN and infinity: nothing was "
-            "verified, so it is kept; pass args"
-        )
-        return Decision(False, reference, "not verified", notes=[note])
+    except _NotVerified as reason:
+        return Decision(False, reference, "not verified", notes=[f"{reason}: nothing was verified, so it is kept"])
     if not changed:
         note = "no rule found anything to improve"
         return Decision(False, reference, "no gain", notes=[note], verified=True)
@@ -105,10 +101,19 @@ def decide(
     )
 
 
+class _NotVerified(Exception):
+    """Why nothing can be said about the new program."""
+
+
 def _verify(
     target: Backend, original: ir.Model, reference: Runnable, program: Runnable, feeds: Mapping[str, Array] | None
-) -> tuple[dict[str, float], Mapping[str, Array] | None]:
-    """The largest error of each output over all inputs tried, and the first inputs that ran."""
+) -> tuple[dict[str, float], Mapping[str, Array]]:
+    """The largest error of each output over all inputs tried, and the first inputs that ran.
+
+    Raises:
+        TamagoError: V001, the results differ.
+        _NotVerified: the original gives nothing to compare with.
+    """
     errors: dict[str, float] = {}
     first: Mapping[str, Array] | None = None
     ran, start = 0, time.perf_counter()
@@ -120,6 +125,8 @@ def _verify(
         first, ran = trial if first is None else first, ran + 1
         differences = compare(reference.outputs, wanted, found)
         if not all(d.passed for d in differences):
+            if _is_random(reference, trial, wanted):
+                raise _NotVerified("the original draws random numbers, so that no two runs of it agree")
             plain = target.believed.lower(original, optimise=False)(trial)
             differences = allow_noise(differences, compare(reference.outputs, wanted, plain))
         require(differences)
@@ -127,7 +134,16 @@ def _verify(
             errors[d.name] = max(errors.get(d.name, 0.0), d.error)
         if ran == MADE_UP or (ran > 1 and time.perf_counter() - start > VERIFY_SECONDS):
             break
+    if first is None:
+        raise _NotVerified(
+            "the original could not be run on made-up inputs, or gives nothing but NaN and infinity (pass args)"
+        )
     return errors, first
+
+
+def _is_random(reference: Runnable, feeds: Mapping[str, Array], wanted: Any) -> bool:
+    """Whether the original itself differs from one run to the next."""
+    return not all(d.passed for d in compare(reference.outputs, wanted, reference(feeds)))
 
 
 def _without_risk(made: Mapping[str, Array], feeds: Mapping[str, Array] | None) -> Mapping[str, Array]:

@@ -11,20 +11,24 @@ from typing import Any
 
 from . import (
     torch_decompositions_arithmetic,
+    torch_decompositions_complex,
     torch_decompositions_linear,
     torch_decompositions_ordering,
     torch_decompositions_pooling,
     torch_decompositions_products,
+    torch_decompositions_quantization,
     torch_decompositions_reductions,
     torch_decompositions_shapes,
 )
 
 _FAMILIES = (
     torch_decompositions_arithmetic,
+    torch_decompositions_complex,
     torch_decompositions_linear,
     torch_decompositions_ordering,
     torch_decompositions_pooling,
     torch_decompositions_products,
+    torch_decompositions_quantization,
     torch_decompositions_reductions,
     torch_decompositions_shapes,
 )
@@ -34,5 +38,17 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     """The decomposition of each operator."""
     table: dict[Any, Callable[..., Any]] = {}
     for family in _FAMILIES:
-        table |= family.TABLE
+        table |= {target: either(function, table.get(target)) for target, function in family.TABLE.items()}
     return table
+
+
+def either(first: Callable[..., Any], second: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The first decomposition; the second where the first declines."""
+    if second is None:
+        return first
+
+    def decomposition(*args: Any, **kwargs: Any) -> Any:
+        result = first(*args, **kwargs)
+        return second(*args, **kwargs) if result is NotImplemented else result
+
+    return decomposition

@@ -92,6 +92,16 @@ def atan2(self: Tensor, other: Tensor) -> Any:
     return torch.atan(self / away) + torch.where(signbit(other), half_turn, torch.zeros_like(half_turn))
 
 
+def log_sigmoid(self: Tensor) -> Tensor:
+    """Without underflow: log σ(x) = min(x, 0) - log(1 + exp(-|x|)) (torch takes the logarithm of 0 below -104)."""
+    return self.clamp(max=0) - (-self.abs()).exp().log1p()
+
+
+def log_sigmoid_forward(self: Tensor) -> tuple[Tensor, Tensor]:
+    """As above, with what the backward pass would need."""
+    return log_sigmoid(self), torch.empty(0, dtype=self.dtype, device=self.device)
+
+
 def rrelu(
     self: Tensor,
     noise: Tensor,
@@ -133,5 +143,7 @@ TABLE: dict[Any, Callable[..., Any]] = {
     aten.copysign.Tensor: copysign,
     aten.copysign.Scalar: copysign,
     aten.atan2.default: atan2,
+    aten.log_sigmoid.default: log_sigmoid,
+    aten.log_sigmoid_forward.default: log_sigmoid_forward,
     aten.rrelu_with_noise_functional.default: rrelu,
 }

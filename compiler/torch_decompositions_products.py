@@ -82,17 +82,34 @@ def cross_entropy_loss(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
 ) -> Any:
-    """Against probabilities; ONNX's operator knows classes only."""
-    if self.shape != target.shape:
-        return NotImplemented
+    """Against probabilities, or against classes with smoothing: ONNX's operator knows classes in a batch only."""
     axis = 0 if self.dim() == 1 else 1
-    target = target * (1 - label_smoothing) + label_smoothing / self.shape[axis]
-    if weight is not None:
-        target = target * weight.reshape([-1 if i == axis else 1 for i in range(self.dim())])
-    losses = -(self.log_softmax(axis) * target).sum(axis)
+    if self.shape == target.shape:
+        target = target * (1 - label_smoothing) + label_smoothing / self.shape[axis]
+        losses = -(self.log_softmax(axis) * target * _by_class(self, weight, axis)).sum(axis)
+        return _reduced(losses, reduction, self.numel() // self.shape[axis])
+    if label_smoothing == 0 and self.dim() > 1:
+        return NotImplemented
+    counted = target != ignore_index
+    place = torch.where(counted, target, 0).unsqueeze(axis)
+    weights = _by_class(self, weight, axis)
+    scores = self.log_softmax(axis) * weights
+    smooth = label_smoothing / self.shape[axis]
+    losses = -(scores.gather(axis, place).squeeze(axis) * (1 - label_smoothing) + scores.sum(axis) * smooth)
+    total = torch.where(counted, weights.gather(axis, place).squeeze(axis), 0).sum()
+    return _reduced(torch.where(counted, losses, 0), reduction, total)
+
+
+def _by_class(like: Tensor, weight: Tensor | None, axis: int) -> Tensor:
+    if weight is None:
+        return torch.ones_like(like)
+    return weight.reshape([-1 if i == axis else 1 for i in range(like.dim())]).expand_as(like)
+
+
+def _reduced(losses: Tensor, reduction: int, total: Any) -> Tensor:
     if reduction == 0:
         return losses
-    return losses.sum() if reduction == 2 else losses.sum() / (self.numel() // self.shape[axis])
+    return losses.sum() if reduction == 2 else losses.sum() / total
 
 
 TABLE: dict[Any, Callable[..., Any]] = {

@@ -64,10 +64,26 @@ def index_reduce(
     return self.scatter_reduce(dim, spread, source, reduce, include_self=include_self)
 
 
+def _with_wide_indices(operator: Any) -> Callable[..., Any]:
+    """ONNX Runtime scatters by 64-bit indices only."""
+
+    def decomposition(self: Tensor, indices: Sequence[Tensor | None], *args: Any, **kwargs: Any) -> Any:
+        if not any(index is not None and index.dtype == torch.int32 for index in indices):
+            return NotImplemented
+        wide = [
+            index.to(torch.int64) if index is not None and index.dtype == torch.int32 else index for index in indices
+        ]
+        return operator(self, wide, *args, **kwargs)
+
+    return decomposition
+
+
 TABLE: dict[Any, Callable[..., Any]] = {
     aten.squeeze.default: squeeze,
     aten.squeeze.dim: squeeze_dim,
     aten.squeeze.dims: squeeze_dims,
     aten.scatter_reduce.two: scatter_reduce,
     aten.index_reduce.default: index_reduce,
+    aten.index_put.default: _with_wide_indices(aten.index_put.default),
+    aten._unsafe_index_put.default: _with_wide_indices(aten._unsafe_index_put.default),
 }

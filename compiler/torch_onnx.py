@@ -11,7 +11,7 @@ half a second a call. pyproject.toml bounds torch's version for this reason.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from .errors import EXIT_UNSUPPORTED, TamagoError
 from .torch_arguments import Constant
+from .torch_clean_up import clean_up
 from .torch_places import place_of_node
 from .torch_quiet import quiet
 from .torch_recurrent import recurrent_layers_kept
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
+WITH_OPERATORS = ("torchvision", "torch.ao.quantization.fx._decomposed")  # modules that register what torch translates
 TORCH_OPSET = 18  # the opset that torch's translations are written for; others are converted from it
 
 
@@ -126,23 +128,11 @@ def _decompositions(registry: Any) -> dict[Any, Any]:
     """What torch takes apart for the sake of ONNX: all it can, but for the operators that have a translation."""
     from torch.onnx._internal.exporter import _decomp
 
-    from .torch_decompositions import decompositions
+    from .torch_decompositions import decompositions, either
 
     translated = set(_decomp.get_onnx_implemented_overloads(registry))
     table: dict[Any, Any] = _decomp.create_onnx_friendly_decomposition_table(translated)
-    return table | {target: _either(ours, table.get(target)) for target, ours in decompositions().items()}
-
-
-def _either(first: Callable[..., Any], second: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The first decomposition; the second where the first declines."""
-    if second is None:
-        return first
-
-    def decomposition(*args: Any, **kwargs: Any) -> Any:
-        result = first(*args, **kwargs)
-        return second(*args, **kwargs) if result is NotImplemented else result
-
-    return decomposition
+    return table | {target: either(ours, table.get(target)) for target, ours in decompositions().items()}
 
 
 def _graph_modules(program: ExportedProgram) -> list[torch.fx.GraphModule]:
@@ -158,12 +148,13 @@ def _registry(opset: int) -> Any:
     from .torch_translations import WITHDRAWN, translations
     from .torch_translations_complex import complex_translations
 
+    known = _torch_registry(opset, frozenset(name for name in WITH_OPERATORS if name in sys.modules)).functions
     registry = ONNXRegistry()
     registry._opset_version = opset
-    registry.functions = {target: list(found) for target, found in _torch_registry(opset).functions.items()}
+    registry.functions = {target: list(found) for target, found in known.items()}
     for name in WITHDRAWN:
         registry.functions.pop(name, None)
-    for target, function in translations().items():
+    for target, function in translations(opset).items():
         registry.register_op(target, function)
     for target, function in complex_translations().items():
         registry.register_op(target, function, is_complex=True)
@@ -171,7 +162,8 @@ def _registry(opset: int) -> Any:
 
 
 @cache
-def _torch_registry(opset: int) -> Any:
+def _torch_registry(opset: int, loaded: frozenset[str]) -> Any:
+    """Torch's translations, of which those of a library's operators are there once it is loaded."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     return ONNXRegistry.from_torchlib(opset_version=opset)
@@ -240,27 +232,13 @@ def _translate(program: ExportedProgram, registry: Any, opset: int) -> ir.Model:
 
     model = _core._exported_program_to_onnx_program(program, registry=registry).model
     try:
-        return _optimized(model, opset)
+        model = _converted(model, opset)
+        clean_up(model)
+        return model
     except Exception:
         # The clean-up is for convenience, and it has faults of its own: the plain translation means the same.
         plain = _core._exported_program_to_onnx_program(program, registry=registry).model
         return _converted(plain, opset)
-
-
-def _optimized(model: ir.Model, opset: int) -> ir.Model:
-    """As torch.onnx.export(optimize=True) leaves it: functions inlined, shapes folded, opset-23 operators formed.
-
-    Tamago would fold the same, but this is the graph that every user of torch's exporter has, so the one to start
-    from and to be compared with. `Resize` is not folded: onnx's reference code, which does the folding, takes minutes
-    for the position embeddings of one vision transformer.
-    """
-    from onnxscript.optimizer import optimize_ir
-    from onnxscript.rewriter import onnx_fusions
-
-    model = _converted(model, opset)
-    optimize_ir(model, should_fold=lambda node: False if node.op_type == "Resize" else None)
-    onnx_fusions.fuse(model)
-    return model
 
 
 def _converted(model: ir.Model, opset: int) -> ir.Model:

@@ -35,9 +35,11 @@ WITHDRAWN = (
     "aten::special_erfcx",
 )
 
+ATTENTION_OPSET = 23  # from here on attention is one operator, which gives 0 to a row that may see nothing
 
-def translations() -> dict[Any, Callable[..., Any]]:
-    """The function that builds the ONNX form of each operator."""
+
+def translations(opset: int) -> dict[Any, Callable[..., Any]]:
+    """The function that builds the ONNX form of each operator, up to `opset`."""
     aten = torch.ops.aten
     table: dict[Any, Callable[..., Any]] = recurrent_translations()
     table[aten._grouped_mm.default] = _grouped_mm
@@ -46,7 +48,14 @@ def translations() -> dict[Any, Callable[..., Any]]:
     table[aten.arange.start_step] = _arange
     table[torch.ops.prims.view_of.default] = _view_of
     table[aten.repeat_interleave.Tensor] = _repeat_interleave
+    table[aten._upsample_bilinear2d_aa.default] = _upsample_bilinear2d_aa
+    table[aten._upsample_bicubic2d_aa.default] = _upsample_bicubic2d_aa
     table[operator.floordiv] = _floordiv
+    if opset < ATTENTION_OPSET:
+        table[aten.scaled_dot_product_attention.default] = _attention
+    if hasattr(torch.ops.quantized_decomposed, "quantize_per_tensor"):  # that part of torch is loaded
+        quantize = torch.ops.quantized_decomposed.quantize_per_tensor
+        table |= dict.fromkeys((quantize.default, quantize.tensor, quantize.tensor2), _quantize_per_tensor)
     if "transformers" in sys.modules and hasattr(torch.ops.transformers, "grouped_mm_fallback"):
         table[torch.ops.transformers.grouped_mm_fallback.default] = _grouped_mm
     return table
@@ -78,6 +87,20 @@ def _grouped_mm(input: Any, weight: Any, offs: Any, bias: Any = None, out_dtype:
     return result if out_dtype is None else op.Cast(result, to=out_dtype)
 
 
+def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **options: Any) -> Any:
+    """A row that may see no key (of padding, say) gets 0; torch's translation gives it the mean, or NaN."""
+    from onnxscript.function_libs.torch_lib.ops.nn import aten_scaled_dot_product_attention
+
+    if attn_mask is None:
+        return aten_scaled_dot_product_attention(query, key, value, None, *args, **options)
+    zero = op.Constant(value=ir.tensor(0.0, dtype=query.dtype))
+    if attn_mask.dtype == ir.DataType.BOOL:
+        attn_mask = op.Where(attn_mask, zero, op.Constant(value=ir.tensor(-np.inf, dtype=query.dtype)))
+    unguarded = aten_scaled_dot_product_attention(query, key, value, attn_mask, *args, **options)
+    weights, values = unguarded.producer().inputs
+    return op.MatMul(op.Where(op.IsNaN(weights), zero, weights), values)
+
+
 def _masked_select(self: Any, mask: Any) -> Any:
     shape = op.Shape(op.Or(op.Expand(op.Constant(value=ir.tensor(False)), op.Shape(self)), mask))
     flat = op.Constant(value_ints=[-1])
@@ -100,6 +123,53 @@ def _arange(start: Any, end: Any, step: Any = 1, dtype: int = -1, **options: Any
         return aten_arange_start_step(start, end, step, dtype=dtype, **options)
     kind = torch.float32 if dtype == -1 else to_torch(np.empty(0, ir.DataType(dtype).numpy())).dtype
     return op.Constant(value=ir.tensor(to_numpy(torch.arange(start, end, step, dtype=kind))))
+
+
+def _upsample_bilinear2d_aa(
+    self: Any, output_size: Any, align_corners: bool, scales_h: float | None = None, scales_w: float | None = None
+) -> Any:
+    from onnxscript.function_libs.torch_lib.ops.nn import aten__upsample_bilinear2d_aa
+
+    if align_corners or scales_h is None or scales_w is None:
+        return aten__upsample_bilinear2d_aa(self, output_size, align_corners)
+    return _smoothed(self, output_size, (scales_h, scales_w), mode="linear")
+
+
+def _upsample_bicubic2d_aa(
+    self: Any, output_size: Any, align_corners: bool, scales_h: float | None = None, scales_w: float | None = None
+) -> Any:
+    from onnxscript.function_libs.torch_lib.ops.nn import aten__upsample_bicubic2d_aa
+
+    if align_corners or scales_h is None or scales_w is None:
+        return aten__upsample_bicubic2d_aa(self, output_size, align_corners)
+    return _smoothed(self, output_size, (scales_h, scales_w), mode="cubic", cubic_coeff_a=-0.5)
+
+
+def _smoothed(self: Any, output_size: Any, scales: tuple[float, float], **options: Any) -> Any:
+    """Resized by given scales, where torch's translation goes by the sizes: 17 rows by half are 8, and 17 / 8 > 2."""
+    wanted = [size for size in output_size if isinstance(size, int)]
+    known = [size for size in self.shape[2:] if isinstance(size, int)]
+    ours = [int(np.float32(size) * np.float32(scale)) for size, scale in zip(known, scales, strict=False)]
+    if len(known) == len(wanted) == len(scales) and ours != wanted:
+        raise NotImplementedError("a scale that gives another size in single precision")
+    factors = op.Constant(value_floats=[1.0, 1.0, *scales])
+    half = {"coordinate_transformation_mode": "half_pixel", "antialias": 1, "exclude_outside": 1}
+    return op.Resize(self, None, factors, None, **half, **options)
+
+
+def _quantize_per_tensor(
+    input: Any, scale: Any, zero_point: Any, quant_min: int, quant_max: int, dtype: int, **options: Any
+) -> Any:
+    """Kept in a range narrower than the type's, such as [-127, 127], which torch's translation forgets."""
+    from onnxscript.function_libs.torch_lib.ops.quantized_decomposed import quantized_decomposed_quantize_per_tensor
+
+    kind = ir.DataType(dtype)
+    codes = quantized_decomposed_quantize_per_tensor(input, scale, zero_point, quant_min, quant_max, dtype, **options)
+    limits = np.iinfo(kind.numpy())
+    if quant_min <= limits.min and quant_max >= limits.max:
+        return codes
+    least, most = (op.Constant(value=ir.tensor(bound, dtype=kind)) for bound in (quant_min, quant_max))
+    return op.Clip(codes, least, most)
 
 
 def _view_of(a: Any) -> Any:

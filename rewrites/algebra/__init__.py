@@ -61,7 +61,7 @@ from .reduction import (
 )
 from .softmax import arg_max_of_softmax, log_softmax_twice
 from .variadic import dropout, dropout_with_mask, identity, of_one, sum_of_two
-from .where_constant import where_decided, where_not, where_one_zero, where_same
+from .where_constant import where_decided, where_not, where_one_zero, where_same, where_scaled
 
 RULES: tuple[Rule, ...] = (
     identity,
@@ -87,6 +87,7 @@ RULES: tuple[Rule, ...] = (
     where_same,
     where_not,
     where_one_zero,
+    where_scaled,
     *comparison_negated.RULES,
     times_minus_one,
     negated_times_constant,

@@ -8,7 +8,7 @@ from ...compiler.rule import Skip, Term, Value, op, rule, var
 from ..shape.dimensions import broadcast, same_shape
 from .broadcasting import require_every
 
-c, x, y = var("c x y")
+a, c, x, y = var("a c x y")
 
 
 @rule(
@@ -88,3 +88,27 @@ def where_one_zero(c: Value, x: Value, y: Value) -> Term:
     if not same_shape(broadcast(c.shape, x.shape, y.shape), c.shape):
         raise Skip("an operand enlarges the condition")
     return op.Cast(c if first else op.Not(c), to=x.dtype)
+
+
+@rule(
+    op.Mul(op.Where(c, x, y), a),
+    drift="none",
+    peers="",
+    example=[
+        {"c": "b[2,n]", "x": "f32[] = 0", "y": "f32[] = -inf", "a": "f32[] = 0.99"},
+        {"c": "b[2,3]", "x": "f16[1] = 1.5", "y": "f16[] = -7", "a": "f16[] = 3"},
+        {"c": "b[2,3]", "x": "i64[] = 4", "y": "i64[] = 5", "a": "i64[1] = -2"},
+    ],
+    refuse=[
+        {"c": "b[2,3]", "x": "f32[]", "y": "f32[] = 2", "a": "f32[] = 3", "because": "not a constant"},
+        {"c": "b[3]", "x": "f32[] = 1", "y": "f32[3] = 1 2 3", "a": "f32[] = 3", "because": "one constant number"},
+        {"c": "b[3]", "x": "f32[] = 1", "y": "f32[] = 2", "a": "f32[1,1] = 3", "because": "more dimensions"},
+    ],
+)
+def where_scaled(c: Value, x: Value, y: Value, a: Value) -> Term:
+    """Where(c, x, y)·a = Where(c, x·a, y·a) for constants x, y and a: two numbers are multiplied, not an array."""
+    for constant in (x, y, a):
+        require_every(constant, lambda array: array.size == 1, "an operand is not one constant number")
+    if a.rank > max(c.rank, x.rank, y.rank):
+        raise Skip("the factor has more dimensions than the choice")
+    return op.Where(c, op.Mul(x, a), op.Mul(y, a))

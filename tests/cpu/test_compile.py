@@ -244,3 +244,16 @@ def test_a_few_infinities_are_compared_like_numbers() -> None:
     )
 
     assert compiled.report.verdict != "not verified"
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.t().relu().t() * 2 * 3  # fewer nodes before the draw: another seed
+        return y + torch.rand_like(y)
+
+
+def test_a_model_that_draws_random_numbers_is_kept() -> None:
+    compiled = tamago.compile(Noisy().eval(), (torch.ones(4, 5),), measure=False, store=":memory:")
+
+    assert compiled.report.verdict == "not verified"
+    assert any("draws random numbers" in note for note in compiled.report.notes)
