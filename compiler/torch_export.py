@@ -165,20 +165,25 @@ def _register_containers(tree: Any) -> None:
 
 @contextmanager
 def _attributes_kept(module: torch.nn.Module) -> Generator[None]:
-    """Undo what `forward` assigned to the modules while it was traced: those values are not real tensors."""
-    before = [(m, dict(vars(m)), dict(_buffers(m))) for m in module.modules()]
+    """Undo what `forward` assigned to the modules while it was traced: those values are not real tensors.
+
+    What is in their dictionaries (buffers, hooks, caches of their own) goes back with the attributes: a library that
+    notes in an attribute that its hooks are in place would put them there a second time.
+    """
+    before = [(m, dict(vars(m)), _contents(vars(m))) for m in module.modules()]
     try:
         yield
     finally:
-        for m, attributes, buffers in before:
+        for m, attributes, contents in before:
             vars(m).clear()
             vars(m).update(attributes)
-            _buffers(m).clear()
-            _buffers(m).update(buffers)
+            for name, held in contents.items():
+                attributes[name].clear()
+                attributes[name].update(held)
 
 
-def _buffers(module: torch.nn.Module) -> dict[str, Any]:
-    return module._buffers  # pyright: ignore[reportPrivateUsage]
+def _contents(attributes: Mapping[str, Any]) -> dict[str, dict[Any, Any]]:
+    return {name: dict(value) for name, value in attributes.items() if isinstance(value, dict)}
 
 
 @contextmanager

@@ -265,6 +265,32 @@ def test_attributes_assigned_while_tracing_do_not_stay() -> None:
     assert module.last is None
 
 
+class HooksItself(nn.Module):
+    """Puts a hook in place at its first call, as transformers does, and remembers that it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.hooked = False
+        self.seen: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.hooked:
+            self.linear.register_forward_hook(lambda module, inputs, output: output + 1)
+            self.hooked = True
+        self.seen["x"] = x
+        return self.linear(x)
+
+
+def test_hooks_and_caches_made_while_tracing_do_not_stay() -> None:
+    module = HooksItself().eval()
+    x = torch.randn(2, 3)
+    trace(module, (x,))
+    assert not module.hooked
+    assert not module.seen
+    torch.testing.assert_close(module(x), functional.linear(x, module.linear.weight, module.linear.bias) + 1)
+
+
 def test_tracing_is_silent_and_leaves_no_setting_changed(capfd: pytest.CaptureFixture[str]) -> None:
     module = nn.LSTM(3, 4, batch_first=True).eval()
     level, filters = logging.getLogger("torch.onnx").level, list(warnings.filters)
