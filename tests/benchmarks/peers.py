@@ -77,7 +77,8 @@ def _onnxslim(subject: Subject) -> Run:
     _need("onnxslim")
     import onnxslim  # pyright: ignore[reportMissingImports]  # only the extra `peers` installs it
 
-    return session(onnxslim.slim(_copy(subject.model)), subject.feeds, subject.threads)
+    found: Any = onnxslim.slim(_copy(subject.model))
+    return session(found, subject.feeds, subject.threads)
 
 
 def _onnxsim(subject: Subject) -> Run:

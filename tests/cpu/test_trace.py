@@ -265,6 +265,10 @@ def test_attributes_assigned_while_tracing_do_not_stay() -> None:
     assert module.last is None
 
 
+def _one_more(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output + 1
+
+
 class HooksItself(nn.Module):
     """Puts a hook in place at its first call, as transformers does, and remembers that it did."""
 
@@ -276,7 +280,7 @@ class HooksItself(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.hooked:
-            self.linear.register_forward_hook(lambda module, inputs, output: output + 1)
+            self.linear.register_forward_hook(_one_more)
             self.hooked = True
         self.seen["x"] = x
         return self.linear(x)
