@@ -5,22 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import onnx_ir as ir
 
 from .facts import Array
-from .ir import weight_bytes
+from .ir import graphs, weight_bytes
+from .mapped import is_mapped
 from .memory import available
 
-LARGEST_HELD = 1 << 30  # bytes of weights: a model of more is streamed
-SHARE = 8  # of the memory that is there; a model that takes more than one part of so many is streamed, too
+LARGEST_HELD = 1 << 30  # bytes of weights that lie in files: a model of more is streamed
+SHARE = 8  # of the memory that is there; a model that takes more than one part of so many is streamed wherever it lies
 HELD_TOGETHER = 1 << 30  # bytes of weights of parts that are timed in turn; of more, not all are in memory at once
 
 
 def is_too_large(model: ir.Model) -> bool:
-    """Whether a model is not to be held in memory: several are compared with one another, and all would be there."""
-    there = available()
-    held = LARGEST_HELD if there is None else min(LARGEST_HELD, there // SHARE)
-    return weight_bytes(model) > held
+    """Whether a model is not to be held in memory: several are compared with one another, and all would be there.
+
+    What is in memory already, as a torch module is, costs less by being held than by being put away.
+    """
+    size, there = weight_bytes(model), available()
+    if there is not None and size > there // SHARE:
+        return True
+    return size > LARGEST_HELD and (there is None or _lies_in_files(model))
+
+
+def _lies_in_files(model: ir.Model) -> bool:
+    """Whether weights are read from a file when they are wanted."""
+    return any(_is_read(v.const_value) for graph in graphs(model.graph) for v in graph.initializers.values())
+
+
+def _is_read(tensor: ir.TensorProtocol | None) -> bool:
+    if isinstance(tensor, ir.Tensor):
+        return isinstance(tensor.raw, np.ndarray) and is_mapped(tensor.raw)
+    return isinstance(tensor, ir.ExternalTensor)
 
 
 def fit_together(sizes: Iterable[int]) -> bool:

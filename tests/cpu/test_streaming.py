@@ -23,6 +23,7 @@ from tamago.compiler.compiled import CompiledModel
 from tamago.compiler.decide import decide
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.facts import Array
+from tamago.compiler.files import read_model
 from tamago.compiler.options import Options
 from tamago.compiler.pieces import cut, distinct
 from tamago.compiler.serialization import from_proto
@@ -71,8 +72,22 @@ def inputs(seed: int = 0, rows: int = 5) -> dict[str, Array]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of this test are large."""
-    monkeypatch.setattr(streaming, "LARGEST_HELD", LAYER)
+    monkeypatch.setattr(streaming, "available", lambda: streaming.SHARE * LAYER)
     monkeypatch.setattr(streamed, "LARGEST_PIECE", 2 * LAYER - 1)
+
+
+def test_what_lies_in_files_is_streamed_and_what_is_in_memory_held_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(streaming, "LARGEST_HELD", LAYER)
+    path = tmp_path / "model.onnx"
+    onnx.save(proto(), path, save_as_external_data=True, size_threshold=0)
+
+    assert streaming.is_too_large(read_model(path))
+    assert not streaming.is_too_large(from_proto(proto()))
+
+    monkeypatch.setattr(streaming, "available", lambda: LAYER)
+    assert streaming.is_too_large(from_proto(proto()))
 
 
 def test_layers_are_cut_alike() -> None:
