@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ...compiler.facts import Dim
 from ...compiler.rule import Skip
+from ...compiler.shapes.call import multiplied
 
 Indices = npt.NDArray[np.int64]
 
@@ -84,23 +85,16 @@ def _within(flat: Layout, sizes: Sequence[int], first: int) -> Layout:
 def _factors(before: Sequence[Dim], after: Sequence[Dim]) -> list[tuple[int, int, int, int]]:
     """Shortest runs of dimensions with equal products, as (start, stop) in both shapes."""
     found: list[tuple[int, int, int, int]] = []
-    i = j = 0
-    while i < len(before) and j < len(after):
-        start, first = i, j
-        left, right = before[i], after[j]
-        i, j = i + 1, j + 1
-        while left != right:
-            if not isinstance(left, int) or not isinstance(right, int):
-                return found
-            if left < right and i < len(before):
-                left, i = left * _known(before[i]), i + 1
-            elif right < left and j < len(after):
-                right, j = right * _known(after[j]), j + 1
-            else:
-                return found
-        if left is None:
-            return found
-        found.append((start, i, first, j))
+    start = first = 0
+    products = [multiplied(after[:last]) for last in range(len(after) + 1)]
+    for stop in range(1, len(before) + 1):
+        size = multiplied(before[:stop])
+        if size is None:
+            break
+        last = next((n for n in range(first + 1, len(after) + 1) if products[n] == size), None)
+        if last is not None:
+            found.append((start, stop, first, last))
+            start, first = stop, last
     return found
 
 

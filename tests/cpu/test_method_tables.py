@@ -100,7 +100,11 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def train(model: nn.Module, pictures: Tensor, labels: Tensor, epochs: int, after: Callable[[int], None] | None) -> None:
-    """With as much weight decay as rank needs to fall: without, spectra stay those of the random start."""
+    """With as much weight decay as rank needs to fall: without, spectra stay those of the random start.
+
+    In double precision: the order in which a processor adds would otherwise make another model of it after some steps.
+    """
+    model, pictures = model.double(), pictures.double()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1.0)
     step = 0
     for _ in range(epochs):
@@ -111,6 +115,7 @@ def train(model: nn.Module, pictures: Tensor, labels: Tensor, epochs: int, after
             step += 1
             if after is not None:
                 after(step)
+    model.float()
 
 
 # --- linear layers --------------------------------------------------------------------------------------------------
