@@ -180,20 +180,21 @@ def test_what_is_saved_for_a_browser_is_what_was_proved(tmp_path: Path) -> None:
 
 
 def test_what_is_run_elsewhere_reads_its_weights_as_constants() -> None:
-    codes = np.random.default_rng(0).integers(0, 9, (512, 4)).astype(np.int8)
+    wide, steps = 700, 17  # a state that no workgroup holds, and more steps than are written out
+    codes = np.random.default_rng(0).integers(-9, 9, (1, 4 * wide, 16)).astype(np.int8)
     nodes = [
         helper.make_node("Cast", ["w"], ["f"], to=TensorProto.FLOAT),
-        helper.make_node("RoiAlign", ["x", "f", "i"], ["h"], output_height=2, output_width=2),
+        helper.make_node("LSTM", ["x", "f", "r"], ["", "h"], hidden_size=wide),
         helper.make_node("Relu", ["h"], ["y"]),
     ]
-    weights = {"w": codes, "i": np.zeros(512, np.int64)}
-    model = model_of(nodes, {"x": [1, 3, 10, 10]}, {"y": TensorProto.FLOAT}, weights)
+    weights = {"w": codes, "r": np.zeros((1, 4 * wide, wide), np.float32)}
+    model = model_of(nodes, {"x": [steps, 1, 16]}, {"y": TensorProto.FLOAT}, weights)
     program = partitioned(model)
-    feeds = {"x": floats(1, 3, 10, 10, seed=1)}
+    feeds = {"x": floats(steps, 1, 16, seed=1)}
     np.testing.assert_allclose(program(feeds)[0], OnnxRuntime().lower(model)(feeds)[0], rtol=1e-5, atol=1e-6)
-    assert program.note == "run by ONNX Runtime, for there is no kernel: RoiAlign"
+    assert program.note == "run by ONNX Runtime, for there is no kernel: LSTM"
     folded = specialised(model, {}, is_known, few_copies=False)
-    assert [n.op_type for n in folded.graph] == ["RoiAlign", "Relu"]  # no device makes its weights wide in every run
+    assert [n.op_type for n in folded.graph] == ["LSTM", "Relu"]  # no device makes its weights wide in every run
 
 
 def counter() -> ir.Model:
