@@ -1,4 +1,4 @@
-"""Triton's interpreter, asked for before anything else imports Triton.
+"""Triton's interpreter, asked for before anything else imports Triton; and which tests run first.
 
 A function is interpreted or compiled as its module was imported, Triton's own ones too, and importing transformers is
 enough to import Triton (by torch._dynamo). Where there is a GPU, kernels are compiled and `tests/gpu` runs them.
@@ -11,6 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
 
+import pytest
 import torch
 
 if find_spec("triton") is not None and not torch.cuda.is_available():
@@ -19,3 +20,8 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
     for module in iter_modules(kernels.__path__, f"{kernels.__name__}."):
         import_module(module.name)
     del os.environ["TRITON_INTERPRET"]  # the processes that tests start compile
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The zoo first: a worker runs a file whole, and the longest one, begun last, would keep the others waiting."""
+    items.sort(key=lambda item: item.path.parent.name != "zoo")
