@@ -53,7 +53,7 @@ class CompiledModel:
         return self._compiled.program
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the program. One with more than 1 GiB of weights is loaded at its first call.
+        """Run the program. One too large to be held while it was compiled is loaded at its first call.
 
         Raises:
             TamagoError: U010, U011 or T03x, the arguments are not the model's; B003, it does not fit in memory.

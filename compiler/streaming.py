@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .facts import Array
-from .ir import graphs, weight_bytes
+from .ir import weight_bytes, weights
 from .mapped import is_mapped
 from .memory import available
 
@@ -31,10 +31,10 @@ def is_too_large(model: ir.Model) -> bool:
 
 def _lies_in_files(model: ir.Model) -> bool:
     """Whether weights are read from a file when they are wanted."""
-    return any(_is_read(v.const_value) for graph in graphs(model.graph) for v in graph.initializers.values())
+    return any(map(_is_read, weights(model)))
 
 
-def _is_read(tensor: ir.TensorProtocol | None) -> bool:
+def _is_read(tensor: ir.TensorProtocol) -> bool:
     if isinstance(tensor, ir.Tensor):
         return isinstance(tensor.raw, np.ndarray) and is_mapped(tensor.raw)
     return isinstance(tensor, ir.ExternalTensor)

@@ -90,7 +90,7 @@ class Search:
         if len(group) == 1:
             return True
         try:
-            (beside, *_), *_ = run_together(self.task.original, [group])
+            beside = next(run_together(self.task.original, [group]))[0]
         except (TamagoError, ValueError):
             return False
         alone = self.task.original(group[0].feeds)

@@ -162,10 +162,9 @@ def test_a_page_that_asks_for_more_is_written_all_the_same() -> None:
     assert max(plan.buffers) == 120_000
 
 
-def test_the_rest_of_a_model_stays_on_a_device_that_is_too_small_for_a_value(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Device, "limits", Limits(binding=1 << 16, most=1 << 16))
+def run_where_at_most(most: int, device: Device, monkeypatch: pytest.MonkeyPatch) -> Partitioned:
+    """A program that has run, rightly, on a device that binds so many bytes."""
+    monkeypatch.setattr(Device, "limits", Limits(binding=most, most=most))
     proto = model(LARGE, w=TURNED, a=np.asarray([1]))
     program = Partitioned(ir.from_proto(proto), device, OnnxRuntime().lower)
     feeds = {"x": floats(100, 48)}
@@ -174,6 +173,14 @@ def test_the_rest_of_a_model_stays_on_a_device_that_is_too_small_for_a_value(
 
     close(y, Reference(ir.from_proto(proto))(feeds)[0])
     assert "big" in program.note
+    return program
+
+
+def test_the_rest_of_a_model_stays_on_a_device_that_is_too_small_for_a_value(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = run_where_at_most(1 << 16, device, monkeypatch)
+
     parts = next(iter(program._parts.values()))  # pyright: ignore[reportPrivateUsage]
     assert [isinstance(part.program, Program) for part in parts] == [True, False, True]
 
@@ -186,12 +193,4 @@ def test_what_fits_is_not_split() -> None:
 
 
 def test_products_of_pieces_that_are_too_large_run_elsewhere(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Device, "limits", Limits(binding=1 << 15, most=1 << 15))
-    proto = model(LARGE, w=TURNED, a=np.asarray([1]))
-    program = Partitioned(ir.from_proto(proto), device, OnnxRuntime().lower)
-    feeds = {"x": floats(100, 48)}
-
-    (y,) = program(feeds)
-
-    close(y, Reference(ir.from_proto(proto))(feeds)[0])
-    assert "big" in program.note
+    run_where_at_most(1 << 15, device, monkeypatch)
