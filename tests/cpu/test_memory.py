@@ -119,4 +119,4 @@ def test_a_model_that_is_held_takes_what_its_weights_take(model: Path) -> None:
     found = compiled(model, held=1 << 40, budget=False)
 
     assert "not held in memory" not in found["report"]
-    assert found["peak"] > 1.5 * LAYERS * LAYER
+    assert found["peak"] > LAYERS * LAYER > LAYER + ALLOWED
