@@ -21,7 +21,7 @@ from .encode import UNIQUE
 from .facts import Fact, item_bytes
 from .sizes import Sizes, bound
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 
 # One core of a current server CPU, deliberately a little optimistic: an estimate that is too cheap gets measured,
 # one that is too dear is never looked at.

@@ -61,6 +61,7 @@ def interleave(
     clock: Clock = time.perf_counter,
     enough: Callable[[list[Timing]], bool] = lambda _: False,
     racing: bool = False,
+    warm: bool = False,
 ) -> list[Timing]:
     """Time several programs side by side.
 
@@ -73,13 +74,16 @@ def interleave(
         clock: what a call takes is read from it, in seconds.
         enough: asked after each round from the sixth on: whether the timings so far already decide.
         racing: from then on programs that are slower than the fastest beyond doubt are left out.
+        warm: each was called before, so that the calls which show how many fill a turn are a round where one does.
     """
     deadline = time.perf_counter() + seconds
-    counts = [_calls(run, slot, clock) for run in runs]
-    samples: list[list[float]] = [[] for _ in runs]
+    tried = [_calls(run, slot, clock) for run in runs]
+    counts = [count for count, _ in tried]
+    counted = warm and max(counts, default=1) == 1
+    samples: list[list[float]] = [[first] if counted else [] for _, first in tried]
     generator, order = np.random.default_rng(0), np.arange(len(runs))
     lost: set[int] = set()
-    for number in range(rounds):
+    for number in range(1 if counted else 0, rounds):
         if number >= 3 and time.perf_counter() > deadline:
             break
         order = order[::-1] if number % 2 else generator.permutation(len(runs))
@@ -138,12 +142,13 @@ def clearly_fastest(timings: Sequence[Timing]) -> bool:
     return all(low > 1.0 or high < AS_FAST for _, low, high in ratios)
 
 
-def _calls(run: Callable[[], object], slot: float, clock: Clock) -> int:
-    first = _sample(run, 1, clock) / 1e3
-    if first > 4 * slot:  # one call fills the turn, however warm
-        return 1
-    once = min(_sample(run, 1, clock), _sample(run, 1, clock)) / 1e3
-    return max(1, min(2000, int(slot / max(once, 1e-7))))
+def _calls(run: Callable[[], object], slot: float, clock: Clock) -> tuple[int, float]:
+    """How many calls fill a turn, and the milliseconds of one."""
+    first = _sample(run, 1, clock)
+    if first > 4e3 * slot:  # one call fills the turn, however warm
+        return 1, first
+    once = min(_sample(run, 1, clock), _sample(run, 1, clock))
+    return max(1, min(2000, int(slot * 1e3 / max(once, 1e-4)))), once
 
 
 def _sample(run: Callable[[], object], count: int, clock: Clock) -> float:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from statistics import median, pstdev
 
+import numpy as np
+import onnx_ir as ir
+
 from ...compiler.errors import TamagoError
-from ...compiler.price import Site
+from ...compiler.facts import Constant, Fact
+from ...compiler.price import VIEWS, Site
 from ...compiler.site_model import site_model, size_of
 from ...compiler.timing import Timing, clock_for, interleave
-from .run import Program
+from .run import Program, is_runtime_error
 
+_FLOAT, _INTEGER = int(ir.DataType.FLOAT), int(ir.DataType.INT64)
 COPIES = 5
 FEWER, LARGE = 2, 1 << 26  # copies of an operator of so many bytes: it takes long enough to be told from its absence
 SLOT = 0.002  # seconds of calls in one turn
@@ -20,16 +26,28 @@ MORE_ROUNDS, MORE_SECONDS = 15, 0.5  # where the first ones contradict each othe
 
 def measure(site: Site, threads: int | None, version: int) -> tuple[float, float, int] | None:
     """Median milliseconds, spread and samples of a site; None where it cannot be run alone."""
+    if site.op in VIEWS:
+        return _view(threads, version)
     size = size_of(site)
-    if size is None:
-        return None
+    return None if size is None else _measured(site, size, threads, version)
+
+
+@lru_cache
+def _view(threads: int | None, version: int) -> tuple[float, float, int] | None:
+    """Within a graph a view has its operand's memory, whatever its size; at a graph's border it would be copied."""
+    square, row = Fact(_FLOAT, (2, 2)), Fact(_FLOAT, (4,))
+    shape = Fact(_INTEGER, (1,), Constant.of(np.array([4])))
+    return _measured(Site("Reshape", (), (square, shape), row), 1, threads, version)
+
+
+def _measured(site: Site, size: int, threads: int | None, version: int) -> tuple[float, float, int] | None:
     copies = FEWER if size > LARGE else COPIES
     try:
         one, many = _timed(site, copies, threads, version)
-    except (TamagoError, RuntimeError, ValueError):
+    except TamagoError:
         return None
-    except Exception as error:  # ONNX Runtime's own exception classes share no base but Exception
-        if type(error).__module__.startswith("onnxruntime"):
+    except Exception as error:
+        if is_runtime_error(error):
             return None
         raise
     more = copies - 1
@@ -41,7 +59,7 @@ def _timed(site: Site, most: int, threads: int | None, version: int) -> tuple[Ti
     for copies in (1, most):
         model, feeds = site_model(site, copies, version)
         program = Program(model, threads)
-        runs.append(lambda program=program, feeds=feeds: program.session.run(None, feeds))
+        runs.append(program.bound(feeds))
     clock = clock_for(threads)
     one, many = interleave(runs, rounds=ROUNDS, seconds=SECONDS, slot=SLOT, clock=clock)
     if disturbed(one, many):

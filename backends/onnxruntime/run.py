@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +65,41 @@ class Program:
         try:
             return self.session.run(None, self.known(feeds))
         except Exception as error:
-            if not type(error).__module__.startswith("onnxruntime") and not isinstance(
-                error, (RuntimeError, ValueError)
-            ):
+            if not is_runtime_error(error):
                 raise
             raise TamagoError(
                 "B002", "ONNX Runtime cannot run the model on these inputs", why=str(error).strip().split("\n")[0]
             ) from error
 
+    def bound(self, feeds: Mapping[str, Array]) -> Callable[[], object]:
+        """A call whose inputs and outputs are bound beforehand: what it takes is the graph's own time.
+
+        Passing an array from or to Python takes 0.8 µs, as long as a small operator.
+        """
+        import onnxruntime as ort
+
+        given = self.known(feeds)
+        try:
+            binding = self.session.io_binding()
+            for name, array in given.items():
+                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")))
+            for name in self.outputs:
+                binding.bind_output(name)
+            self.session.run_with_iobinding(binding)
+        except Exception as error:  # a type that cannot be bound: strings, sequences, an optional value
+            if not is_runtime_error(error):
+                raise
+            return lambda: self.session.run(None, given)
+        return lambda: self.session.run_with_iobinding(binding)
+
     def known(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Those of the feeds that the graph takes."""
         return {k: v for k, v in feeds.items() if k in self._takes}
+
+
+def is_runtime_error(error: Exception) -> bool:
+    """ONNX Runtime's own exception classes share no base but Exception."""
+    return type(error).__module__.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError))
 
 
 def _session(ort: Any, model: ir.Model, options: Any) -> tuple[Any, list[Any]]:
