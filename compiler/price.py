@@ -25,10 +25,10 @@ KEY_VERSION = 2
 
 # One core of a current server CPU, deliberately a little optimistic: an estimate that is too cheap gets measured,
 # one that is too dear is never looked at.
-FLOPS = 100e9 / 1e3  # per millisecond
-BYTES = 20e9 / 1e3
-DISPATCH = 0.0015  # milliseconds a node costs before it does anything
-TRANSCENDENTAL = 1.2e-6  # milliseconds an element
+FLOPS = 250e9 / 1e3  # per millisecond
+BYTES = 100e9 / 1e3  # within a cache
+DISPATCH = 0.0004  # milliseconds a node costs before it does anything
+TRANSCENDENTAL = 3e-7  # milliseconds an element
 
 VIEWS = frozenset(["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"])
 CHEAP = frozenset(["Shape", "Size", "out"])

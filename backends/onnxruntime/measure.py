@@ -11,15 +11,15 @@ import onnx_ir as ir
 
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Constant, Fact
-from ...compiler.price import VIEWS, Site
+from ...compiler.price import VIEWS, Site, roofline
 from ...compiler.site_model import site_model, size_of
 from ...compiler.timing import Timing, clock_for, interleave
 from .run import Program, is_runtime_error
 
 _FLOAT, _INTEGER = int(ir.DataType.FLOAT), int(ir.DataType.INT64)
 COPIES = 5
-FEWER, LARGE = 2, 1 << 26  # copies of an operator of so many bytes: it takes long enough to be told from its absence
-SLOT = 0.002  # seconds of calls in one turn
+FEWER, LONG = 3, 1.0  # copies of an operator of so many milliseconds: it is easily told from its absence
+SLOT = 0.001  # seconds of calls in one turn
 ROUNDS, SECONDS = 5, 0.15
 MORE_ROUNDS, MORE_SECONDS = 15, 0.5  # where the first ones contradict each other
 
@@ -28,8 +28,7 @@ def measure(site: Site, threads: int | None, version: int) -> tuple[float, float
     """Median milliseconds, spread and samples of a site; None where it cannot be run alone."""
     if site.op in VIEWS:
         return _view(threads, version)
-    size = size_of(site)
-    return None if size is None else _measured(site, size, threads, version)
+    return None if size_of(site) is None else _measured(site, threads, version)
 
 
 @lru_cache
@@ -37,11 +36,11 @@ def _view(threads: int | None, version: int) -> tuple[float, float, int] | None:
     """Within a graph a view has its operand's memory, whatever its size; at a graph's border it would be copied."""
     square, row = Fact(_FLOAT, (2, 2)), Fact(_FLOAT, (4,))
     shape = Fact(_INTEGER, (1,), Constant.of(np.array([4])))
-    return _measured(Site("Reshape", (), (square, shape), row), 1, threads, version)
+    return _measured(Site("Reshape", (), (square, shape), row), threads, version)
 
 
-def _measured(site: Site, size: int, threads: int | None, version: int) -> tuple[float, float, int] | None:
-    copies = FEWER if size > LARGE else COPIES
+def _measured(site: Site, threads: int | None, version: int) -> tuple[float, float, int] | None:
+    copies = FEWER if roofline(site) > LONG else COPIES
     try:
         one, many = _timed(site, copies, threads, version)
     except TamagoError:
@@ -61,9 +60,9 @@ def _timed(site: Site, most: int, threads: int | None, version: int) -> tuple[Ti
         program = Program(model, threads)
         runs.append(program.bound(feeds))
     clock = clock_for(threads)
-    one, many = interleave(runs, rounds=ROUNDS, seconds=SECONDS, slot=SLOT, clock=clock)
+    one, many = interleave(runs, rounds=ROUNDS, seconds=SECONDS, slot=SLOT, clock=clock, warm=True)
     if disturbed(one, many):
-        one, many = interleave(runs, rounds=MORE_ROUNDS, seconds=MORE_SECONDS, slot=SLOT, clock=clock)
+        one, many = interleave(runs, rounds=MORE_ROUNDS, seconds=MORE_SECONDS, slot=SLOT, clock=clock, warm=True)
     return one, many
 
 
