@@ -27,6 +27,7 @@ from egglog.bindings import EGraph as Engine
 
 from .egglog_queries import COMMUTATIVE, Query, declaration, operators_of, queries, rests, symbol
 from .facts import Array, Fact
+from .hidden_scores import with_hidden
 from .ir import digest
 from .rule import Pattern, Rule
 
@@ -137,7 +138,8 @@ class EGraph:
         uid = self.rows.get(row)
         if uid is not None:
             return self.find(uid)
-        uid = self.leaf(fact)
+        operands = [None if c == ABSENT else self.fact(c) for c in row.children]
+        uid = self.leaf(with_hidden(row.op, operands, fact))
         self.rows[row] = uid
         self.origins[row] = origin
         if OUTPUTS in self.attributes[row.attributes]:

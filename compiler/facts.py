@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -60,6 +61,11 @@ class Constant:
             found = self._arrays[index] = found if self.owners else put_away(found)
         return found
 
+    @cached_property
+    def least(self) -> float:
+        """The least of its numbers in the first instance."""
+        return float(np.min(self.array(0)))
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -69,6 +75,7 @@ class Fact:
     shape: Shape | None = None
     constant: Constant | None = field(default=None, compare=False)
     causal: bool = False  # a mask that hides what is above the diagonal, and nothing else
+    hidden: bool = field(default=False, compare=False)  # it holds scores that a mask hides, or is such a mask
 
     @property
     def size(self) -> int | None:
@@ -93,6 +100,7 @@ class Fact:
             shape=_join_shape(self.shape, other.shape),
             constant=self.constant or other.constant,
             causal=self.causal or other.causal,
+            hidden=self.hidden or other.hidden,
         )
 
 

@@ -28,6 +28,7 @@ from .price import Prices, Site, site_of
 from .progress import progress
 from .rule import Drift, Phase, Rule
 from .saturate import Limits, Saturation, saturate
+from .shared_sizes import share_sizes
 from .splice import splice
 from .variants import Trial, Variant, best_variant
 
@@ -157,6 +158,9 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         if not changed:
             break
     outcome.folded += _fold_until_stable(model, version, names, infer)
+    if share_sizes(model.graph):  # last: what is shared ties the repeats of a block together
+        outcome.changed = True
+        outcome.folded += _fold_until_stable(model, version, names, infer)
     import_domains(model)
     return outcome
 

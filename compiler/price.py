@@ -19,6 +19,7 @@ import onnx_ir as ir
 from .egraph import ABSENT, OUTPUTS, EGraph, Row
 from .encode import UNIQUE
 from .facts import Fact, item_bytes
+from .hidden_scores import hides
 from .sizes import Sizes, bound
 
 KEY_VERSION = 2
@@ -120,7 +121,8 @@ def _operand(fact: Fact | None) -> Any:
     contents = None
     if fact.constant is not None and fact.dtype in _INTEGERS and fact.size is not None and fact.size <= 64:
         contents = fact.constant.array(0).reshape(-1).tolist()
-    return [fact.dtype, fact.shape, fact.constant is not None, contents]
+    stated = [fact.dtype, fact.shape, fact.constant is not None, contents]
+    return [*stated, "hidden"] if hides(fact) else stated
 
 
 _INTEGERS = (int(ir.DataType.INT64), int(ir.DataType.INT32), int(ir.DataType.BOOL))

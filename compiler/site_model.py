@@ -11,6 +11,7 @@ import onnx_ir as ir
 from .decode import new_attribute
 from .evaluate import CannotEvaluate
 from .facts import Array, Fact, item_bytes
+from .hidden_scores import hide, hides
 from .ir import fact_of
 from .price import DEFAULT_DIM, Site
 from .schema import split_name
@@ -48,6 +49,7 @@ def site_model(
     shared: dict[str, ir.Value] = {}
     domain, op_type = split_name(site.op.partition("@")[0])
     attributes = [new_attribute(k, v) for k, v in site.attributes]
+    lengths = _lengths(site)
     for copy in range(copies):
         operands: list[ir.Value | None] = []
         for position, fact in enumerate(site.operands):
@@ -61,6 +63,8 @@ def site_model(
                 operands.append(shared[name])
             else:
                 value, array = _input(f"x{copy}_{position}", fact, generator, integers)
+                if position in lengths:
+                    array = np.full_like(array, lengths[position])
                 inputs.append(value)
                 feeds[value.name or ""] = array
                 operands.append(value)
@@ -72,6 +76,15 @@ def site_model(
     outputs = [n.outputs[0] for n in nodes]
     graph = ir.Graph(inputs, outputs, nodes=nodes, initializers=constants, opset_imports=opsets, name="price")
     return ir.Model(graph, ir_version=10), feeds
+
+
+def _lengths(site: Site) -> dict[int, int]:
+    """Operands that say how long another one is: a made-up number would be another operator, or none."""
+    keys = site.operands[1] if len(site.operands) > 1 else None
+    if site.op != "com.microsoft::GroupQueryAttention" or keys is None or keys.shape is None:
+        return {}
+    length = _dim(keys.shape[1])
+    return {5: length - 1, 6: length}
 
 
 def _input(name: str, fact: Fact, generator: np.random.Generator, integers: int) -> tuple[ir.Value, Array]:
@@ -89,7 +102,7 @@ def _constant(name: str, fact: Fact, generator: np.random.Generator, integers: i
 
 def _contents(fact: Fact) -> Array | None:
     """A small constant itself: what it holds may decide how long it takes."""
-    if fact.constant is None or (fact.size or 0) > KNOWN:
+    if fact.constant is None or ((fact.size or 0) > KNOWN and not hides(fact)):
         return None
     try:
         return fact.constant.array(0)
@@ -98,7 +111,7 @@ def _contents(fact: Fact) -> Array | None:
 
 
 def sample(fact: Fact, generator: np.random.Generator, integers: int = 2) -> Array:
-    """Typical contents: normal numbers; ones for booleans and small non-negative integers for indices."""
+    """Typical contents: normal numbers, those that a mask hides -∞; ones for booleans, small integers for indices."""
     shape = [_dim(d) for d in fact.shape or ()]
     dtype = ir.DataType(fact.dtype or ir.DataType.FLOAT).numpy()
     if dtype.kind == "b":
@@ -107,7 +120,8 @@ def sample(fact: Fact, generator: np.random.Generator, integers: int = 2) -> Arr
         return generator.integers(0, integers, shape).astype(dtype)
     size = int(np.prod(shape))
     # Values past the first sixteen thousand repeat: drawing megabytes of them takes longer than the measurement.
-    return np.resize(generator.standard_normal(min(size, 1 << 14)).astype(dtype), shape)
+    typical = np.resize(generator.standard_normal(min(size, 1 << 14)).astype(dtype), shape)
+    return hide(typical) if hides(fact) else typical
 
 
 def _size(fact: Fact) -> int:

@@ -12,10 +12,12 @@ import onnx_ir as ir
 from ..decode import new_attribute
 from ..facts import Array
 from ..fold import remove_unused
+from ..inference import infer
 from ..ir import graphs, import_domains, metadata, new_constant, unique_names
 from ..optimise import Names
 from ..rule import Expression, Value
 from ..schema import split_name
+from ..shared_sizes import share_sizes
 from .fold_into_layers import fold_into_layers
 from .fold_scales import fold_scales
 from .method import Form
@@ -140,6 +142,10 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
         fold_into_layers(inner, fresh)
         share_codes(inner, fresh)
         remove_unused(inner)
+    infer(result)
+    if share_sizes(graph):
+        for inner in graphs(graph):
+            remove_unused(inner)
     import_domains(result)
     return result
 

@@ -13,6 +13,7 @@ from .attention import (
 )
 from .bias_gelu import bias_gelu
 from .fused_matmul import scaled_operand, scaled_product, transposed_left, transposed_right
+from .masked_softmax import chosen_softmax, masked_softmax
 from .quick_gelu import quick_gelu
 from .rotary_embedding import rotary_embedding_by_position, rotary_embedding_of_all, rotary_embedding_of_one
 from .sum_before_layer_norm import sum_before_layer_norm
@@ -32,6 +33,8 @@ RULES: tuple[Rule, ...] = (
     rotary_embedding_by_position,
     rotary_embedding_of_one,
     rotary_embedding_of_all,
+    masked_softmax,
+    chosen_softmax,
 )
 
 # Alone, Sum of two and Add cost the same; what the runtime makes of Add before a norm (see `sum_before_layer_norm`)

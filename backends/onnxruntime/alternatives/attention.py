@@ -235,10 +235,13 @@ def multi_head_scale(
     example=[
         {"q": "f32[2,5,32]", "k": "f32[2,5,16]", "v": "f32[2,5,16]", "at": GROUPS | {"scale": 0.3}},
         {"q": "f16[1,3,32]", "k": "f16[1,3,16]", "v": "f16[1,3,16]", "at": GROUPS},
+        {"q": "f32[B,L,32]", "k": "f32[B,L,16]", "v": "f32[B,L,16]", "at": GROUPS},
+        {"q": "f32[2,L,32]", "k": "f32[2,L,16]", "v": "f32[2,L,16]", "at": GROUPS},
     ],
     refuse=[
         {"q": "f32[2,5,32]", "k": "f32[2,7,16]", "v": "f32[2,7,16]", "at": GROUPS, "because": "as many"},
-        {"q": "f32[B,5,32]", "k": "f32[B,5,16]", "v": "f32[B,5,16]", "at": GROUPS, "because": "batch"},
+        {"q": "f32[B,L,32]", "k": "f32[B,S,16]", "v": "f32[B,S,16]", "at": GROUPS, "because": "as many"},
+        {"q": "f32[B,L,32]", "k": "f32[C,L,16]", "v": "f32[B,L,16]", "at": GROUPS, "because": "batch"},
         {"q": "f32[2,5,16]", "k": "f32[2,5,8]", "v": "f32[2,5,8]", "at": GROUPS, "because": "multiple of eight"},
         {"q": "f32[2,5,32]", "k": "f32[2,5,16]", "v": "f32[2,5,8]", "at": GROUPS, "because": "as wide"},
         {"q": "f32[2,5,32]", "k": "f32[2,5,16]", "v": "f32[2,5,16]", "at": GROUPS | {"is_causal": 0}}
@@ -251,16 +254,23 @@ def group_query_attention(q: Value, k: Value, v: Value, at: Mapping[str, Any]) -
     heads = _joined_heads(q, k, v, at)
     if not at.get("is_causal"):
         raise Skip("the Attention is not causal")
-    batch, length = q.shape[0], q.shape[1]
-    if not isinstance(batch, int) or not isinstance(length, int):
-        raise Skip("the batch or the length is not known")
-    if k.shape[1] != length or v.shape[1] != length:
+    if not all(_same(q.shape[1], other.shape[1]) for other in (k, v)):
         raise Skip("there are not as many queries as keys")
+    if not all(_same(q.shape[0], other.shape[0]) for other in (k, v)):
+        raise Skip("the operands are not known to agree in batch")
     width = q.shape[2]
     if not isinstance(width, int) or width // heads % 8:
         raise Skip("the size of a head is not a multiple of eight")
     if k.shape[2] != v.shape[2]:
         raise Skip("the values are not as wide as the keys")
-    last = np.full(batch, length - 1, dtype=np.int32)
-    operands = (q, k, v, None, None, last, np.asarray(length, dtype=np.int32))
+    operands = (q, k, v, None, None, *_lengths(q))
     return op(GROUP_QUERY)(*operands, num_heads=heads, kv_num_heads=at["kv_num_heads"], **_scale(at))
+
+
+def _lengths(q: Value) -> tuple[Term | Array, Term | Array]:
+    """The last position of every sequence, and how many positions there are."""
+    batch, length = q.shape[0], q.shape[1]
+    if isinstance(batch, int) and isinstance(length, int):
+        return np.full(batch, length - 1, np.int32), np.asarray(length, np.int32)
+    count = op.Cast(op.Shape(q, start=1, end=2), to=int(ir.DataType.INT32))
+    return op.Expand(op.Sub(count, np.ones(1, np.int32)), op.Shape(q, start=0, end=1)), count
