@@ -509,15 +509,17 @@ def test_16_processes_that_are_killed_lose_nothing_they_were_told_is_kept(path: 
     for _ in range(16):
         start()
     until = time.monotonic() + 8
-    while time.monotonic() < until:
-        time.sleep(0.2)
-        victim = running.pop(chance.randrange(len(running)))
-        victim.send_signal(signal.SIGKILL)
-        assert victim.wait() == -signal.SIGKILL, logs[0].parent
-        start()
-    for process in running:
-        process.kill()
-        process.wait()
+    try:
+        while time.monotonic() < until:
+            time.sleep(0.2)
+            victim = running.pop(chance.randrange(len(running)))
+            victim.send_signal(signal.SIGKILL)
+            assert victim.wait() == -signal.SIGKILL, logs[0].parent
+            start()
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
     # a line without its end was being written when the process died: not acknowledged
     acknowledged = [line for log in logs for line in log.read_text().split("\n")[:-1]]
