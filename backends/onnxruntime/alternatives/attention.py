@@ -4,7 +4,7 @@ They compute the same, with other kernels: MultiHeadAttention's goes block by bl
 GroupQueryAttention's skips what causality hides. Which is fastest depends on sizes, so prices decide. In 1.32's CPU
 kernels a mask must have rank 4 and the full (length, length) at its end, a row of scores that are all -∞ gives NaN
 (Attention: 0), one of lowest numbers their mean (Attention: 0); GroupQueryAttention is always causal, wants heads of a
-multiple of eight and values as wide as keys.
+multiple of eight, values as wide as keys and a sequence that is not empty.
 """
 
 from __future__ import annotations
