@@ -327,9 +327,7 @@ def test_a_metric_that_is_no_number_is_refused(trained: Trained, value: Any) -> 
 def test_six_equal_answers_prove_nothing_of_half_a_point(trained: Trained) -> None:
     few = trained.calibration[:8]
 
-    compiled = trained.compile(
-        tamago.Budget(metric=accuracy, drop=0.005), objective="size", calibration=few, dynamic_shapes=None
-    )
+    compiled = trained.compile(tamago.Budget(metric=accuracy, drop=0.005), objective="size", calibration=few)
 
     assert account(compiled).proof is None
     assert any("calibration samples would" in note for note in account(compiled).notes)
