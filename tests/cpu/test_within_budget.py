@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.gain import Sides
 from tamago.compiler.approximate.search import Search
 from tamago.compiler.approximate.stack import stacked
-from tamago.compiler.approximate.task import Found
+from tamago.compiler.approximate.tables import STORING
+from tamago.compiler.approximate.task import Found, Outcome
 from tamago.compiler.store import Store
 
 HELD = 700  # for calibration; what is left of the held-out digits judges
 BATCH = 128
 WIDTH = 384
-STORED = {"MatMul", "Add", "Relu", "Cast", "Mul", "Sub", "Unsqueeze", "Reshape", "Transpose", "DequantizeLinear"}
 
 
 @dataclass(frozen=True)
@@ -516,20 +517,26 @@ def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
     assert any("smaller but slower" in note for note in found.notes)
 
 
-def test_a_narrower_program_that_is_slower_makes_room_for_one_that_stores_less(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass(frozen=True)
+class Offered:
+    """As much of a program's tables as says whose they are."""
+
+    structure: str
+    methods: tuple[str, ...] = ()
+
+    def with_methods(self, names: Sequence[str]) -> Offered:
+        return Offered(self.structure, tuple(names))
+
+
+def test_a_narrower_program_that_is_slower_makes_room_for_it_with_less_stored() -> None:
     """Or the choice among all methods is larger than the choice among some."""
+    tried: list[Offered] = []
+    search: Any = object.__new__(Search)
+    search.task, search.outcome = SimpleNamespace(size=True), Outcome()
+    search.exact, search.refusals, search.stored = Offered(""), 0, set[str]()
+    search.candidates = lambda tables, allowed: tried.append(tables) or []
 
-    def refuses(sides: Sides, model: Any, times: Any) -> str | None:
-        runs = {n.op_type for n in model.graph.all_nodes()}
-        return None if runs <= STORED else "is smaller but slower"
+    for tables in (Offered("taylor 10%"), Offered("taylor 10%"), Offered("taylor 10%", STORING)):
+        assert search._instead(SimpleNamespace(tables=tables), "is smaller but slower", [], 0.01) == []
 
-    monkeypatch.setattr(Sides, "refuses", refuses)
-    budget = tamago.Budget(loss=cross_entropy, rise=0.1)
-    options: dict[str, Any] = {"objective": "size", "workloads": [((trained.pictures[:2],), 1.0)]}
-    joint = trained.compile(budget, **options)
-    some = trained.compile(budget, methods=["taylor", "beta_rank", "stored_weights"], **options)
-
-    assert account(some).structure
-    assert joint.report.after.file <= 1.01 * some.report.after.file
+    assert tried == [Offered("", STORING), Offered("taylor 10%", STORING)]
