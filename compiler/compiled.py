@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,7 +135,7 @@ def compile(
     budget: Budget | None = None,
     calibration: Iterable[Any] | None = None,
     workloads: Sequence[tuple[Any, float]] | None = None,
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str] | str | None = None,
     **testing: Any,
 ) -> CompiledModel:
     """The cheapest program that computes what `model` computes: exactly, or within a budget.
@@ -159,7 +160,8 @@ def compile(
         calibration: yields `(inputs, target)` pairs: inputs a tuple or mapping as the model takes them (one tensor need
             not be wrapped), target whatever the loss needs. Half of them choose, half prove.
         workloads: `(args, weight)` pairs that latency is judged on (default: `args`).
-        methods: names of the approximate methods that may be used (`rewrites/README.md`); None: all but retraining.
+        methods: names of the approximate methods that may be used (`rewrites/README.md`), or one; None: all but
+            retraining.
         testing: further fields of `Options`.
 
     Raises:
@@ -174,7 +176,7 @@ def compile(
         "portable": portable,
         "time_limit": time_limit,
         "store": store,
-        "methods": None if methods is None else tuple(methods),
+        "methods": methods if methods is None or isinstance(methods, str) else tuple(methods),
         **testing,
     }
     checked(budget, **options)
@@ -221,9 +223,10 @@ def frontier(
         `report.approximation` holds the measured rise and the times.
 
     Raises:
-        TamagoError: see `compile`.
+        TamagoError: see `compile`; U043, a bound that is no number from 0.
     """
     checked(budget, **options)
+    budget.bounds(rises)
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = _request(traced, budget, calibration, workloads, feeds)
@@ -253,10 +256,29 @@ def _request(
             return traced.signature.unflatten(outputs)
         return outputs[0] if len(outputs) == 1 else list(outputs)
 
-    judged = [Workload(dict(flatten(inputs)), float(weight)) for inputs, weight in workloads or ()]
+    judged = [Workload(dict(flatten(inputs)), weight) for inputs, weight in _weighted(workloads or ())]
     if not judged and feeds is not None:
         judged = [Workload(dict(feeds))]
     return Request(budget, calibration, judged, flatten, structure)
+
+
+def _weighted(workloads: Sequence[Any]) -> Iterator[tuple[Any, float]]:
+    """Inputs and their weights.
+
+    Raises:
+        TamagoError: U051, an item is no pair or its weight no finite number above zero.
+    """
+    for number, item in enumerate(workloads):
+        pair = isinstance(item, (tuple, list)) and len(item) == 2
+        weight = item[1] if pair else None
+        if not isinstance(weight, (int, float, np.integer, np.floating)) or not 0 < float(weight) < inf:
+            raise TamagoError(
+                "U051",
+                "workloads must be (args, weight) pairs with weights above 0",
+                where=f"workload {number}",
+                todo="workloads=[((example,), 1.0)]",
+            )
+        yield item[0], float(weight)
 
 
 def _trace(model: Source, args: Any, kwargs: Mapping[str, Any] | None, dynamic_shapes: Any) -> Traced:

@@ -88,7 +88,7 @@ def decide(
         note = "no rule found anything to improve"
         return Decision(False, reference, "no gain", notes=[note], verified=True)
     if options.objective == "size":
-        after, before = Figures.of(model).bytes, Figures.of(original).bytes
+        after, before = Figures.of(model).file, Figures.of(original).file
         verdict = "smaller" if after < before else "no larger" if after == before else "no gain"
         kept = program if after <= before else reference
         return Decision(after <= before, kept, verdict, errors, verified=True)

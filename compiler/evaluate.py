@@ -22,6 +22,11 @@ BFLOAT16 = int(ir.DataType.BFLOAT16)
 BRAIN = ir.DataType.BFLOAT16.numpy()
 
 
+# Not computed ahead, though it could be. A weight that is quantised where it is read says what grid it lies on; as a
+# plain constant between quantised activations ONNX Runtime would lay it, and the bias, on a grid of its own choice.
+LEFT = frozenset({"QuantizeLinear"})
+
+
 class CannotEvaluate(Exception):
     """Neither ONNX Runtime nor the reference evaluator can compute this; the node is kept as it is."""
 

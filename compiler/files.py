@@ -33,10 +33,20 @@ from .errors import TamagoError
 from .external_data import DataFiles
 from .look_alikes import explain, look_alike
 from .mapped import let_go
+from .mend import graphs_of, tensors_of
 from .serialization import adopt, from_proto, tensors, to_proto
 from .tensor_data import SparseTensor, shown
 
-__all__ = ["from_proto", "parse_model", "read_model", "to_proto", "write_bytes", "write_model", "write_text"]
+__all__ = [
+    "file_bytes",
+    "from_proto",
+    "parse_model",
+    "read_model",
+    "to_proto",
+    "write_bytes",
+    "write_model",
+    "write_text",
+]
 
 PROTOBUF_LIMIT = 2**31 - 1  # bytes of one message
 EXTERNAL_ABOVE = 2**30  # bytes of weights; beyond it they go beside the model
@@ -105,6 +115,18 @@ def write_model(model: ir.Model, path: str | os.PathLike[str], *, external: bool
             return
         with _data_file(model, destination, mode) as references:
             _publish_proto(to_proto(model, lambda tensor: references.get(id(tensor))), destination, mode)
+
+
+def file_bytes(model: ir.Model) -> int:
+    """What the model takes as a file, its weights included, wherever they lie; no weight is read for it."""
+    sizes = {id(tensor): (tensor, size) for tensor, size in _weights(model)}
+    nowhere = {key: _reference(tensor, "", 0) for key, (tensor, _) in sizes.items()}
+    proto = to_proto(model, lambda tensor: nowhere.get(id(tensor)))
+    for graph in graphs_of(proto):
+        for tensor in tensors_of(graph):
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    return proto.ByteSize() + sum(size for _, size in sizes.values())
 
 
 def _read(source: Path) -> bytes:
@@ -181,19 +203,20 @@ def _data_file(model: ir.Model, destination: Path, mode: int) -> Generator[dict[
     with sibling(destination) as output:
         placed = [(tensor, _place(tensor, size, output)) for tensor, size in _weights(model)]
         name = _publish_data(output, destination, mode) if placed else ""
-    yield {
-        id(tensor): ir.ExternalTensor(
-            name,
-            offset,
-            tensor.nbytes,
-            tensor.dtype,
-            shape=ir.Shape(tensor.shape.numpy()),
-            name=tensor.name or "",
-            doc_string=tensor.doc_string,
-            metadata_props=dict(tensor.metadata_props) or None,
-        )
-        for tensor, offset in placed
-    }
+    yield {id(tensor): _reference(tensor, name, offset) for tensor, offset in placed}
+
+
+def _reference(tensor: ir.TensorProtocol, file: str, offset: int) -> ir.ExternalTensor:
+    return ir.ExternalTensor(
+        file,
+        offset,
+        tensor.nbytes,
+        tensor.dtype,
+        shape=ir.Shape(tensor.shape.numpy()),
+        name=tensor.name or "",
+        doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props) or None,
+    )
 
 
 def _place(tensor: ir.TensorProtocol, size: int, output: Output) -> int:

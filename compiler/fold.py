@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from .evaluate import CannotEvaluate, evaluate
+from .evaluate import LEFT, CannotEvaluate, evaluate
 from .facts import Array, Dim, item_bytes
 from .ir import (
     attribute_values,
@@ -132,7 +132,7 @@ def _known_contents(node: ir.Node, data: tuple[Dim, ...] | None) -> list[Array] 
 
 
 def _compute(node: ir.Node, version: int) -> list[Array] | None:
-    if not node.inputs and op_name(node) not in ("ConstantOfShape",):
+    if op_name(node) in LEFT or (not node.inputs and op_name(node) not in ("ConstantOfShape",)):
         return None
     tensors = [None if v is None else constant_tensor(v) for v in node.inputs]
     if any(

@@ -22,7 +22,7 @@ class Point:
         bound: on the error, in words.
         rise: measured on samples that chose nothing.
         upper: what it is at most (95 %).
-        size: bytes of the weights, as a part of the original's.
+        size: bytes of the file, as a part of the original's.
         time: milliseconds over the workloads, as a part of the original's; None: nothing was timed.
     """
 
@@ -50,7 +50,7 @@ def points_of(front: Sequence[Compiled]) -> list[Point]:
 
 def _point(compiled: Compiled, front: Sequence[Compiled], *, exact: bool) -> Point:
     report, found = compiled.report, compiled.report.approximation
-    size = report.after.bytes / max(report.before.bytes, 1)
+    size = report.after.file / max(report.before.file, 1)
     if exact:
         # Timed beside the programs that it is compared with: by itself it may not have been.
         beside = next((a.workloads for c in front[1:] if (a := c.report.approximation) is not None), [])

@@ -28,7 +28,7 @@ class Options:
     time_limit: float | None = None
     store: Any = None
     measure: bool = True
-    methods: tuple[str, ...] | None = None
+    methods: tuple[str, ...] | str | None = None
     strict: bool = False
     limits: Limits = field(default_factory=Limits)
 

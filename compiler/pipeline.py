@@ -17,10 +17,10 @@ from . import report as reports
 from .decide import Decision, decide
 from .errors import TamagoError
 from .facts import Array
+from .files import file_bytes
 from .front import points_of
 from .garbage import model_set_aside
 from .inference import infer
-from .ir import weight_bytes
 from .observe import Observer
 from .opset import to_target
 from .optimise import Outcome, Settings, optimise
@@ -177,7 +177,7 @@ def _approximate(
     clock.stage("approximate")
     exact.report.seconds = clock.seconds
     exact.report.approximation, exact.report.explanation = results[-1].account.without(), results[-1].explanation
-    front, least = [exact], float(weight_bytes(exact.model)) if size else float("inf")
+    front, least = [exact], float(file_bytes(exact.model)) if size else float("inf")
     for result in results:
         if result.model is None or result.cost(size=size) >= least:
             continue

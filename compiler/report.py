@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from .files import file_bytes
 from .flops import flops
 from .ir import graphs, op_name, weights
 
@@ -27,12 +28,14 @@ class Figures:
         operators: how many nodes of each.
         parameters: elements of all weights.
         bytes: of all weights.
+        file: bytes of the model as a file.
         flops: floating-point operations of one run, unknown dimensions counted as 1; None when a shape is missing.
     """
 
     operators: dict[str, int]
     parameters: int
     bytes: int
+    file: int
     flops: int | None
 
     @classmethod
@@ -42,7 +45,8 @@ class Figures:
         counts = Counter(op_name(n) for g in every for n in g)
         tensors = list(weights(model))
         operators = dict(sorted(counts.items()))
-        return cls(operators, sum(t.size for t in tensors), sum(t.nbytes for t in tensors), flops(model.graph))
+        parameters, stored = sum(t.size for t in tensors), sum(t.nbytes for t in tensors)
+        return cls(operators, parameters, stored, file_bytes(model), flops(model.graph))
 
     @property
     def nodes(self) -> int:
@@ -171,6 +175,7 @@ class Report:
             ("nodes", str(self.before.nodes), str(self.after.nodes)),
             ("parameters", f"{self.before.parameters:,}", f"{self.after.parameters:,}"),
             ("weights", _size(self.before.bytes), _size(self.after.bytes)),
+            ("file", _size(self.before.file), _size(self.after.file)),
             ("FLOPs", _count(self.before.flops), _count(self.after.flops)),
         ]
         if self.timing is not None:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from .egraph import ABSENT, OUTPUTS, EGraph, Match, Origin, constant_key
 from .encode import stated_attributes
-from .evaluate import CannotEvaluate, evaluate
+from .evaluate import LEFT, CannotEvaluate, evaluate
 from .facts import Array, Constant, Contradiction, Fact, item_bytes
 from .inference import infer_node
 from .opset import TARGET, same_meaning
@@ -188,7 +188,7 @@ class Builder:
 
     def _fold(self, op: str, attributes: dict[str, Any], facts: list[Fact | None], result: Fact) -> Constant | None:
         """A constant term's contents, computed when first wanted; None where a fold is impossible or unwise."""
-        if result.dtype is None or result.size is None or (not facts and op != "Constant"):
+        if op in LEFT or result.dtype is None or result.size is None or (not facts and op != "Constant"):
             return None
         if any(f is not None and f.constant is None for f in facts):
             return None

@@ -18,7 +18,8 @@ from .approximate.stack import examples, takes_batches
 from .approximate.structure import Structure
 from .approximate.task import Task
 from .facts import Array
-from .ir import weight_bytes, with_distinct_names
+from .files import file_bytes
+from .ir import with_distinct_names
 from .written_out import written_out
 
 
@@ -51,9 +52,9 @@ class Result:
     explanation: list[str]
 
     def cost(self, *, size: bool) -> float:
-        """Bytes of the weights, or milliseconds over the workloads."""
+        """Bytes of the file, or milliseconds over the workloads."""
         if self.model is not None and size:
-            return float(weight_bytes(self.model))
+            return float(file_bytes(self.model))
         return sum(w.weight * w.result for w in self.account.workloads)
 
 
@@ -110,7 +111,7 @@ def approximate(
         portable,
         until,
         structures,
-        weight_bytes(otherwise),
+        file_bytes(otherwise),
         repairs,
     )
     search = Search(task)

@@ -48,7 +48,7 @@ def all_repairs() -> tuple[Repair, ...]:
 Chosen = tuple[tuple[Method, ...], tuple[Structure, ...], tuple[Repair, ...]]
 
 
-def chosen_by_name(names: Sequence[str] | None) -> Chosen:
+def chosen_by_name(names: Sequence[str] | str | None) -> Chosen:
     """The methods, structures and repairs of these names; for None all methods and structures.
 
     A repair has to be asked for. By itself it mends nothing: where only repairs are named, so is everything else.
@@ -58,6 +58,7 @@ def chosen_by_name(names: Sequence[str] | None) -> Chosen:
     """
     if names is None:
         return all_methods(), all_structures(), ()
+    names = (names,) if isinstance(names, str) else names
     known = {m.name for m in (*all_methods(), *all_structures(), *all_repairs())}
     for name in names:
         if name in DECLINED:

@@ -22,12 +22,14 @@ class Evidence:
         error: its standard error.
         samples: how many pairs it rests on.
         freedom: degrees of freedom of the standard error; None: one less than samples.
+        unseen: nothing differed, and the error is what one answer's difference would have been.
     """
 
     value: float
     error: float
     samples: int
     freedom: int | None = None
+    unseen: bool = False
 
     def upper(self, attempt: int | None = None) -> float:
         """The one-sided 95 % upper bound; of the attempt of this number, at its share of the 5 % (alpha spending)."""
@@ -42,7 +44,8 @@ class Evidence:
         room = allowed - self.value
         if room <= 0 or self.samples < 2:
             return None
-        return max(self.samples, ceil(self.samples * (self._quantile(attempt) * self.error / room) ** 2))
+        times = self._quantile(attempt) * self.error / room
+        return max(self.samples, ceil(self.samples * (times if self.unseen else times**2)))
 
     def _quantile(self, attempt: int | None) -> float:
         freedom = self.samples - 1 if self.freedom is None else self.freedom
@@ -86,14 +89,17 @@ GROUPS = 20  # of a jackknife
 
 
 def metric_drop(
-    before: Callable[[Sequence[int]], float], after: Callable[[Sequence[int]], float], count: int
+    before: Callable[[Sequence[int]], float], after: Callable[[Sequence[int]], float], count: int, answers: int = 0
 ) -> Evidence:
     """Drop of a metric that sees all samples at once: its standard error by a delete-a-group jackknife.
+
+    Where no answer differs the jackknife knows no doubt, however few there are; the error is then one answer's share.
 
     Args:
         before: the original's metric over the samples of these numbers.
         after: the same of the result.
         count: how many samples there are.
+        answers: how many of them are right or wrong by themselves; 0: an error of zero is believed.
     """
     every = list(range(count))
     value = before(every) - after(every)
@@ -103,4 +109,6 @@ def metric_drop(
     if not (np.isfinite(value) and np.all(np.isfinite(replicates))):
         return Evidence(inf, inf, count)
     error = sqrt((groups - 1) / groups * float(np.sum((replicates - replicates.mean()) ** 2)))
+    if value == error == 0.0 and answers > 0:
+        return Evidence(0.0, abs(before(every)) / answers, count, groups - 1, unseen=True)
     return Evidence(value, error, count, groups - 1)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
+
+import numpy as np
 
 from ..errors import TamagoError
 
@@ -53,7 +56,7 @@ class Budget:
             )
         for name in ("rise", "absolute", "drop", "size", "latency"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+            if value is not None and not _is_bound(value):
                 raise TamagoError("U043", f"{name} is {value!r}", todo="use a number from 0")
 
     @property
@@ -86,6 +89,12 @@ class Budget:
 
 
 NAMES = ("cross-entropy", "kl", "mse")
+
+
+def _is_bound(value: Any) -> bool:
+    """A finite number from 0, numpy's included; a truth value is a slip."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return bool(number and 0 <= value < inf)
 
 
 @dataclass(frozen=True)

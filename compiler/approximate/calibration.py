@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
     samples: list[Sample] = []
     if not hasattr(calibration, "__iter__"):
         raise TamagoError("U044", f"calibration is a {type(calibration).__name__}", todo="pass (inputs, target) pairs")
-    for number, item in enumerate(calibration):
+    for number, item in enumerate(_yielded(calibration)):
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise TamagoError(
                 "U044",
@@ -60,6 +60,20 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
             todo=f"give at least {SMALLEST}, better 32 or more: half choose, half prove",
         )
     return samples
+
+
+def _yielded(calibration: Iterable[Any]) -> Iterator[Any]:
+    """The items, one after the other; the owner's code behind them may fail in any way."""
+    number = 0
+    try:
+        for item in calibration:
+            yield item
+            number += 1
+    except TamagoError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise TamagoError("U044", "the calibration failed", where=f"item {number}", why=why) from error
 
 
 def split(samples: Sequence[Sample], *, metric: bool = False, seed: int = 0) -> Split:

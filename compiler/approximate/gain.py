@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from ..facts import Array
-from ..ir import weight_bytes
+from ..files import file_bytes
 from .budget import Workload
 from .costs import Run, Target
 from .task import WorkloadTime
@@ -29,7 +29,7 @@ class Sides:
         target: where they run.
         workloads: what latency is judged on.
         size: bytes are minimised instead of milliseconds.
-        bytes: of the weights of what is returned where nothing approximate is.
+        bytes: of the file that is returned where nothing approximate is.
         latency: the most milliseconds over the workloads; None: any.
     """
 
@@ -57,7 +57,7 @@ class Sides:
         taken = sum(t.weight * t.result for t in times)
         if self.latency is not None and taken > self.latency:
             return f"takes more than {self.latency:g} ms"
-        if self.size and weight_bytes(model) >= self.bytes:
+        if self.size and file_bytes(model) >= self.bytes:
             return "is not smaller than the exact one"
         if self.size:
             slow = [t for t in times if t.ratio < NO_SLOWER and t.high < 1.0]

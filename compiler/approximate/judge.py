@@ -10,12 +10,12 @@ import numpy as np
 
 from ..errors import TamagoError
 from ..facts import Array
-from ..torch_tensors import to_torch
+from ..torch_tensors import to_numpy, to_torch
 from .acceptance import Evidence, metric_drop, paired_rise, relative_error
 from .budget import Budget
 from .calibration import Sample
 from .losses import LossModel
-from .stack import run_together, together
+from .stack import examples, run_together, together
 
 Program = Callable[[Mapping[str, Array]], Sequence[Any]]
 Scores = list[Any]  # one for each sample: a loss, (squared error, squared norm), or the outputs
@@ -44,17 +44,24 @@ class Judge:
             found += map(self._score, outputs, originals, group)
         return found
 
-    def evidence(self, before: Scores, after: Scores, samples: Sequence[Sample]) -> Evidence:
-        """How much worse the second scores are than the first, in the budget's own units."""
+    def evidence(self, before: Scores, after: Scores, samples: Sequence[Sample], *, proof: bool = False) -> Evidence:
+        """How much worse the second scores are than the first, in the budget's own units.
+
+        Args:
+            before: of the original.
+            after: of the program that is judged.
+            samples: what they are scores of.
+            proof: whether it is the last word: that no answer differs does then not mean that none ever will.
+        """
         metric = self.budget.metric
         if metric is not None:
             targets = [s.target for s in samples]
 
             def over(scores: Scores) -> Callable[[Sequence[int]], float]:
-                return lambda part: float(metric([scores[i] for i in part], [targets[i] for i in part]))
+                return lambda part: _number(metric([scores[i] for i in part], [targets[i] for i in part]))
 
             try:
-                return metric_drop(over(before), over(after), len(samples))
+                return metric_drop(over(before), over(after), len(samples), _answers(samples) if proof else 0)
             except Exception as error:  # the owner's function may fail in any way
                 raise TamagoError("U046", "the metric failed", why=f"{type(error).__name__}: {error}") from error
         if self.loss.kind == "distance" and self.budget.loss is None:
@@ -80,6 +87,23 @@ class Judge:
         if self.budget.loss == "mse":
             return error / max(sum(float(np.sum(b**2)) for _, b in pairs), 1e-30)
         return error, sum(float(np.sum(b**2)) for _, b in pairs)
+
+
+def _number(found: Any) -> float:
+    """A metric's value; a truth value would hide every drop but the one across its threshold."""
+    if isinstance(found, bool) or str(getattr(found, "dtype", "")).endswith("bool"):
+        raise TypeError(f"it returned {found}, which is no number")
+    return float(found)
+
+
+def _answers(samples: Sequence[Sample]) -> int:
+    """How many parts of the samples are right or wrong by themselves: class numbers, else examples."""
+    return sum(max(examples(s), _labels(s.target)) for s in samples)
+
+
+def _labels(target: Any) -> int:
+    array = to_numpy(target) if hasattr(target, "detach") else target
+    return array.size if isinstance(array, np.ndarray) and array.dtype.kind in "iu" else 0
 
 
 def _divergence(wanted: Array, found: Array) -> float:

@@ -28,12 +28,14 @@ class Option:
         stored: bytes of its own constants.
         rise: predicted contribution to the judged quantity.
         keeps: the initializer it goes on reading, None when it has constants of its own.
+        beside: bytes that a file has beside its constants; they count where size is minimised, under no limit.
     """
 
     cost: float
     stored: int
     rise: float
     keeps: str | None = None
+    beside: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,15 @@ def knapsack(
     count = len(options) + len(names)
     cost = np.zeros(count)
     stored = np.zeros(count)
+    beside = np.zeros(count)
     rise = np.zeros(count)
     for i, o in enumerate(options):
-        cost[i], stored[i], rise[i] = o.cost, o.stored, o.rise
+        cost[i], stored[i], rise[i], beside[i] = o.cost, o.stored, o.rise, o.beside
     for name, i in column.items():
         stored[i] = weights[name]
-    bytes_of = {id(o): o.stored if o.keeps is None else weights[o.keeps] for o in options}
+    bytes_of = {id(o): o.beside + (o.stored if o.keeps is None else weights[o.keeps]) for o in options}
     least = sum(min(bytes_of[id(o)] if size else o.cost for o in place) for place in places)
-    objective = stored + cost * _bytes_a_millisecond(places, least) if size else cost + PREFER_SMALL * stored
+    objective = stored + beside + cost * _bytes_a_millisecond(places, least) if size else cost + PREFER_SMALL * stored
     objective = objective + np.where(np.isfinite(rise), rise, 0) * (
         (WORTH_OF_BYTES if size else WORTH) * least / limits.worth
     )

@@ -80,10 +80,10 @@ class LossModel:
         try:
             if self.function is None:
                 return _cross_entropy(outputs[self.logits], target)
-            found = self.function(self.structure(outputs), target)
+            found = self.function(self.structure(_copies(outputs)), target)
+            found = found if isinstance(found, torch.Tensor) else torch.as_tensor(float(found))
         except Exception as error:  # the owner's function may fail in any way
             raise TamagoError("U046", "the loss failed on a sample", why=f"{type(error).__name__}: {error}") from error
-        found = found if isinstance(found, torch.Tensor) else torch.as_tensor(float(found))
         if found.numel() != 1:
             why = f"it has the shape {tuple(found.shape)}"
             raise TamagoError("U046", "the loss of a sample must be one number", why=why, todo="return its mean")
@@ -128,6 +128,11 @@ class LossModel:
         return Curvature(loss * terms, 0.5 / terms, terms, loss)
 
 
+def _copies(outputs: Sequence[Any]) -> list[Any]:
+    """For a function that may work in place."""
+    return [o.clone() if hasattr(o, "clone") else o for o in outputs]
+
+
 def _terms(target: Any, outputs: Sequence[torch.Tensor]) -> int:
     """How many independent terms a mean loss is thought to have: one for each class number, or for each example."""
     import torch
@@ -141,6 +146,8 @@ def _cross_entropy(logits: torch.Tensor, target: Any) -> torch.Tensor:
     import torch
     from torch.nn.functional import cross_entropy
 
+    if target is None:
+        raise ValueError("cross-entropy needs class numbers, and the target is None")
     labels = torch.as_tensor(np.asarray(target)) if not isinstance(target, torch.Tensor) else target
     return cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1).long())
 

@@ -31,6 +31,7 @@ from .places import Place
 Kind = Literal["linear", "convolution", "embedding", "weight"]
 
 
+NODE, CONSTANT = 150, 35  # bytes of one in a file, its contents left out
 COPIES = 4  # of second moments, that methods hold at once: damped, factorised, inverted
 
 
@@ -77,6 +78,12 @@ class Form:
         """Bytes of its constants."""
         arrays = {id(a): a for a in _arrays(self.term)}.values()
         return sum(ceil(a.size * ir.DataType.from_numpy(a.dtype).bitwidth / 8) for a in arrays)
+
+    @cached_property
+    def beside(self) -> int:
+        """Bytes that a file has beside its constants: nodes, their names and where they come from; an estimate."""
+        nodes, arrays = {id(e) for e in _expressions(self.term)}, {id(a) for a in _arrays(self.term)}
+        return NODE * len(nodes) + CONSTANT * len(arrays)
 
     @cached_property
     def operators(self) -> frozenset[str]:

@@ -98,13 +98,20 @@ class Response:
             outputs = list(tapped.run(*arguments(self._program, sample.feeds)))
             curvature = loss.curvature(outputs, sample.target, generator)
             if not curvature.scalar.requires_grad:
-                raise TamagoError("U046", "the loss does not depend on the model's outputs")
+                raise TamagoError(
+                    "U046",
+                    "the loss does not depend on the model's outputs",
+                    todo="compute it from them in torch, without detaching; or give what has no gradient as a metric",
+                )
             points = list(tapped.taps.values())
             again = curvature.loss is not None and curvature.loss.requires_grad
-            found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, retain_graph=again)
             own: Sequence[torch.Tensor | None] = [None] * len(points)
-            if curvature.loss is not None and again:
-                own = torch.autograd.grad(curvature.loss, points, allow_unused=True)
+            try:
+                found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, retain_graph=again)
+                if curvature.loss is not None and again:
+                    own = torch.autograd.grad(curvature.loss, points, allow_unused=True)
+            except RuntimeError as error:  # an owner's function may overwrite what its gradient needs
+                raise TamagoError("U046", "the loss has no gradient", why=str(error)) from error
         gradients, slopes = dict(zip(tapped.taps, found, strict=True)), dict(zip(tapped.taps, own, strict=True))
         inputs = {n: t.detach().numpy() for n, t in tapped.seen.items()} | dict(sample.feeds)
 

@@ -64,13 +64,16 @@ class Search:
         self.exact = Tables(task, task.exact)
         self.variants = Variants(task, self.loss)
         self._before: Scores = []
+        self._unseen: Scores = []
         self.worth = float("inf")
         self.refusals = 0
+        self.stored = set[str]()
 
     def prepare(self) -> None:
         """Fill the tables: each place's forms with predicted rise and measured cost."""
-        progress("the original on the choosing samples")
+        progress("the original on all samples")
         self._before = self.judge.scores(self.task.original, self.task.split.choose, self.batch)
+        self._unseen = self.judge.scores(self.task.original, self.task.split.verify)  # exact: batches change nothing
         self._check_baseline()
         self.exact.fill(self.loss, self.batch)
         (milliseconds,) = milliseconds_of(self.task.target, [self.task.exact], self.task.workloads)
@@ -97,7 +100,10 @@ class Search:
         return all(d.passed for d in compare([""] * len(alone), alone, beside))
 
     def _check_baseline(self) -> None:
-        budget = self.task.budget
+        budget, split = self.task.budget, self.task.split
+        for scores, samples in ((self._before, split.choose), (self._unseen, split.verify)):
+            if not np.isfinite(self.judge.evidence(scores, scores, samples).value):
+                raise self._no_number()
         relative = budget.metric is None and not budget.is_absolute and budget.loss is not None
         if relative and float(np.mean(self._before)) <= 0:
             raise TamagoError(
@@ -106,13 +112,26 @@ class Search:
                 todo="give an absolute bound: Budget(loss=…, absolute=0.01)",
             )
 
+    def _no_number(self) -> TamagoError:
+        """Why nothing can be compared with the original: with a metric no single sample is to blame."""
+        unseen = sorted({*range(self.samples)} - {*self.task.split.chosen})
+        every = zip((*self.task.split.chosen, *unseen), (*self._before, *self._unseen), strict=True)
+        metric = self.task.budget.metric is not None
+        at_fault = [] if metric else sorted(n for n, score in every if not np.all(np.isfinite(score)))
+        return TamagoError(
+            "U047",
+            f"the original's own {'metric' if metric else 'loss'} is no finite number: nothing can be compared with it",
+            where=", ".join(f"calibration item {n}" for n in at_fault[:4]),
+            todo="leave out what the model has no finite answer for",
+        )
+
     def at(self, budget: Budget) -> Search:
         """The same tables asked for another bound on the same quantity."""
         other = copy(self)
         other.task = replace(self.task, budget=budget)
         other.judge = replace(self.judge, budget=budget)
         other.outcome = self._outcome()
-        other.refusals = 0
+        other.refusals, other.stored = 0, set[str]()
         return other
 
     def solve(self) -> Outcome:
@@ -326,7 +345,6 @@ class Search:
         """
         task, left = self.task, list(candidates)
         progress("proof on samples that chose nothing")
-        before = self.judge.scores(task.original, task.split.verify)  # exact: batches change nothing
         needed: list[int] = []
         level, safe = float("inf"), allowed <= 0
         while self.outcome.attempts < ATTEMPTS:
@@ -344,7 +362,7 @@ class Search:
                 continue
             self.outcome.attempts += 1
             runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, self.batch})]
-            proofs = [self.judge.evidence(before, after, task.split.verify) for after in runs]
+            proofs = [self.judge.evidence(self._unseen, after, task.split.verify, proof=True) for after in runs]
             attempt = self.outcome.attempts
             found.proof = max(proofs, key=lambda proof: proof.upper(attempt))
             if found.proof.upper(attempt) <= allowed:
@@ -360,24 +378,29 @@ class Search:
             left = others if lost and others else [*self._within(found.tables, tightened), *others]
         if needed:
             self.outcome.notes.append(
-                f"a faster program looked good enough, but {len(task.split.verify)} samples do not resolve a budget of "
-                f"{allowed:g}: about {min(needed)} calibration samples would"
+                f"a cheaper program looked good enough, but {len(task.split.verify)} samples do not resolve a budget "
+                f"of {allowed:g}: about {min(needed)} calibration samples would"
             )
         return None
 
     def _instead(self, found: Found, reason: str, left: Sequence[Found], allowed: float) -> list[Found]:
         """What is left when a candidate is not worth its error: it was priced by its parts, and timed as a whole.
 
-        A smaller program that is slower makes room for those that store less and run the same kernels.
+        A smaller program that is slower makes room for those that store less and run the same kernels, of the exact
+        program and of what a structure made of it.
         """
         self.outcome.refused.append(("the program", found.tables.structure or "forms", f"a choice that fits {reason}"))
         self.outcome.notes[:] = [n for n in self.outcome.notes if not n.startswith(NOT_WORTH)]
         self.outcome.notes.append(f"{NOT_WORTH} {reason}")
         self.refusals += 1
-        others = list(left) if self.refusals < REFUSALS else [f for f in left if f.tables is self.storing]
-        if not self.task.size or self.refusals > 1:
+        others = list(left) if self.refusals < REFUSALS else [f for f in left if f.tables.methods == STORING]
+        if not self.task.size or found.tables.methods == STORING:
             return others
-        return sorted([*others, *self.candidates(self.storing, allowed)], key=lambda f: f.cost)
+        for tables in (self.exact, found.tables):
+            if tables.structure not in self.stored:
+                self.stored.add(tables.structure)
+                others += self.candidates(tables.with_methods(STORING), allowed)
+        return sorted(others, key=lambda f: f.cost)
 
     def _laid_out(self, found: Found) -> ir.Model:
         """The program in its fastest layout: the proof is of that one, and so is every run after it."""

@@ -53,6 +53,7 @@ class Tables:
         self.places = find_places(program.graph)
         if task.size:
             self.places += find_weights(program.graph, self.places)
+        self.methods: tuple[str, ...] = ()  # whose forms it is left with; none: all that may be used
         self._responses: dict[tuple[tuple[str, bool], ...], Response] = {}
         self.alternatives: list[list[Alternative]] = []
         self.refused: list[tuple[str, str, str]] = []
@@ -91,6 +92,7 @@ class Tables:
     def with_methods(self, names: Sequence[str]) -> Tables:
         """The same places with the forms of these methods only."""
         other = copy(self)
+        other.methods = tuple(names)
         kept = {*names, "exact"}
         other.alternatives = [[a for a in table if a.method in kept] for table in self.alternatives]
         return other
@@ -158,10 +160,12 @@ class Tables:
             name = place.y.name or ""
             self._forms[name, method, form.setting] = form
             if form is exact:
-                found.append(Alternative(name, method, form.setting, 0.0, cost, 0))
+                found.append(Alternative(name, method, form.setting, 0.0, cost, 0, 0.0, form.beside))
                 continue
             told = predicted(seen, errors)
-            found.append(Alternative(name, method, form.setting, told.rise, cost, form.stored, told.scatter))
+            found.append(
+                Alternative(name, method, form.setting, told.rise, cost, form.stored, told.scatter, form.beside)
+            )
         for _, form in offered:
             form.let_go()
         return found
@@ -194,7 +198,9 @@ class Tables:
             ]
             told = sum((predicted(*e) for e in errors), Predicted())
             self._forms[name, method, form.setting] = form
-            found.append(Alternative(name, method, form.setting, told.rise, 0.0, form.stored, told.scatter))
+            found.append(
+                Alternative(name, method, form.setting, told.rise, 0.0, form.stored, told.scatter, form.beside)
+            )
         return found
 
     def _outputs(self, model: ir.Model) -> list[list[Array]]:
@@ -272,7 +278,7 @@ class Tables:
         taken = [o[i] for o, i in zip(options, picked, strict=True)]
         kept = {o.keeps for o in taken if o.keeps is not None}
         stored = float(sum(o.stored for o in taken) + sum(sizes[name] for name in kept)) + fixed
-        cost = stored if size else sum(o.cost for o in taken) + self._rest
+        cost = stored + sum(o.beside for o in taken) if size else sum(o.cost for o in taken) + self._rest
         changed = [a for a in every if a.method != "exact"]
         rise, scatter = self.base + sum(a.rise for a in changed), sum(a.scatter for a in changed)
         return Choice(changed, rise, rise + risk * scatter, cost)
@@ -292,7 +298,7 @@ class Tables:
 
 
 def _option(a: Alternative, risk: float, keeps: str | None) -> Option:
-    return Option(a.cost, a.stored, a.rise + risk * a.scatter, keeps)
+    return Option(a.cost, a.stored, a.rise + risk * a.scatter, keeps, a.beside)
 
 
 def _halves(seen: Sequence[Seen]) -> tuple[Sequence[Seen], Sequence[Seen]]:

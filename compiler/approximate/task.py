@@ -41,7 +41,7 @@ class Task:
         portable: no operators outside ONNX.
         until: `time.perf_counter` after which the search only finishes what it has.
         structures: what may be done to the whole program first.
-        bytes: of the weights of what is returned where nothing approximate is.
+        bytes: of the file that is returned where nothing approximate is.
         repairs: what may be done to a chosen program last.
     """
 
@@ -85,7 +85,8 @@ class WorkloadTime:
 class Alternative:
     """One form of one place, as the choice and the report see it; the form itself is kept by the tables.
 
-    `rise` is predicted, `scatter` the predicted variance over examples of what it changes their loss by.
+    `rise` is predicted, `scatter` the predicted variance over examples of what it changes their loss by; `stored` are
+    bytes of its constants, `beside` those that a file has beside them.
     """
 
     place: str
@@ -95,6 +96,7 @@ class Alternative:
     cost: float
     stored: int
     scatter: float = 0.0
+    beside: int = 0
 
 
 @dataclass(frozen=True)

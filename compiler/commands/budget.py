@@ -51,6 +51,8 @@ def budget_options(options: argparse.Namespace) -> dict[str, Any]:
     asked = options.rise is not None or options.absolute is not None
     if asked != (options.calibration is not None):
         raise TamagoError("U049", "--rise (or --absolute) and --calibration belong together", todo="give both")
+    if options.rise is not None and options.absolute is not None:
+        raise TamagoError("U049", "--rise and --absolute bound the same thing", todo="give one of them")
     if not asked and options.loss is not None:
         raise TamagoError("U049", "--loss needs --rise (or --absolute) and --calibration", todo="give them too")
     methods = {} if options.methods is None else {"methods": options.methods.split(",")}

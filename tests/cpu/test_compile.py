@@ -257,3 +257,30 @@ def test_a_model_that_draws_random_numbers_is_kept() -> None:
 
     assert compiled.report.verdict == "not verified"
     assert any("draws random numbers" in note for note in compiled.report.notes)
+
+
+class OnAGrid(nn.Module):
+    """A layer as training for quantisation leaves it: weights and inputs rounded where they are read."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+        self.step = float(self.layer.weight.detach().abs().max()) / 127
+
+    def forward(self, x: Tensor) -> Tensor:
+        rounded = torch.fake_quantize_per_tensor_affine(x, 0.03, 0, -128, 127)
+        weight = torch.fake_quantize_per_tensor_affine(self.layer.weight, self.step, 0, -128, 127)
+        return torch.nn.functional.linear(rounded, weight, self.layer.bias)
+
+
+def test_a_model_trained_for_quantisation_keeps_its_grid() -> None:
+    """With its weights as plain constants the runtime would choose grids of its own, for the biases too."""
+    torch.manual_seed(0)
+    relu = nn.ReLU()
+    module = nn.Sequential(OnAGrid(64, 128), relu, OnAGrid(128, 128), relu, OnAGrid(128, 10)).eval()
+    x = torch.rand(1, 64)
+
+    found = tamago.compile(module, (x,), threads=1, measure=False, store=":memory:")(x)
+
+    with torch.no_grad():
+        torch.testing.assert_close(found, module(x), rtol=1e-4, atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.gain import Sides
 from tamago.compiler.approximate.search import Search
 from tamago.compiler.approximate.stack import stacked
-from tamago.compiler.approximate.task import Found
+from tamago.compiler.approximate.tables import STORING
+from tamago.compiler.approximate.task import Found, Outcome
 from tamago.compiler.store import Store
 
 HELD = 700  # for calibration; what is left of the held-out digits judges
@@ -278,6 +280,60 @@ def test_a_loss_that_fails_is_the_owners(trained: Trained) -> None:
     assert "mask" in error.value.why
 
 
+def test_a_loss_that_is_no_number_is_the_owners(trained: Trained) -> None:
+    with pytest.raises(tamago.TamagoError, match="U046"):
+        trained.compile(tamago.Budget(loss=lambda outputs, target: None))
+
+
+def test_a_loss_may_work_in_place(trained: Trained) -> None:
+    def cooled(outputs: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(outputs.mul_(0.9), target)
+
+    check_the_account(trained.compile(tamago.Budget(loss=cooled, rise=0.05), objective="size"), 0.05)
+
+
+def test_a_loss_without_a_gradient_is_the_owners(trained: Trained) -> None:
+    def overwritten(outputs: Tensor, target: Tensor) -> Tensor:
+        return outputs.sigmoid().mul_(2.0).mean()
+
+    def counted(outputs: Tensor, target: Tensor) -> Tensor:
+        return (outputs.argmax(-1) != target).float().mean()
+
+    for loss in (overwritten, counted):
+        with pytest.raises(tamago.TamagoError, match="U046"):
+            trained.compile(tamago.Budget(loss=loss, absolute=0.05))
+
+
+def broken(trained: Trained, item: int) -> list[tuple[tuple[Tensor], Tensor]]:
+    """A calibration with one item that the model has no finite answer for."""
+    found = trained.calibration[:40]
+    return [*found[:item], ((torch.full_like(found[0][0][0], float("nan")),), found[0][1]), *found[item:]]
+
+
+@pytest.mark.parametrize("item", [5, 6, 7, 8])  # some choose, some prove
+@pytest.mark.parametrize("loss", [cross_entropy, "kl", "mse", None])
+def test_a_sample_without_a_finite_loss_is_named(trained: Trained, item: int, loss: Any) -> None:
+    with pytest.raises(tamago.TamagoError, match="U047") as error:
+        trained.compile(tamago.Budget(loss=loss), calibration=broken(trained, item))
+
+    assert error.value.where == f"calibration item {item}"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, torch.tensor(True), None])
+def test_a_metric_that_is_no_number_is_refused(trained: Trained, value: Any) -> None:
+    with pytest.raises(tamago.TamagoError, match=r"U046|U047"):
+        trained.compile(tamago.Budget(metric=lambda outputs, targets: value, drop=0.01))
+
+
+def test_six_equal_answers_prove_nothing_of_half_a_point(trained: Trained) -> None:
+    few = trained.calibration[:8]
+
+    compiled = trained.compile(tamago.Budget(metric=accuracy, drop=0.005), objective="size", calibration=few)
+
+    assert account(compiled).proof is None
+    assert any("calibration samples would" in note for note in account(compiled).notes)
+
+
 def test_fewer_bytes_are_wanted_where_size_is_the_objective(trained: Trained) -> None:
     compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.1), objective="size")
 
@@ -308,6 +364,19 @@ def test_portable_programs_hold_no_other_operators(trained: Trained) -> None:
 
     check_the_account(compiled, 0.05)
     assert {n.domain for n in compiled.graph.graph} == {""}
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf"), "1", None])
+def test_a_workload_has_a_weight(trained: Trained, weight: Any) -> None:
+    with pytest.raises(tamago.TamagoError, match="U051") as error:
+        trained.compile(tamago.Budget(), workloads=[((trained.pictures[:1],), 1.0), ((trained.pictures[:2],), weight)])
+
+    assert error.value.where == "workload 1"
+
+
+def test_a_workload_is_a_pair(trained: Trained) -> None:
+    with pytest.raises(tamago.TamagoError, match="U051"):
+        trained.compile(tamago.Budget(), workloads=[(trained.pictures[:1],)])
 
 
 @pytest.mark.parametrize("given", ["budget", "calibration"])
@@ -400,11 +469,17 @@ def test_an_interrupted_measurement_leaves_what_was_chosen_before(
 def test_the_front_gets_cheaper_from_bound_to_bound(trained: Trained) -> None:
     front = trained.frontier(tamago.Budget(loss="kl"), rises=(0.001, 0.02))
 
-    sizes = [c.report.after.bytes for c in front]
+    sizes = [c.report.after.file for c in front]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
     for compiled in front[1:]:
         assert account(compiled).upper is not None
+
+
+@pytest.mark.parametrize("rises", [[-0.01], [0.01, "0.1"], [float("nan")]])
+def test_a_bound_that_makes_no_sense_is_refused_before_any_work(rises: Any) -> None:
+    with pytest.raises(tamago.TamagoError, match="U043"):
+        tamago.frontier(nn.Identity(), budget=tamago.Budget(), calibration=[], rises=rises)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("2:4", "no kernel"), ("nothing_known", "gptq")])
@@ -415,8 +490,9 @@ def test_a_method_that_is_not_offered_is_answered_with_a_reason(trained: Trained
     assert reason in str(caught.value)
 
 
-def test_only_the_methods_that_may_be_used_are(trained: Trained) -> None:
-    compiled = trained.compile(tamago.Budget(loss="kl", rise=0.05), objective="size", methods=["stored_weights"])
+@pytest.mark.parametrize("methods", [["stored_weights"], "stored_weights"])
+def test_only_the_methods_that_may_be_used_are(trained: Trained, methods: Any) -> None:
+    compiled = trained.compile(tamago.Budget(loss="kl", rise=0.05), objective="size", methods=methods)
 
     assert {a.method for a in account(compiled).choice} == {"stored_weights"}
 
@@ -439,3 +515,28 @@ def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
     assert not {n.op_type for n in compiled.graph.graph.all_nodes()} & slower
     assert found.attempts == 1, "a program that is slower costs no proof"
     assert any("smaller but slower" in note for note in found.notes)
+
+
+@dataclass(frozen=True)
+class Offered:
+    """As much of a program's tables as says whose they are."""
+
+    structure: str
+    methods: tuple[str, ...] = ()
+
+    def with_methods(self, names: Sequence[str]) -> Offered:
+        return Offered(self.structure, tuple(names))
+
+
+def test_a_narrower_program_that_is_slower_makes_room_for_it_with_less_stored() -> None:
+    """Or the choice among all methods is larger than the choice among some."""
+    tried: list[Offered] = []
+    search: Any = object.__new__(Search)
+    search.task, search.outcome = SimpleNamespace(size=True), Outcome()
+    search.exact, search.refusals, search.stored = Offered(""), 0, set[str]()
+    search.candidates = lambda tables, allowed: tried.append(tables) or []
+
+    for tables in (Offered("taylor 10%"), Offered("taylor 10%"), Offered("taylor 10%", STORING)):
+        assert search._instead(SimpleNamespace(tables=tables), "is smaller but slower", [], 0.01) == []
+
+    assert tried == [Offered("", STORING), Offered("taylor 10%", STORING)]

@@ -238,6 +238,27 @@ def test_equal_results_drop_nothing_and_that_is_certain() -> None:
     assert (evidence.value, evidence.error, evidence.upper(3)) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize(("count", "enough"), [(6, False), (150, False), (400, True)])
+def test_that_no_answer_of_few_differs_does_not_prove_half_a_point(count: int, enough: bool) -> None:
+    right = np.ones(count, bool)
+
+    evidence = metric_drop(share(right), share(right), count, count)
+
+    assert evidence.value == 0.0
+    assert (evidence.upper(1) <= 0.005) == enough
+    needed = evidence.samples_needed(0.005, 1)
+    assert needed is not None
+    assert max(count, 360) <= needed <= max(count, 440)
+    many = share(np.ones(needed, bool))
+    assert metric_drop(many, many, needed, needed).upper(1) <= 0.005
+
+
+def test_one_answer_that_differs_is_measured_not_assumed() -> None:
+    right = np.arange(20) > 0
+
+    assert metric_drop(lambda part: 1.0, share(right), 20, 20) == metric_drop(lambda part: 1.0, share(right), 20)
+
+
 def test_fewer_samples_than_groups_leave_out_one_each() -> None:
     right = [True, True, False, True, True, False]
 

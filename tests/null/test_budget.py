@@ -35,6 +35,9 @@ def mean_square(outputs: Any, target: Any) -> Any:
         ({"loss": ""}, "U042"),
         ({"rise": -0.01}, "U043"),
         ({"rise": float("nan")}, "U043"),
+        ({"rise": float("inf")}, "U043"),
+        ({"rise": True}, "U043"),
+        ({"rise": "1%"}, "U043"),
         ({"absolute": -1.0}, "U043"),
         ({"metric": accuracy, "drop": -0.01}, "U043"),
         ({"size": -1}, "U043"),
@@ -52,6 +55,11 @@ def test_a_budget_that_makes_no_sense_is_refused(words: dict[str, Any], code: st
 @pytest.mark.parametrize("name", [*NAMES, None, mean_square])
 def test_losses_by_name_by_function_and_none(name: Any) -> None:
     assert Budget(loss=name).loss is name
+
+
+@pytest.mark.parametrize("number", [1, 0.25, np.float32(0.25), np.int64(2)])
+def test_a_bound_is_a_number_of_any_kind(number: Any) -> None:
+    assert Budget(rise=number).allowed == number
 
 
 def test_nothing_is_allowed_by_position() -> None:
@@ -118,6 +126,19 @@ def test_calibration_is_read_once_and_in_order() -> None:
     assert reads == SMALLEST
     assert [s.target for s in samples] == list(range(SMALLEST))
     np.testing.assert_array_equal(samples[3].feeds["x"], [3.0])
+
+
+def test_a_calibration_that_fails_names_the_item() -> None:
+    def given() -> Any:
+        yield from pairs(5)
+        raise KeyError("lost")
+
+    with pytest.raises(tamago.TamagoError) as error:
+        read_samples(given(), by_name)
+
+    assert error.value.code == "U044"
+    assert error.value.where == "item 5"
+    assert "lost" in error.value.why
 
 
 def test_a_target_may_be_none() -> None:

@@ -24,7 +24,16 @@ from onnx import TensorProto, helper, numpy_helper
 from tamago.compiler import files
 from tamago.compiler.carried import CarriedAttribute
 from tamago.compiler.errors import TamagoError
-from tamago.compiler.files import from_proto, parse_model, read_model, to_proto, write_bytes, write_model, write_text
+from tamago.compiler.files import (
+    file_bytes,
+    from_proto,
+    parse_model,
+    read_model,
+    to_proto,
+    write_bytes,
+    write_model,
+    write_text,
+)
 from tests.null.malformed import bases, branches, mlp, rich
 from tests.null.same_model import assert_same
 
@@ -60,6 +69,20 @@ def saved(model: onnx.ModelProto, folder: Path, name: str = "model.onnx") -> Pat
     path = folder / name
     path.write_bytes(model.SerializeToString())
     return path
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_files_size_is_known_before_it_is_written(tmp_path: Path, external: bool) -> None:
+    base = mlp()
+    base.graph.initializer.append(numpy_helper.from_array(np.ones((300, 20), np.float32), "unread"))
+    model = from_proto(base)
+    before = to_proto(model).SerializeToString()
+
+    found = file_bytes(model)
+
+    write_model(model, tmp_path / "model.onnx", external=external)
+    assert abs(found - sum(path.stat().st_size for path in tmp_path.iterdir())) < 200
+    assert to_proto(model).SerializeToString() == before
 
 
 def one_node(node: onnx.NodeProto, **fields: object) -> onnx.ModelProto:

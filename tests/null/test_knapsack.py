@@ -166,6 +166,14 @@ def test_a_cap_on_time_is_met_at_the_price_of_bytes() -> None:
     assert knapsack([place], {"w": 400}, Limits(1.0, cost=1.5), size=True) == [1]
 
 
+def test_what_a_file_has_beside_the_constants_counts_where_size_is_minimised() -> None:
+    place = [Option(1.0, 0, 0.0, "w", 300), Option(1.0, 100, 0.1, beside=1500)]
+
+    assert knapsack([place], {"w": 1000}, Limits(1.0), size=True) == [0]
+    assert knapsack([place], {"w": 2000}, Limits(1.0), size=True) == [1]
+    assert knapsack([place], {"w": 1000}, Limits(1.0, stored=100), size=True) == [1]
+
+
 @pytest.mark.parametrize(
     "limits", [Limits(1.0, stored=50), Limits(1.0, cost=0.5), Limits(1.0, stored=0), Limits(1.0, stored=-1000)]
 )
