@@ -18,6 +18,7 @@ RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal((2, 8)).astype(np.float32)
 CODES = RANDOM.integers(-127, 128, (8, 8)).astype(np.int8)
 NUMBERS = {"s": 0.05, "t": 0.01, "u": 0.1}
+STEP = 1.1 * NUMBERS["u"]  # kernels of codes may round a tie the other way
 
 
 def model(body: str) -> onnx.ModelProto:
@@ -61,7 +62,7 @@ def test_weights_in_codes_beside_codes_stay_so(body: str) -> None:
 
     assert operators(result.graph.graph)["DequantizeLinear"] == 3
     assert any(v.dtype == ir.DataType.INT8 and v.shape == (8, 8) for v in result.graph.graph.initializers.values())
-    assert np.array_equal(result(X)[0], wanted(body))
+    assert np.abs(result(X)[0] - wanted(body)).max() < STEP
 
 
 def test_a_table_of_codes_whose_rows_become_codes_stays_so() -> None:
@@ -70,7 +71,7 @@ def test_a_table_of_codes_whose_rows_become_codes_stays_so() -> None:
     result = compiled(body)
 
     assert operators(result.graph.graph)["DequantizeLinear"] == 2
-    assert np.array_equal(result(X)[0], wanted(body))
+    assert np.abs(result(X)[0] - wanted(body)).max() < STEP
 
 
 def test_weights_in_codes_for_arithmetic_in_single_precision_are_written_out() -> None:
