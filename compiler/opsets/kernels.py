@@ -3,7 +3,7 @@
 LOST: dict[tuple[str, int], str] = {
     # Measured: 2-13 times slower in one and three dimensions, and in two where no blocked layout is used.
     ("AveragePool", 19): "ONNX Runtime's AveragePool of opset 19 is up to 13 times slower than that of 18",
-    # Where a Reshape or Transpose follows, the runtime puts a QuantizeLinear behind it, from opset 21 on with an element
+    # Behind a Reshape or Transpose of its numbers the runtime puts a QuantizeLinear, from opset 21 on with an element
     # type that contradicts its zero point: files in signed codes then do not load.
     ("DequantizeLinear", 21): "ONNX Runtime's own rewriting of codes makes graphs that do not load from opset 21 on",
     **{
