@@ -180,7 +180,7 @@ def _step(container: _Container, graphs: list[ir.Graph], version: int, fresh: _N
 
     if container.opset_imports.get("", version) >= version:
         return []
-    notes: list[str] = []
+    stopped: dict[tuple[str, str], list[ir.Node]] = {}
     for graph in graphs:
         for node in list(graph):
             if node.domain != "" or not _needs_step(node.op_type, version):
@@ -188,10 +188,14 @@ def _step(container: _Container, graphs: list[ir.Graph], version: int, fresh: _N
             try:
                 _step_node(Site(node, fresh, isinstance(container, ir.Function), version))
             except Stop as reason:
-                notes.append(
-                    f"{node.op_type} {node.name or node.outputs[0].name} stays below opset {version}: {reason}"
-                )
-    return notes
+                stopped.setdefault((node.op_type, str(reason)), []).append(node)
+    return [f"{_named(nodes)} below opset {version}: {reason}" for (_, reason), nodes in stopped.items()]
+
+
+def _named(nodes: list[ir.Node]) -> str:
+    """The first of several nodes of one operator that stay, and how many there are."""
+    first = f"{nodes[0].op_type} {nodes[0].name or nodes[0].outputs[0].name}"
+    return f"{first} stays" if len(nodes) == 1 else f"{first} and {len(nodes) - 1} more stay"
 
 
 @cache
