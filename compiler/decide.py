@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from .errors import TamagoError
 from .facts import Array
 from .report import Comparison, Figures
 from .timing import paired_ratio
-from .verify import allow_noise, are_numbers, compare, fits_declaration, require, trials
+from .verify import Difference, allow_noise, are_numbers, compare, fits_declaration, require, trials
 
 if TYPE_CHECKING:
     from .backend import Backend, Runnable
@@ -28,6 +28,10 @@ NOISE = 0.02  # how much the ratio of the fastest samples may contradict the med
 BEYOND_DOUBT = 1.02  # a gain that the whole interval of paired ratios lies above
 NO_SLOWER = 1.0  # the new program must win its interleaved comparison, or the original is returned
 DOES_NOT_LOAD = "the optimised graph does not load, so the original is kept"
+MISREAD = (
+    "the runtime's own optimisation of the original changes what it computes, perhaps since the file declares shapes "
+    "that are wrong: the result was verified against the file as it is written"
+)
 NOT_LOADED, NO_ROOM = "B001", "B003"  # what is run piece by piece is loaded only then
 
 
@@ -79,56 +83,74 @@ def decide(
         return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason.why}"])
     believed = reference if target.believed is target else target.believed.lower(original)
     try:
-        errors, trial = _verify(target, original, believed, program, feeds)
+        found = _verify(target, original, model, believed, program, feeds)
     except _DoesNotLoad as reason:
         return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason}"])
     except _NotVerified as reason:
         return Decision(False, reference, "not verified", notes=[f"{reason}: nothing was verified, so it is kept"])
+    errors, notes = found.errors, found.notes
     if not changed:
-        note = "no rule found anything to improve"
-        return Decision(False, reference, "no gain", notes=[note], verified=True)
+        notes = [*notes, "no rule found anything to improve"]
+        return Decision(False, reference, "no gain", notes=notes, verified=True)
     if options.objective == "size":
         after, before = Figures.of(model).file, Figures.of(original).file
         verdict = "smaller" if after < before else "no larger" if after == before else "no gain"
         kept = program if after <= before else reference
-        return Decision(after <= before, kept, verdict, errors, verified=True)
+        return Decision(after <= before, kept, verdict, errors, notes=notes, verified=True)
     if not options.measure:
-        return Decision(True, program, "not timed", errors, verified=True)
-    timing = _compare_times(target, reference, program, trial, until)
+        return Decision(True, program, "not timed", errors, notes=notes, verified=True)
+    timing = _compare_times(target, reference, program, found.trial, until)
     won = wins(timing)
-    return Decision(
-        won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing, verified=True
-    )
+    kept, verdict = (program, "faster") if won else (reference, "no gain")
+    return Decision(won, kept, verdict, errors if won else {}, timing, notes, verified=True)
 
 
 class _NotVerified(Exception):
     """Why nothing can be said about the new program."""
 
 
+@dataclass
+class _Verified:
+    """The largest error of each output over all inputs tried, the first inputs that ran, and what there is to say."""
+
+    errors: dict[str, float]
+    trial: Mapping[str, Array]
+    notes: list[str]
+
+
 def _verify(
-    target: Backend, original: ir.Model, reference: Runnable, program: Runnable, feeds: Mapping[str, Array] | None
-) -> tuple[dict[str, float], Mapping[str, Array]]:
-    """The largest error of each output over all inputs tried, and the first inputs that ran.
+    target: Backend,
+    original: ir.Model,
+    model: ir.Model,
+    reference: Runnable,
+    program: Runnable,
+    feeds: Mapping[str, Array] | None,
+) -> _Verified:
+    """Run both programs side by side on inputs; `model` is what `program` runs.
 
     Raises:
         TamagoError: V001, the results differ.
         _NotVerified: the original gives nothing to compare with.
     """
     errors: dict[str, float] = {}
+    notes: list[str] = []
     first: Mapping[str, Array] | None = None
     ran, start = 0, time.perf_counter()
     for made in trials(original.graph, feeds):
         trial = made if target.forgives else _without_risk(made, feeds)
         wanted, found = _run_both(reference, program, trial, target.runs_side_by_side)
-        if wanted is None or not fits_declaration(original.graph, wanted) or not are_numbers(wanted):
+        if wanted is None or not are_numbers(wanted):
             continue
+        if not fits_declaration(original.graph, wanted) and not fits_declaration(model.graph, wanted):
+            continue  # what the file declares may be wrong, what was inferred too: hardly both
         first, ran = trial if first is None else first, ran + 1
         differences = compare(reference.outputs, wanted, found)
         if not all(d.passed for d in differences):
             if _is_random(reference, trial, wanted):
                 raise _NotVerified("the original draws random numbers, so that no two runs of it agree")
             plain = target.believed.lower(original, optimise=False)(trial)
-            differences = allow_noise(differences, compare(reference.outputs, wanted, plain))
+            differences, said = _beside_as_written(reference.outputs, wanted, plain, found)
+            notes = said or notes
         require(differences)
         for d in differences:
             errors[d.name] = max(errors.get(d.name, 0.0), d.error)
@@ -138,7 +160,25 @@ def _verify(
         raise _NotVerified(
             "the original could not be run on made-up inputs, or gives nothing but NaN and infinity (pass args)"
         )
-    return errors, first
+    return _Verified(errors, first, notes)
+
+
+def _beside_as_written(names: Sequence[str], wanted: Any, plain: Any, found: Any) -> tuple[list[Difference], list[str]]:
+    """Where the original as the runtime optimises it is not agreed with, what the file itself says decides.
+
+    Args:
+        names: of the outputs.
+        wanted: the original's.
+        plain: the original's without the runtime's own optimisation: the file as it is written.
+        found: the new program's.
+
+    Returns:
+        The differences, and what there is to say.
+    """
+    own, as_written = compare(names, wanted, plain), compare(names, plain, found)
+    if not all(d.passed for d in as_written):
+        return allow_noise(compare(names, wanted, found), own), []
+    return as_written, [] if all(np.isfinite(d.error) for d in own) else [MISREAD]
 
 
 def _is_random(reference: Runnable, feeds: Mapping[str, Array], wanted: Any) -> bool:

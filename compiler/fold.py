@@ -6,7 +6,7 @@ If, Loop and Scan are walked like any graph (values captured from outside may be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -103,9 +103,46 @@ def _fold_nodes(graph: ir.Graph, version: int, fresh: Fresh, stays: Callable[[ir
         data = shape_data(node, known)
         if data is not None:
             known[node.outputs[0]] = data
-        arrays = _known_contents(node, data) or (None if stays(node) else _compute(node, version))
+        arrays = _known_contents(node, data) or (None if stays(node) or is_of_codes(node) else _compute(node, version))
         if arrays is not None and not any(v.is_graph_output() for v in node.outputs):
             _replace(graph, node, [_constant(graph, a, v, fresh) for a, v in zip(arrays, node.outputs, strict=False)])
+
+
+_VIEWS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity"})
+
+
+def is_of_codes(node: ir.Node) -> bool:
+    """Whether a node makes numbers of codes for a reader that computes with codes: then it should not be computed.
+
+    A reader does so if another of its operands is made of codes that are not known before, or its result becomes codes:
+    the runtime has one kernel for all of it. Given numbers it quantises them anew, otherwise than the model's author.
+    """
+    if op_name(node) != "DequantizeLinear":
+        return False
+    return any(
+        _becomes_codes(reader) or any(_is_made_of_codes(other) for other in reader.inputs if other is not value)
+        for value, reader in _readers(node.outputs[0])
+    )
+
+
+def _readers(value: ir.Value) -> Iterator[tuple[ir.Value, ir.Node]]:
+    """Who reads a value, in another shape or order perhaps, and what it reads."""
+    for reader, _ in value.uses():
+        if op_name(reader) in _VIEWS:
+            yield from _readers(reader.outputs[0])
+        else:
+            yield value, reader
+
+
+def _is_made_of_codes(value: ir.Value | None) -> bool:
+    node = None if value is None else value.producer()
+    if node is None or op_name(node) != "DequantizeLinear":
+        return False
+    return node.inputs[0] is not None and constant_tensor(node.inputs[0]) is None
+
+
+def _becomes_codes(node: ir.Node) -> bool:
+    return any(op_name(reader) == "QuantizeLinear" for value in node.outputs for reader, _ in value.uses())
 
 
 def _twin(node: ir.Node, same: dict[tuple[object, ...], ir.Node]) -> ir.Node | None:

@@ -4,8 +4,9 @@ One walk in topological order, bodies of If, Loop and Scan included, that asks `
 contents of shape computations on the way, so that names of dimensions survive `Shape → Gather → Concat → Reshape`.
 No weight is read and nothing is serialised: a model of any size costs the same.
 
-What a file declares wins where it says more and where the two disagree. Only where it declares a size that is a name
-by inference, somebody freed a dimension of the inputs and left the rest as it was: then no declared size is believed.
+What a file declares wins where it says more. Where it declares a size or a rank that inference contradicts, somebody
+changed the model or freed a dimension of its inputs, and left the rest as it was: then no declared size is believed, as
+ONNX Runtime does when it computes.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class _Walk:
     def __init__(self, versions: Mapping[str, int], interface: set[ir.Value]) -> None:
         self.versions, self.interface = versions, interface
         self.version = versions.get("", TARGET)
-        self.stale = False  # whether a size is declared where a name was inferred
+        self.stale = False  # whether a size or a rank is declared where another was inferred
         self.known: dict[ir.Value, tuple[Dim, ...]] = {}
         self.contents: dict[ir.Value, tuple[Number, ...]] = {}
         self.journal: list[tuple[ir.Value, Any, ir.Shape | None]] | None = None
@@ -289,13 +290,14 @@ class _Walk:
         if declared is None:
             return shape
         if len(declared) != len(shape):
-            return None
+            self.stale = True
+            return shape
         merged = tuple(self.choose(value, a, b) for a, b in zip(declared, shape, strict=True))
         return merged if merged != declared else None
 
     def choose(self, value: ir.Value, declared: Dim, found: Dim) -> Dim:
         """A number says more than a name; the names of the model's own inputs and outputs are part of its interface."""
-        if isinstance(declared, int) and isinstance(found, str):
+        if isinstance(declared, int) and found is not None and found != declared:
             self.stale = True
             return found
         if declared is None or (isinstance(declared, str) and isinstance(found, int) and value not in self.interface):

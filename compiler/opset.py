@@ -142,13 +142,13 @@ def _graphs(container: _Container) -> list[ir.Graph]:
 
 def _needs_care(node: ir.Node, start: int, target: int) -> bool:
     """Whether the node is not simply the same at the target."""
-    from .opsets.kernels import LOST
+    from .opsets.kernels import loss
 
     if node.op_type in _RUNTIME_OWN:
         return False
     if not same_meaning(node.op_type, start, target):
         return True
-    return any((node.op_type, step) in LOST for step in steps(node.op_type, start, target))
+    return any(loss(node, step) is not None for step in steps(node.op_type, start, target))
 
 
 def _inferred(model: ir.Model) -> ir.Model:
@@ -180,7 +180,7 @@ def _step(container: _Container, graphs: list[ir.Graph], version: int, fresh: _N
 
     if container.opset_imports.get("", version) >= version:
         return []
-    notes: list[str] = []
+    stopped: dict[tuple[str, str], list[ir.Node]] = {}
     for graph in graphs:
         for node in list(graph):
             if node.domain != "" or not _needs_step(node.op_type, version):
@@ -188,10 +188,14 @@ def _step(container: _Container, graphs: list[ir.Graph], version: int, fresh: _N
             try:
                 _step_node(Site(node, fresh, isinstance(container, ir.Function), version))
             except Stop as reason:
-                notes.append(
-                    f"{node.op_type} {node.name or node.outputs[0].name} stays below opset {version}: {reason}"
-                )
-    return notes
+                stopped.setdefault((node.op_type, str(reason)), []).append(node)
+    return [f"{_named(nodes)} below opset {version}: {reason}" for (_, reason), nodes in stopped.items()]
+
+
+def _named(nodes: list[ir.Node]) -> str:
+    """The first of several nodes of one operator that stay, and how many there are."""
+    first = f"{nodes[0].op_type} {nodes[0].name or nodes[0].outputs[0].name}"
+    return f"{first} stays" if len(nodes) == 1 else f"{first} and {len(nodes) - 1} more stay"
 
 
 @cache
@@ -207,13 +211,17 @@ def _needs_step(op: str, version: int) -> bool:
 
 
 def _step_node(site: Site) -> None:
-    from .opsets.kernels import LOST
+    from .opsets.kernels import loss
     from .opsets.rewrites import REWRITES
     from .opsets.step import Stop
+    from .opsets.unchanged import UNCHANGED
 
     key = (site.node.op_type, site.version)
-    if key in LOST:
-        raise Stop(LOST[key])
+    reason = loss(site.node, site.version)
+    if reason is not None:
+        raise Stop(reason)
+    if key in UNCHANGED:
+        return
     if key not in REWRITES:
         raise Stop("no way to its next version is known")
     REWRITES[key](site)

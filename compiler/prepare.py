@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
+from .inline import inline
 from .ir import graphs
 
 
@@ -19,8 +19,7 @@ def prepare(model: ir.Model, keep: tuple[str, ...] = ()) -> list[str]:
         Notes for the report.
     """
     notes: list[str] = []
-    if model.functions:
-        passes.InlinePass()(model)
+    inline(model)
     frozen = _freeze(model.graph, keep)
     if frozen:
         notes.append(

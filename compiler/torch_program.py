@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from .errors import TamagoError
+from .inline import inline
 from .torch_operators.builder import GraphBuilder, Settings
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def _prepared(model: ir.Model) -> ir.Model:
     """A copy with functions inlined, and types and ranks inferred where they can be."""
     try:
         model = model.clone()
-        if model.functions:
-            common.InlinePass()(model)
+        inline(model)
     except (RuntimeError, ValueError) as error:  # nodes out of order, functions that call themselves
         raise TamagoError(
             "B011", "the model is not well formed", where=model.graph.name or "", why=str(error)

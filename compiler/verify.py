@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -136,6 +137,7 @@ def has_free_dimensions(graph: ir.Graph) -> bool:
     return any(not isinstance(d, int) for v in graph.inputs if v.shape is not None for d in v.shape)
 
 
+LARGEST_MADE_UP = 1 << 22  # elements of all inputs together, where sizes are for us to choose
 FREE_SIZES = ((2, 2), (1, 1), (3, 7), (2, 16), (1, 64), (1, 256), (1, 512), (1, 1024), (1, 16000))
 
 
@@ -148,10 +150,15 @@ def trials(graph: ir.Graph, feeds: Mapping[str, Array] | None = None) -> Iterato
         yield feeds
     schemes = [(batch, length, middle) for middle in (False, True) for batch, length in FREE_SIZES]
     for seed, (batch, length, middle) in enumerate(schemes):
+        shapes, free = _shapes(graph, batch, length, middle), has_free_dimensions(graph)
+        if shapes is None:
+            return
+        if free and sum(map(math.prod, shapes.values())) > LARGEST_MADE_UP:
+            continue  # a long sound for one model is a picture of gigabytes for another
         made = make_feeds(graph, seed, batch, length, middle=middle)
         if made is not None:
             yield made
-        if not has_free_dimensions(graph):
+        if not free:
             return
 
 
@@ -173,9 +180,21 @@ def make_feeds(
         An array for each input, or None when some input is not a tensor of numbers.
     """
     generator = np.random.default_rng(seed)
+    shapes = _shapes(graph, batch, length, middle)
+    if shapes is None:
+        return None
+    return {
+        value.name or "": _random(shape, value.dtype, generator, _table_size(value), _compared_with(value))
+        for value, shape in shapes.items()
+        if value.dtype is not None
+    }
+
+
+def _shapes(graph: ir.Graph, batch: int, length: int, middle: bool) -> dict[ir.Value, list[int]] | None:
+    """The shapes of the inputs that are to be given, None where one is not a tensor of numbers; see `make_feeds`."""
     inputs = [v for v in graph.inputs if v.name not in graph.initializers]
     batches = {d for v in inputs for d in (dims(v) or ())[:1] if isinstance(d, str)}
-    feeds: dict[str, Array] = {}
+    shapes: dict[ir.Value, list[int]] = {}
     for value in inputs:
         shape = dims(value)
         if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
@@ -184,9 +203,8 @@ def make_feeds(
             return None
         inner = range(1, len(shape) - 1) if middle else ()
         nameless = {0, *inner}
-        sizes = [_size(d, i in nameless, batches, batch, length) for i, d in enumerate(shape)]
-        feeds[value.name or ""] = _random(sizes, value.dtype, generator, _table_size(value), _compared_with(value))
-    return feeds
+        shapes[value] = [_size(d, i in nameless, batches, batch, length) for i, d in enumerate(shape)]
+    return shapes
 
 
 def _size(dim: Dim, nameless_batch: bool, batches: set[str], batch: int, length: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.fold import fold
 from ...compiler.function_bodies import write_out
 from ...compiler.inference import infer
+from ...compiler.inline import inline
 from ...compiler.ir import bodies, dims, unique_names
 from ...compiler.opset import TARGET, to_target
 from ...compiler.optimise import Names
@@ -52,8 +52,7 @@ def specialised(
             model's.
     """
     model = model.clone()
-    if model.functions:
-        common.InlinePass()(model)
+    inline(model)
     to_target(model, TARGET)
     sizes: dict[str, int] = {}
     for value in model.graph.inputs:

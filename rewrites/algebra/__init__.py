@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.rule import Rule
-from . import comparison_negated, idempotent
+from . import comparison_negated, idempotent, initial_state
 from .cast_pair import cast_identity, cast_like, cast_pair
 from .clip import (
     clip_below_zero,
@@ -138,4 +138,5 @@ RULES: tuple[Rule, ...] = (
     einsum_of_one,
     einsum_of_two,
     quantize_of_dequantize,
+    *initial_state.RULES,
 )

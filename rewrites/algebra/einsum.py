@@ -52,6 +52,8 @@ def einsum_of_one(x: Value, equation: str) -> Term:
         # several indices make the rows, or are summed
         {"x": "f32[2,3,4,5]", "y": "f32[4,5,6]", "equation": "abcd,cde->abe"},
         {"x": "f32[2,3,4]", "y": "f32[5,4]", "equation": "bhd,kd->bkh"},
+        {"x": "f32[n,m,3]", "y": "f32[3,4]", "equation": "abc,cd->dab"},
+        {"x": "f32[n,3,4]", "y": "f32[4,2,5]", "equation": "abc,cde->abde"},
         # no index is summed, or one of one operand only
         {"x": "f32[2,3]", "y": "f32[4]", "equation": "ij,k->kij"},
         {"x": "f32[2,3]", "y": "f32[2]", "equation": "ij,i->ij"},
@@ -60,7 +62,7 @@ def einsum_of_one(x: Value, equation: str) -> Term:
     ],
     refuse=[
         {"x": "f32[1,3]", "y": "f32[3,4]", "equation": "...j,jk->...k", "because": "ellipsis"},
-        {"x": "f32[n,m,3]", "y": "f32[3,4]", "equation": "abc,cd->dab", "because": "unknown"},
+        {"x": "f32[2,n,m,3]", "y": "f32[2,3,4]", "equation": "zabc,zcd->zdab", "because": "unknown"},
         {"x": "f32[1,3]", "y": "f32[2,3]", "equation": "ij,ij->j", "because": "differs in size"},
     ],
 )
@@ -79,10 +81,11 @@ def einsum_of_two(x: Value, y: Value, equation: str) -> Term:
     batch = "".join(c for c in result if c in left and c in right)
     rows = "".join(c for c in result if c in left and c not in right)
     columns = "".join(c for c in result if c in right and c not in left)
-    first = _grouped(a, left, batch, rows, inner, sizes)
-    second = _grouped(b, right, batch, inner, columns, sizes)
-    product = op.MatMul(first, second)
     whole = batch + rows + columns
+    second = _grouped(b, right, batch, inner, columns, sizes)
+    if not batch:  # one matrix for all: rows of several indices need not become one dimension, of unknown size perhaps
+        batch, rows = rows[:-1], rows[-1:]
+    product = op.MatMul(_grouped(a, left, batch, rows, inner, sizes), second)
     merged = (*(sizes[c] for c in batch), _size(rows, sizes), _size(columns, sizes))
     return _ordered(reshape_expression(product, merged, tuple(sizes[c] for c in whole)), whole, result)
 

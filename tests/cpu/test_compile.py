@@ -284,3 +284,37 @@ def test_a_model_trained_for_quantisation_keeps_its_grid() -> None:
 
     with torch.no_grad():
         torch.testing.assert_close(found, module(x), rtol=1e-4, atol=1e-5)
+
+
+def declared(text: str, shape: str) -> onnx.ModelProto:
+    """Relu of `x`, with the shape that the file gives it, and the rest of a graph with the output `y`."""
+    head = f'<ir_version: 9, opset_import: ["" : 18]> g (float[n,2,3] x) => ({text.split("|", maxsplit=1)[0]} y)'
+    return onnx.parser.parse_model(f"{head} <{shape} a> {{ a = Relu (x) {text.split('|')[1]} }}")
+
+
+SHAPES_READ = (
+    "|s = Shape (a) z = Constant <value_ints = [0]> () g = Gather (s, z) m = Constant <value_ints = [-1]> () "
+    "t = Concat <axis = 0> (g, m) y = Reshape (a, t)"
+)
+
+
+def test_shapes_of_a_file_that_are_wrong_are_not_believed_even_where_the_runtime_believes_them() -> None:
+    """Somebody freed the batch of the inputs; ONNX Runtime computes shapes from what was left, and the wrong result."""
+    compiled = quick(declared(SHAPES_READ, "float[1,2,3]"))
+
+    assert compiled(np.ones((4, 2, 3), np.float32))[0].shape == (4, 6)
+    assert any("as it is written" in note for note in compiled.report.notes)
+
+
+def test_of_right_shapes_nothing_is_said() -> None:
+    compiled = quick(declared(SHAPES_READ, "float[n,2,3]"))
+
+    assert compiled(np.ones((4, 2, 3), np.float32))[0].shape == (4, 6)
+    assert not any("as it is written" in note for note in compiled.report.notes)
+
+
+def test_an_output_declared_with_another_shape_than_it_has_is_verified_all_the_same() -> None:
+    compiled = quick(declared("float[1,5]|b = Relu (a) y = Neg (b)", "float[n,2,3]"))
+
+    assert compiled.report.verdict == "not timed"
+    assert [v.shape for v in compiled.graph.graph.outputs] == [ir.Shape(["n", 2, 3])]

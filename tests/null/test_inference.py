@@ -305,14 +305,20 @@ def test_contents_of_constant_nodes_are_read() -> None:
     assert dims(values["z"]) == ("n", 1, 3)
 
 
-def test_what_is_declared_wins_where_it_says_more_or_otherwise() -> None:
-    values = inferred(
-        "(float[?,3] x) => (float[m,3] y) <float[7,k] t, float[7,9] w> { t = Relu (x) w = Relu (t) y = Identity (t) }"
-    )
+def test_what_is_declared_wins_where_it_says_more() -> None:
+    values = inferred("(float[?,3] x) => (float[m,3] y) <float[7,k] t> { t = Relu (x) y = Identity (t) }")
 
     assert dims(values["t"]) == (7, 3)  # 7 against nothing: more; k against 3: less
-    assert dims(values["w"]) == (7, 9)  # a contradiction stays the file's own
     assert dims(values["y"]) == ("m", 3)  # the interface keeps its names
+
+
+@pytest.mark.parametrize("wrong", ["float[2,9] t", "float[2,1,3] t", "float[9] t"])
+def test_what_a_file_declares_otherwise_is_wrong(wrong: str) -> None:
+    """Neither a size nor a rank that contradicts the operators, of a value within or of an output."""
+    values = inferred(f"(float[2,3] x) => (float[7,3] y) <{wrong}> {{ t = Relu (x) y = Neg (t) }}")
+
+    assert dims(values["t"]) == (2, 3)
+    assert dims(values["y"]) == (2, 3)
 
 
 def test_sizes_from_before_a_dimension_was_freed_are_forgotten() -> None:

@@ -299,3 +299,13 @@ def test_new_names_do_not_meet_old_ones() -> None:
     axes = node.inputs[1]
     assert axes is not None
     assert axes.name == "sq/axes_1"
+
+
+def test_many_nodes_that_stop_a_model_for_one_reason_are_one_note() -> None:
+    pools = " ".join(f"a{i + 1} = AveragePool <kernel_shape = [1, 1]> (a{i})" for i in range(5))
+    model = model_of(f"(float[1,2,3,4] a0) => (float[1,2,3,4] a5) {{ {pools} }}", 18)
+
+    stopped, *rest = to_target(model)
+
+    assert "and 4 more stay below opset 19" in stopped
+    assert len(rest) == 1

@@ -1,0 +1,41 @@
+"""Inputs that are made up to verify on: of several sizes, and of a size that a machine holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from tamago.compiler.verify import LARGEST_MADE_UP, trials
+
+
+def graph_of(*shapes: Sequence[int | str]) -> ir.Graph:
+    inputs = [
+        ir.Value(name=f"x{i}", shape=ir.Shape(s), type=ir.TensorType(ir.DataType.FLOAT)) for i, s in enumerate(shapes)
+    ]
+    return ir.Graph(inputs, [], nodes=[])
+
+
+def sizes(graph: ir.Graph) -> list[int]:
+    return [sum(np.size(array) for array in feeds.values()) for feeds in trials(graph)]
+
+
+def test_a_sound_of_free_length_is_tried_long() -> None:
+    assert max(sizes(graph_of(["batch", "time"]))) == 16000
+
+
+def test_a_picture_of_free_height_and_width_is_not_tried_with_that_length_twice() -> None:
+    """16,000 by 16,000 pixels took 21 GB where the model refused everything smaller, and the machine had no more."""
+    found = sizes(graph_of(["batch", 3, "height", "width"]))
+
+    assert max(found) == 3 * 1024 * 1024
+    assert len(found) > 3
+
+
+def test_several_inputs_count_together() -> None:
+    assert max(sizes(graph_of(*[["batch", 3, "height", "width"]] * 4))) <= LARGEST_MADE_UP
+
+
+def test_a_size_that_the_model_fixes_is_tried_whatever_it_is() -> None:
+    assert sizes(graph_of([1, LARGEST_MADE_UP + 1])) == [LARGEST_MADE_UP + 1]
