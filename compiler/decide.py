@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from .deadline import OutOfTime, stopping_at
 from .errors import TamagoError
 from .facts import Array
 from .report import Comparison, Figures
+from .streaming import Streaming
 from .timing import paired_ratio
 from .verify import allow_noise, are_numbers, compare, fits_declaration, require, trials
 
@@ -79,9 +81,13 @@ def decide(
         return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason.why}"])
     believed = reference if target.believed is target else target.believed.lower(original)
     try:
-        errors, trial = _verify(target, original, believed, program, feeds)
+        with stopping_at(until):
+            errors, trial = _verify(target, original, believed, program, feeds)
     except _DoesNotLoad as reason:
         return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason}"])
+    except OutOfTime:
+        note = "the time limit was over before both programs had run: nothing was verified, so the original is kept"
+        return Decision(False, reference, "not verified", notes=[note])
     except _NotVerified as reason:
         return Decision(False, reference, "not verified", notes=[f"{reason}: nothing was verified, so it is kept"])
     if not changed:
@@ -94,7 +100,12 @@ def decide(
         return Decision(after <= before, kept, verdict, errors, verified=True)
     if not options.measure:
         return Decision(True, program, "not timed", errors, verified=True)
-    timing = _compare_times(target, reference, program, trial, until)
+    try:
+        with stopping_at(until):
+            timing = _compare_times(target, reference, program, trial, until)
+    except OutOfTime:
+        note = "the time limit was over before both programs were timed: the original is kept"
+        return Decision(False, reference, "no gain", notes=[note], verified=True)
     won = wins(timing)
     return Decision(
         won, program if won else reference, "faster" if won else "no gain", errors if won else {}, timing, verified=True
@@ -113,13 +124,21 @@ def _verify(
     Raises:
         TamagoError: V001, the results differ.
         _NotVerified: the original gives nothing to compare with.
+        OutOfTime: nothing was compared in the time there was.
     """
     errors: dict[str, float] = {}
     first: Mapping[str, Array] | None = None
     ran, start = 0, time.perf_counter()
+    # What is run in pieces has one of them in memory at a time, and ends between two when it is to end.
+    side_by_side = target.runs_side_by_side and not isinstance(program, Streaming)
     for made in trials(original.graph, feeds):
         trial = made if target.forgives else _without_risk(made, feeds)
-        wanted, found = _run_both(reference, program, trial, target.runs_side_by_side)
+        try:
+            wanted, found = _run_both(reference, program, trial, side_by_side)
+        except OutOfTime:
+            if first is None:
+                raise
+            break
         if wanted is None or not fits_declaration(original.graph, wanted) or not are_numbers(wanted):
             continue
         first, ran = trial if first is None else first, ran + 1

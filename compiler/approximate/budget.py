@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,5 +92,5 @@ NAMES = ("cross-entropy", "kl", "mse")
 class Workload:
     """Inputs whose latency counts, and how much; `feeds` are arrays by input name."""
 
-    feeds: dict[str, Any]
+    feeds: Mapping[str, Any]
     weight: float = 1.0

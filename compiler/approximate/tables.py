@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from ..deadline import OutOfTime
 from ..errors import TamagoError
 from ..facts import Array
 from ..ir import graphs, weights
@@ -33,6 +34,8 @@ from .task import Alternative, Choice, Task
 from .write import Chosen, put
 
 STORING = ("stored_weights",)  # methods that change what is stored and not what runs
+
+NO_TIME = "no time was left to look at it"
 
 
 class Tables:
@@ -75,12 +78,12 @@ class Tables:
         costs = Costs(task.target, task.store, [w.weight for w in task.workloads])
         for number, place in enumerate(self.places):
             if time.perf_counter() > task.until:
-                self.refused.append((place.name, "all", "no time was left to look at it"))
+                self.refused.append((place.name, "all", NO_TIME))
                 continue
             progress(f"place {number + 1} of {len(self.places)}: {place.name}")
             name = place.y.name or ""
             if place.kind == "weight":
-                self.alternatives.append(self._weight_table(place))
+                self._look_at_weight(place)
                 continue
             if name not in seen:
                 self.refused.append((place.name, "all", "its values do not reach the loss"))
@@ -169,6 +172,12 @@ class Tables:
     def _ends(self) -> list[str]:
         """Outputs that are looked at: where weights are judged by what they do to the whole program."""
         return [v.name or "" for v in self.program.graph.outputs] if self.task.size else []
+
+    def _look_at_weight(self, place: Place) -> None:
+        try:
+            self.alternatives.append(self._weight_table(place))
+        except OutOfTime:
+            self.refused.append((place.name, "all", NO_TIME))
 
     def _weight_table(self, place: Place) -> list[Alternative]:
         """A weight's alternatives, predicted from what they do to the outputs."""
