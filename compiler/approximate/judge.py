@@ -52,7 +52,8 @@ class Judge:
         if self.budget.metric is not None or not self.loss.needs_original:
             return run_together(program, groups), ([()] * len(group) for group in groups)
         if program is self.reference.program:
-            return tee(self.reference.outputs(groups))
+            first, second = tee(self.reference.outputs(groups))
+            return first, second
         return run_together(program, groups), self.reference.outputs(groups)
 
     def evidence(self, before: Scores, after: Scores, samples: Sequence[Sample]) -> Evidence:
