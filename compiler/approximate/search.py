@@ -362,7 +362,7 @@ class Search:
                 left = self._instead(found, reason, left, allowed)
                 continue
             self.outcome.attempts += 1
-            runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, self.batch})]
+            runs = [self.judge.scores(program, task.split.verify, b) for b in self._batches()]
             proofs = [self.judge.evidence(before, after, task.split.verify) for after in runs]
             attempt = self.outcome.attempts
             found.proof = max(proofs, key=lambda proof: proof.upper(attempt))
@@ -383,6 +383,11 @@ class Search:
                 f"{allowed:g}: about {min(needed)} calibration samples would"
             )
         return None
+
+    def _batches(self) -> list[int]:
+        """How many examples are run together: one sample by itself, and as many as a batch has where that differs."""
+        apart, batched = (together(self.task.split.verify, batch) for batch in (1, self.batch))
+        return [1] if len(apart) == len(batched) else [1, self.batch]
 
     def _instead(self, found: Found, reason: str, left: Sequence[Found], allowed: float) -> list[Found]:
         """What is left when a candidate is not worth its error: it was priced by its parts, and timed as a whole.

@@ -19,8 +19,11 @@ from tamago.backends.onnxruntime.run import Program
 from tamago.backends.onnxruntime.streamed import Streamed, Whole, time_by_pieces
 from tamago.backends.onnxruntime.target import OnnxRuntime
 from tamago.compiler import memory, streaming
+from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.costs import Run
+from tamago.compiler.approximate.judge import Judge
 from tamago.compiler.approximate.search import Search
+from tamago.compiler.approximate.stack import together
 from tamago.compiler.compiled import CompiledModel
 from tamago.compiler.deadline import OutOfTime, stopping_at
 from tamago.compiler.decide import decide
@@ -268,8 +271,8 @@ def test_small_models_are_held() -> None:
     assert "not held in memory" not in str(compiled.report)
 
 
-def within_budget(**options: Any) -> CompiledModel:
-    samples = [((inputs(seed)["x"],), None) for seed in range(24)]
+def within_budget(*, rows: int = 5, **options: Any) -> CompiledModel:
+    samples = [((inputs(seed, rows)["x"],), None) for seed in range(24)]
     budget = tamago.Budget(rise=0.05)
     found = tamago.compile(
         *(proto(), inputs()),
@@ -297,6 +300,31 @@ def test_a_budget_is_spent_alike(small: None, monkeypatch: pytest.MonkeyPatch) -
     assert b.proof is not None
     assert [(c.place, c.method, c.setting) for c in a.choice] == [(c.place, c.method, c.setting) for c in b.choice]
     assert a.proof.value == pytest.approx(b.proof.value)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("rows", "runs"), [(5, [12]), (1, [12, 3])])
+def test_a_proof_runs_samples_together_where_that_is_another_run(
+    monkeypatch: pytest.MonkeyPatch, rows: int, runs: list[int]
+) -> None:
+    """The workload has five rows: samples of five are as many by themselves as together."""
+    scores, prove = Judge.scores, Search.prove
+    batches: list[int] = []
+
+    def counted(judge: Judge, program: Any, samples: Sequence[Sample], batch: int = 1) -> list[Any]:
+        batches.append(len(together(samples, batch)))
+        return scores(judge, program, samples, batch)
+
+    def proved(search: Search, *args: Any) -> Any:
+        batches.clear()
+        return prove(search, *args)
+
+    monkeypatch.setattr(Judge, "scores", counted)
+    monkeypatch.setattr(Search, "prove", proved)
+
+    within_budget(methods=["stored_weights"], rows=rows, workloads=[((inputs()["x"],), 1.0)])
+
+    assert batches == [12, *runs]
 
 
 @pytest.mark.usefixtures("small")
