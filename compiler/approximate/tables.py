@@ -18,7 +18,7 @@ from ..ir import graphs, weights
 from ..mapped import let_go
 from ..progress import progress
 from ..rule import Skip
-from ..streaming import outputs_for_each
+from ..streaming import Streaming, outputs_for_each
 from .budget import Budget
 from .calibration import Sample
 from .costs import FAILED, Costs, lowered
@@ -35,6 +35,7 @@ from .write import Chosen, put
 
 STORING = ("stored_weights",)  # methods that change what is stored and not what runs
 
+LOOKING = 0.6  # of the time for choosing, where a run takes a pass over a large model's weights
 NO_TIME = "no time was left to look at it"
 
 
@@ -76,8 +77,9 @@ class Tables:
         task, seen = self.task, self._see(loss, batch)
         shapes = [self._response(w.feeds).shapes(w.feeds) for w in task.workloads]
         costs = Costs(task.target, task.store, [w.weight for w in task.workloads])
+        until = self._looked_at_until()
         for number, place in enumerate(self.places):
-            if time.perf_counter() > task.until:
+            if time.perf_counter() > until:
                 self.refused.append((place.name, "all", NO_TIME))
                 continue
             progress(f"place {number + 1} of {len(self.places)}: {place.name}")
@@ -90,6 +92,11 @@ class Tables:
                 continue
             # A place in a branch that a workload does not take costs it nothing.
             self.alternatives.append(self._table(place, seen[name], [s.get(name) for s in shapes], costs))
+
+    def _looked_at_until(self) -> float:
+        """When no further place is looked at: a choice whose runs take long wants time as well."""
+        until, now = self.task.until, time.perf_counter()
+        return now + LOOKING * (until - now) if isinstance(self.task.original, Streaming) else until
 
     def with_methods(self, names: Sequence[str]) -> Tables:
         """The same places with the forms of these methods only."""

@@ -19,6 +19,7 @@ from tamago.backends.onnxruntime.run import Program
 from tamago.backends.onnxruntime.streamed import Streamed, Whole, time_by_pieces
 from tamago.backends.onnxruntime.target import OnnxRuntime
 from tamago.compiler import memory, streaming
+from tamago.compiler.approximate import tables
 from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.costs import Run
 from tamago.compiler.approximate.judge import Judge
@@ -436,3 +437,19 @@ def test_a_search_that_ends_in_the_middle_of_a_pass_gives_what_was_proved(
     assert any(said in note for note in account.notes), account.notes
     assert (account.proof is not None) == (method == "measure")
     assert found(inputs()["x"])[0].shape == (5, WIDTH)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_places_of_a_large_model_leave_time_for_choosing(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, held: bool
+) -> None:
+    """With none of the time for places there is nothing to choose; a model that is held takes the time there is."""
+    if not held:
+        request.getfixturevalue("small")
+    monkeypatch.setattr(tables, "LOOKING", 0.0)
+
+    account = within_budget(methods=["stored_weights"], time_limit=300.0).report.approximation
+
+    assert account is not None
+    assert (account.proof is not None) == held
+    assert any(reason == tables.NO_TIME for _, _, reason in account.refused) == (not held)
