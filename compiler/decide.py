@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from .deadline import OutOfTime, stopping_at
 from .errors import TamagoError
 from .facts import Array
 from .report import Comparison, Figures
+from .streaming import Streaming
 from .timing import paired_ratio
 from .verify import Difference, allow_noise, are_numbers, compare, fits_declaration, require, trials
 
@@ -83,9 +85,13 @@ def decide(
         return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason.why}"])
     believed = reference if target.believed is target else target.believed.lower(original)
     try:
-        found = _verify(target, original, model, believed, program, feeds)
+        with stopping_at(until):
+            found = _verify(target, original, model, believed, program, feeds)
     except _DoesNotLoad as reason:
         return Decision(False, reference, "no gain", notes=[f"{DOES_NOT_LOAD}: {reason}"])
+    except OutOfTime:
+        note = "the time limit was over before both programs had run: nothing was verified, so the original is kept"
+        return Decision(False, reference, "not verified", notes=[note])
     except _NotVerified as reason:
         return Decision(False, reference, "not verified", notes=[f"{reason}: nothing was verified, so it is kept"])
     errors, notes = found.errors, found.notes
@@ -99,7 +105,12 @@ def decide(
         return Decision(after <= before, kept, verdict, errors, notes=notes, verified=True)
     if not options.measure:
         return Decision(True, program, "not timed", errors, notes=notes, verified=True)
-    timing = _compare_times(target, reference, program, found.trial, until)
+    try:
+        with stopping_at(until):
+            timing = _compare_times(target, reference, program, found.trial, until)
+    except OutOfTime:
+        notes = [*notes, "the time limit was over before both programs were timed: the original is kept"]
+        return Decision(False, reference, "no gain", notes=notes, verified=True)
     won = wins(timing)
     kept, verdict = (program, "faster") if won else (reference, "no gain")
     return Decision(won, kept, verdict, errors if won else {}, timing, notes, verified=True)
@@ -131,14 +142,22 @@ def _verify(
     Raises:
         TamagoError: V001, the results differ.
         _NotVerified: the original gives nothing to compare with.
+        OutOfTime: nothing was compared in the time there was.
     """
     errors: dict[str, float] = {}
     notes: list[str] = []
     first: Mapping[str, Array] | None = None
     ran, start = 0, time.perf_counter()
+    # What is run in pieces has one of them in memory at a time, and ends between two when it is to end.
+    side_by_side = target.runs_side_by_side and not isinstance(program, Streaming)
     for made in trials(original.graph, feeds):
         trial = made if target.forgives else _without_risk(made, feeds)
-        wanted, found = _run_both(reference, program, trial, target.runs_side_by_side)
+        try:
+            wanted, found = _run_both(reference, program, trial, side_by_side)
+        except OutOfTime:
+            if first is None:
+                raise
+            break
         if wanted is None or not are_numbers(wanted):
             continue
         if not fits_declaration(original.graph, wanted) and not fits_declaration(model.graph, wanted):

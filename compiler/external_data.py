@@ -13,7 +13,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -83,13 +83,19 @@ class DataFiles:
     Args:
         folder: the model's folder, as the user typed it; `None` for bytes that came from no file.
         model: the model file, if the bytes came from one; lets the Hugging Face cache work.
+        mapped: contents of files that are there already, by the components of their locations.
     """
 
-    def __init__(self, folder: Path | None, model: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        model: Path | None = None,
+        mapped: Mapping[tuple[str, ...], memoryview] | None = None,
+    ) -> None:
         self._folder = folder
         self._real_folder = Path(os.path.realpath(model)).parent if model is not None and model.is_symlink() else None
         self._descriptor = -1
-        self._mapped: dict[tuple[str, ...], memoryview] = {}
+        self._mapped = dict(mapped or {})
 
     def __enter__(self) -> Self:
         return self

@@ -1,13 +1,16 @@
 """Model files: read with every check, written so that an interruption leaves the old files or the new ones.
 
-Reading maps external data instead of loading it. Writing puts the weights of a large model into one aligned data file
+Reading maps external data instead of loading it, and so it does with weights inside a file that is too large to be held
+in memory. Writing puts the weights of a large model into one aligned data file
 beside it; that file is published first, and under a fresh name where its usual name is taken, so that the model that is
 being replaced, perhaps the very one whose weights are mapped, keeps its own until the new model's name appears.
 """
 
 import hashlib
 import logging
+import mmap
 import os
+import secrets
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -31,10 +34,12 @@ from .atomic_write import (
 )
 from .errors import TamagoError
 from .external_data import DataFiles
+from .left_in_file import NotPlain, without_weights
 from .look_alikes import explain, look_alike
 from .mapped import let_go
 from .mend import graphs_of, tensors_of
 from .serialization import adopt, from_proto, tensors, to_proto
+from .streaming import are_too_many
 from .tensor_data import SparseTensor, shown
 
 __all__ = [
@@ -59,7 +64,7 @@ _logger = logging.getLogger(__name__)
 
 
 def read_model(path: str | os.PathLike[str]) -> ir.Model:
-    """The ONNX model in a file; its weights in other files are mapped, not loaded.
+    """The ONNX model in a file; its weights in other files are mapped, not loaded, and so are those of a large file.
 
     Args:
         path: the model's file; may be a symbolic link. External data are sought in the folder of the path as given.
@@ -69,9 +74,25 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
             M020 to M025 its external data are missing, malformed, or outside of its folder.
     """
     source = Path(path)
+    size = _size(source)
+    if are_too_many(size):
+        try:
+            return _read_in_place(source)
+        except (NotPlain, OSError, TamagoError):
+            _logger.debug("%s is read into memory", source)  # which says what is wrong with it, if anything is
     proto = _parse(_read(source), str(source))
     with DataFiles(source.parent, source) as files:
         return adopt(proto, files)
+
+
+def _read_in_place(source: Path) -> ir.Model:
+    with open(source, "rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    here = secrets.token_hex(16)  # what nobody who wrote the file can have named
+    message = without_weights(data, here)
+    let_go(np.frombuffer(data, np.uint8))
+    with DataFiles(source.parent, source, {(here,): data}) as files:
+        return adopt(_parse(message, str(source)), files)
 
 
 def parse_model(data: bytes, folder: str | os.PathLike[str] | None = None) -> ir.Model:
@@ -129,9 +150,10 @@ def file_bytes(model: ir.Model) -> int:
     return proto.ByteSize() + sum(size for _, size in sizes.values())
 
 
-def _read(source: Path) -> bytes:
+def _size(source: Path) -> int:
+    """Bytes of a file that may be a model."""
     where = str(source)
-    try:
+    with _told(source):
         found = os.stat(source)
         if stat.S_ISDIR(found.st_mode):
             raise TamagoError("M002", "this is a folder, not a model", where=where, todo="give the .onnx file in it")
@@ -142,7 +164,20 @@ def _read(source: Path) -> bytes:
             raise TamagoError("M004", "the file is empty", where=where, todo="copy or download it again")
         if found.st_size > PROTOBUF_LIMIT:
             raise _too_large(source)
+        return found.st_size
+
+
+def _read(source: Path) -> bytes:
+    with _told(source):
         return source.read_bytes()
+
+
+@contextmanager
+def _told(source: Path) -> Generator[None]:
+    """What the file system says as coded errors."""
+    where = str(source)
+    try:
+        yield
     except FileNotFoundError as error:
         why = "it is a link to a file that does not exist" if source.is_symlink() else ""
         raise TamagoError("M001", "there is no such file", where=where, why=why, todo="check the path") from error

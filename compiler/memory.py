@@ -9,6 +9,8 @@ from pathlib import Path
 _INFO = Path("/proc/meminfo")
 _LIMIT, _USED, _STATISTICS = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current", "stat"))
 
+SMALLEST_ASKED = 1 << 25  # bytes: asking takes as long as a small model's run
+
 
 def available() -> int | None:
     """Bytes that a process may still take before something is killed or swapped; None where nothing says.
@@ -17,6 +19,11 @@ def available() -> int | None:
     """
     found = [n for n in (_of_machine(), _of_container()) if n is not None]
     return min(found, default=None)
+
+
+def available_for(size: int) -> int | None:
+    """`available` where that many bytes are wanted; None too where they are so few that nobody need ask."""
+    return available() if size >= SMALLEST_ASKED else None
 
 
 def give_back() -> None:

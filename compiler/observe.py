@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from .deadline import OutOfTime
 from .errors import TamagoError
 from .facts import Array
 from .fold import remove_unused
@@ -49,7 +50,7 @@ class Observer:
         remove_unused(part.graph)
         try:
             arrays = self.lower(part)(self.feeds)
-        except TamagoError:
+        except (TamagoError, OutOfTime):
             return None
         if not all(isinstance(a, np.ndarray) for a in arrays):
             return None

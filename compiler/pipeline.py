@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from . import report as reports
+from .deadline import stopping_at
 from .decide import Decision, decide
 from .errors import TamagoError
 from .facts import Array
@@ -348,4 +349,5 @@ def _optimise(
     )
     measure = (lambda site: target.price(site, version)) if options.measure else None
     prices = Prices(store, target.environment, measure, target.preferences, sizes, target.settled, target.estimate)
-    return optimise(model, settings, prices, infer)
+    with stopping_at(until):
+        return optimise(model, settings, prices, infer)

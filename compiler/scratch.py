@@ -113,3 +113,14 @@ def put_away(array: Array) -> Array:
     if opened is None or array.nbytes < SMALLEST or array.dtype == object or is_mapped(array):
         return array
     return opened.keep(array)
+
+
+def aligned(array: Array) -> Array:
+    """The same contents at an address that its numbers' size divides, as those who compute with them in place expect.
+
+    In a message they lie anywhere.
+    """
+    if array.flags.aligned:
+        return array
+    opened = _open.get()
+    return array.copy() if opened is None else opened.keep(array)

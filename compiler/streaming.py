@@ -11,11 +11,17 @@ import onnx_ir as ir
 from .facts import Array
 from .ir import weight_bytes, weights
 from .mapped import is_mapped
-from .memory import available
+from .memory import available_for
 
 LARGEST_HELD = 1 << 30  # bytes of weights that lie in files: a model of more is streamed
 SHARE = 8  # of the memory that is there; a model that takes more than one part of so many is streamed wherever it lies
 HELD_TOGETHER = 1 << 30  # bytes of weights of parts that are timed in turn; of more, not all are in memory at once
+
+
+def are_too_many(size: int) -> bool:
+    """Whether so many bytes of weights are not to be held in memory where they lie in a file."""
+    there = available_for(size)
+    return size > LARGEST_HELD or (there is not None and size > there // SHARE)
 
 
 def is_too_large(model: ir.Model) -> bool:
@@ -23,7 +29,8 @@ def is_too_large(model: ir.Model) -> bool:
 
     What is in memory already, as a torch module is, costs less by being held than by being put away.
     """
-    size, there = weight_bytes(model), available()
+    size = weight_bytes(model)
+    there = available_for(size)
     if there is not None and size > there // SHARE:
         return True
     return size > LARGEST_HELD and (there is None or _lies_in_files(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,14 @@ from .approximate.search import Search
 from .approximate.stack import examples, takes_batches
 from .approximate.structure import Structure
 from .approximate.task import Task
+from .deadline import OutOfTime, ended_by
 from .facts import Array
 from .files import file_bytes
 from .ir import with_distinct_names
+from .streaming import Streaming
 from .written_out import written_out
+
+CHOOSING = 0.7  # of the time that is left: the rest is for the proof
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,14 @@ def approximate(
         store: keeps costs.
         size: minimise bytes instead of milliseconds.
         portable: no operators outside ONNX.
-        until: `time.perf_counter` after which the search finishes what it has.
+        until: `time.perf_counter` after which the search finishes what it has; of a model that is not held in memory
+            it has the result, or the exact one, by then.
         rises: bounds that take the place of the budget's own.
     """
     exact = with_distinct_names(written_out(exact))
     samples = read_samples(request.calibration, request.flatten)
     parts = split(samples, metric=request.budget.metric is not None)
-    workloads = list(request.workloads) or [Workload(dict(parts.choose[0].feeds))]
+    workloads = list(request.workloads) or [Workload(parts.choose[0].feeds)]
     reference = target.lower(original)
     task = Task(
         reference,
@@ -109,6 +115,7 @@ def approximate(
         request.structure,
         max(examples(Sample(w.feeds, None)) for w in workloads) if takes_batches(exact.graph) else 1,
         portable,
+        _chosen_until(until) if isinstance(reference, Streaming) else until,
         until,
         structures,
         file_bytes(otherwise),
@@ -117,12 +124,18 @@ def approximate(
     search = Search(task)
     try:
         search.prepare()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OutOfTime) as stop:
         said = request.budget.describe(), request.budget.allowed
         account = Approximation(*said, search.loss.kind, parts.chosen, len(parts.verify))
-        account.notes.append("interrupted before anything was chosen: the result is exact")
+        account.notes.append(f"{ended_by(stop)} before anything was chosen: the result is exact")
         return [Result(None, None, account, [])]
     return [_result(search.at(budget)) for budget in request.budget.bounds(rises)]
+
+
+def _chosen_until(limit: float) -> float:
+    """When choosing ends, for a proof whose passes take their time as well."""
+    now = time.perf_counter()
+    return now + CHOOSING * (limit - now)
 
 
 def _result(search: Search) -> Result:

@@ -143,7 +143,7 @@ def _large_weights(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol, Ar
             continue
         array = np.asarray(tensor.numpy(), order="C")
         # A copy: the weights may be a PyTorch module's own, which its owner may go on training.
-        yield name, tensor, array if value in packed else array.copy()
+        yield name, tensor, array if value in packed and array.flags.aligned else array.copy()
 
 
 def _repacked(model: ir.Model) -> set[ir.Value]:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.deadline import stop_if_late
 from ...compiler.errors import TamagoError
 from ...compiler.facts import Array
 from ...compiler.ir import weight_bytes
-from ...compiler.memory import available, give_back
+from ...compiler.memory import available_for, give_back
 from ...compiler.pieces import Piece, cut, distinct, last_readers
 from ...compiler.streaming import fit_together
 from ...compiler.timing import Clock, Timing, interleave
@@ -67,21 +68,22 @@ class Streamed:
         Raises:
             TamagoError: B001, the runtime does not load a piece; B002, it refuses these inputs or fails on them;
                 B003, there is no room for a piece.
+            OutOfTime: the time is over, before all pieces had their turn.
         """
         known: list[dict[str, Any]] = [{**self._fixed, **feeds} for feeds in many]
         reached: dict[bytes, Feeds] = {}
         give_back()  # what was freed before this
         *earlier, (last, _) = zip(self.pieces, self._gone, strict=True)
         for piece, gone in earlier:
+            stop_if_late()
             program = self.loaded(piece)
             reached.setdefault(piece.identity, program.known(known[0]))
             for values in known:
-                values.update(zip(program.outputs, program(values), strict=True))
-                for name in gone:
-                    values.pop(name, None)
+                self._step(program, values, gone)
             del program  # before the next piece is loaded
             piece.let_go()
             give_back()
+        stop_if_late()
         program = self.loaded(last)
         reached.setdefault(last.identity, program.known(known[0]))
         self._remember(many[0], reached)
@@ -99,10 +101,34 @@ class Streamed:
         return self.load(piece.model())
 
     def reached(self, feeds: Feeds) -> dict[bytes, Feeds]:
-        """What the first piece of each kind reads when the model is given these inputs."""
+        """What the first piece of each kind reads when the model is given these inputs; raises as `each` does.
+
+        Layers that are alike are one kind: what comes after the last kind's first piece need not be run.
+        """
         if id(feeds) not in self._reached:
-            next(self.each([feeds]))
+            self._remember(feeds, self._up_to_the_last_kind(feeds))
         return self._reached[id(feeds)][1]
+
+    def _up_to_the_last_kind(self, feeds: Feeds) -> dict[bytes, Feeds]:
+        values: dict[str, Any] = {**self._fixed, **feeds}
+        reached: dict[bytes, Feeds] = {}
+        for piece, gone in zip(self.pieces, self._gone, strict=True):
+            stop_if_late()
+            program = self.loaded(piece)
+            reached.setdefault(piece.identity, program.known(values))
+            if len(reached) == len(self.kinds):
+                break
+            self._step(program, values, gone)
+            del program  # before the next piece is loaded
+            piece.let_go()
+            give_back()
+        return reached
+
+    @staticmethod
+    def _step(program: Program, values: dict[str, Any], gone: set[str]) -> None:
+        values.update(zip(program.outputs, program(values), strict=True))
+        for name in gone:
+            values.pop(name, None)
 
     def _remember(self, feeds: Feeds, reached: dict[bytes, Feeds]) -> None:
         if len(self._reached) >= KEPT:
@@ -145,7 +171,7 @@ def require_room(needed: int) -> None:
     Raises:
         TamagoError: B003.
     """
-    there = available()
+    there = available_for(needed)
     if there is None or needed <= there:
         return
     raise TamagoError(
@@ -173,10 +199,14 @@ def time_by_pieces(
         rounds: samples of each.
         seconds: for all of them, loading not counted.
         clock: what a call takes is read from it.
+
+    Raises:
+        OutOfTime: the time is over, before all were timed.
     """
     rows = list(zip_longest(*(_parts(program, feeds) for program, feeds in runs)))
     samples: list[list[Array]] = [[] for _ in runs]
     for row in rows:
+        stop_if_late()
         there = [i for i, part in enumerate(row) if part is not None]
         timings = _time_parts([row[i] for i in there], rounds, seconds / max(len(rows), 1), clock)
         for i, timing in zip(there, timings, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -101,5 +101,5 @@ def _is_bound(value: Any) -> bool:
 class Workload:
     """Inputs whose latency counts, and how much; `feeds` are arrays by input name."""
 
-    feeds: dict[str, Any]
+    feeds: Mapping[str, Any]
     weight: float = 1.0

@@ -22,6 +22,7 @@ from .write import alone
 
 KEY_VERSION = 1
 FAILED = float("inf")
+Program = Callable[[Mapping[str, Array]], Sequence[Any]]
 WHOLE_SECONDS = 0.5  # of timing whole programs, for each workload
 
 
@@ -67,7 +68,7 @@ class Target(Protocol):
 class Run:
     """One call of a program: what a target times, by calling it or, knowing what it is, some other way."""
 
-    program: Callable[[Mapping[str, Array]], Sequence[Any]]
+    program: Program
     feeds: Mapping[str, Array]
 
     def __call__(self) -> object:
@@ -75,12 +76,11 @@ class Run:
         return self.program(self.feeds)
 
 
-def milliseconds_of(target: Target, models: Sequence[ir.Model], workloads: Sequence[Workload]) -> list[float]:
+def milliseconds_of(target: Target, programs: Sequence[Program], workloads: Sequence[Workload]) -> list[float]:
     """What whole programs take over the workloads with their weights, timed side by side; alike where nothing says."""
     if not target.timed:
-        return [1.0] * len(models)
-    programs = [target.lower(target.own(model.clone())) for model in models]
-    totals = [0.0] * len(models)
+        return [1.0] * len(programs)
+    totals = [0.0] * len(programs)
     for workload in workloads:
         runs = [Run(program, workload.feeds) for program in programs]
         for i, milliseconds in enumerate(target.time_side_by_side(runs, WHOLE_SECONDS)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from .acceptance import Evidence, metric_drop, paired_rise, relative_error
 from .budget import Budget
 from .calibration import Sample
 from .losses import LossModel
+from .reference import Reference
 from .stack import examples, run_together, together
 
 Program = Callable[[Mapping[str, Array]], Sequence[Any]]
@@ -33,16 +35,26 @@ class Judge:
 
     budget: Budget
     loss: LossModel
-    reference: Program
+    reference: Reference
 
     def scores(self, program: Program, samples: Sequence[Sample], batch: int = 1) -> Scores:
         """The program's score on each sample, run in batches of so many examples."""
         found: Scores = []
         groups = together(samples, batch)
-        wanted = run_together(self.reference, groups) if self.loss.needs_original else ([[]] * len(g) for g in groups)
-        for outputs, originals, group in zip(run_together(program, groups), wanted, groups, strict=True):
+        for outputs, originals, group in zip(*self._pairs(program, groups), groups, strict=True):
             found += map(self._score, outputs, originals, group)
         return found
+
+    def _pairs(
+        self, program: Program, groups: Sequence[Sequence[Sample]]
+    ) -> tuple[Iterator[list[list[Any]]], Iterator[Sequence[Any]]]:
+        """The outputs of a program and of the original, as far as these matter: group by group, sample by sample."""
+        if self.budget.metric is not None or not self.loss.needs_original:
+            return run_together(program, groups), ([()] * len(group) for group in groups)
+        if program is self.reference.program:
+            first, second = tee(self.reference.outputs(groups))
+            return first, second
+        return run_together(program, groups), self.reference.outputs(groups)
 
     def evidence(self, before: Scores, after: Scores, samples: Sequence[Sample], *, proof: bool = False) -> Evidence:
         """How much worse the second scores are than the first, in the budget's own units.

@@ -13,6 +13,7 @@ from itertools import chain
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from ..deadline import OutOfTime, ended_by
 from ..errors import TamagoError
 from ..progress import progress
 from ..rule import Skip
@@ -29,7 +30,6 @@ BEYOND = (1.0, 1.5, 2.5, 4.0)  # of the level of the best choice that fits
 SECONDS = 60.0  # of a repair, for one program
 MOST_SECONDS = 90.0  # of that and judging it
 AT_ONCE = 8  # examples in a run, where they do not mind
-INTERRUPTED = "interrupted: what was retrained until then was put to proof"
 
 
 def repaired(search: Search, best: list[Found], allowed: float) -> list[Found]:
@@ -52,8 +52,8 @@ def repaired(search: Search, best: list[Found], allowed: float) -> list[Found]:
                 found.append(mended)
             elif damaged is not first:
                 break  # what is damaged more will not fit either
-    except KeyboardInterrupt:
-        search.outcome.notes.append(INTERRUPTED)
+    except (KeyboardInterrupt, OutOfTime) as stop:
+        search.outcome.notes.append(f"{ended_by(stop)}: what was retrained until then was put to proof")
     return found
 
 

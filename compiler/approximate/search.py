@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
+from ..deadline import OutOfTime, ended_by, stopping_at
 from ..errors import TamagoError
 from ..ir import weight_bytes
 from ..progress import progress
@@ -26,6 +27,7 @@ from .costs import milliseconds_of
 from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
+from .reference import Reference
 from .repaired import repaired
 from .responses import Response
 from .stack import examples, run_together, together
@@ -57,10 +59,10 @@ class Search:
         self.samples = len(task.split.choose) + len(task.split.verify)
         self._proved_on = sum(map(examples, task.split.verify))
         first = task.split.choose[0]
-        self.batch = task.batch if task.batch > 1 and self._batches_are_independent() else 1
+        self.batch = 1
         outputs = Response(task.exact, ()).outputs(first.feeds)
         self.loss: LossModel = loss_model(task.budget, task.outputs, outputs, first)
-        self.judge = Judge(task.budget, self.loss, task.original)
+        self.judge = Judge(task.budget, self.loss, Reference(task.original))
         self.exact = Tables(task, task.exact)
         self.variants = Variants(task, self.loss)
         self._before: Scores = []
@@ -70,18 +72,27 @@ class Search:
         self.stored = set[str]()
 
     def prepare(self) -> None:
-        """Fill the tables: each place's forms with predicted rise and measured cost."""
+        """Fill the tables: each place's forms with predicted rise and measured cost.
+
+        Raises:
+            OutOfTime: of a model that is not held in memory, before there is anything to choose from.
+        """
+        with stopping_at(self.task.until):
+            self._prepare()
+
+    def _prepare(self) -> None:
         progress("the original on all samples")
+        self.batch = self.task.batch if self.task.batch > 1 and self._batches_are_independent() else 1
         self._before = self.judge.scores(self.task.original, self.task.split.choose, self.batch)
         self._unseen = self.judge.scores(self.task.original, self.task.split.verify)  # exact: batches change nothing
         self._check_baseline()
         self.exact.fill(self.loss, self.batch)
-        (milliseconds,) = milliseconds_of(self.task.target, [self.task.exact], self.task.workloads)
+        task, latency = self.task, self.task.budget.latency
+        exact = task.target.lower(task.target.own(task.exact.clone()))
+        (milliseconds,) = milliseconds_of(task.target, [exact], task.workloads)
         self.exact.price(milliseconds)
         self.outcome = self._outcome()
         self.storing = self.exact.with_methods(STORING)
-        task, latency = self.task, self.task.budget.latency
-        exact = task.target.lower(task.target.own(task.exact.clone()))
         self.sides = Sides(task.original, exact, task.target, task.workloads, task.size, task.bytes, latency)
 
     def _outcome(self) -> Outcome:
@@ -137,11 +148,16 @@ class Search:
     def solve(self) -> Outcome:
         """The cheapest program within the budget, proved on samples that did not choose it."""
         allowed = self.task.budget.allowed
-        candidates = self.candidates(self.exact, allowed)
-        candidates += self._on_variants(candidates, allowed)
-        candidates.sort(key=lambda f: f.cost)
-        candidates += repaired(self, candidates, allowed)
-        self.outcome.found = self.prove(sorted(candidates, key=lambda f: (f.cost, not f.repair)), allowed)
+        with stopping_at(self.task.until):
+            candidates = self.candidates(self.exact, allowed)
+            candidates += self._on_variants(candidates, allowed)
+            candidates.sort(key=lambda f: f.cost)
+            candidates += repaired(self, candidates, allowed)
+        try:
+            with stopping_at(self.task.limit):
+                self.outcome.found = self.prove(sorted(candidates, key=lambda f: (f.cost, not f.repair)), allowed)
+        except (KeyboardInterrupt, OutOfTime) as stop:
+            self.outcome.notes.append(f"{ended_by(stop)} before the best choice was proved")
         if self.outcome.found is None:
             self.outcome.notes.append("no approximation was proved to be within the budget: the result is exact")
         return self.outcome
@@ -229,8 +245,8 @@ class Search:
                 progress(f"choice {turn + 1}: {len(choice.changed)} places, predicted {choice.rise:.3g}")
                 try:
                     found = seen[choice.key] = self.measure(tables, choice)
-                except KeyboardInterrupt:
-                    self.outcome.notes.append("interrupted: the best choice until then was put to proof")
+                except (KeyboardInterrupt, OutOfTime) as stop:
+                    self.outcome.notes.append(f"{ended_by(stop)}: the best choice until then was put to proof")
                     break
                 self.outcome.tried.append(found)
             good = self.fits(found.on_choosing, allowed)
@@ -295,15 +311,18 @@ class Search:
                 promise = self._promise(measured, best, allowed)
                 if promise < CHEAPER * least:
                     promising.append((promise, measured))
-        except KeyboardInterrupt:
-            self.outcome.notes.append("interrupted: no further whole programs were tried")
+        except (KeyboardInterrupt, OutOfTime) as stop:
+            self.outcome.notes.append(f"{ended_by(stop)}: no further whole programs were tried")
         self.outcome.refused += [("the program", name, reason) for name, reason in self.variants.refused]
         found: list[Found] = []
         for _, measured in sorted(promising, key=lambda p: p[0])[:MOST_VARIANTS]:
             if time.perf_counter() > self.task.until:
                 break
             progress(f"{measured.structure} {measured.setting}")
-            tables = measured.tables(self.task, self.loss, self.batch, self._base(measured))
+            try:
+                tables = measured.tables(self.task, self.loss, self.batch, self._base(measured))
+            except OutOfTime:
+                break
             found += self.candidates(tables, allowed)
         return found
 
@@ -361,7 +380,7 @@ class Search:
                 left = self._instead(found, reason, left, allowed)
                 continue
             self.outcome.attempts += 1
-            runs = [self.judge.scores(program, task.split.verify, b) for b in sorted({1, self.batch})]
+            runs = [self.judge.scores(program, task.split.verify, b) for b in self._batches()]
             proofs = [self.judge.evidence(self._unseen, after, task.split.verify, proof=True) for after in runs]
             attempt = self.outcome.attempts
             found.proof = max(proofs, key=lambda proof: proof.upper(attempt))
@@ -382,6 +401,11 @@ class Search:
                 f"of {allowed:g}: about {min(needed)} calibration samples would"
             )
         return None
+
+    def _batches(self) -> list[int]:
+        """How many examples are run together: one sample by itself, and as many as a batch has where that differs."""
+        apart, batched = (together(self.task.split.verify, batch) for batch in (1, self.batch))
+        return [1] if len(apart) == len(batched) else [1, self.batch]
 
     def _instead(self, found: Found, reason: str, left: Sequence[Found], allowed: float) -> list[Found]:
         """What is left when a candidate is not worth its error: it was priced by its parts, and timed as a whole.
@@ -409,7 +433,8 @@ class Search:
         every = [model, *self.task.target.layouts(model)]
         if len(every) == 1:
             return model
-        best = int(np.argmin(milliseconds_of(self.task.target, every, self.task.workloads)))
+        programs = [self.task.target.lower(self.task.target.own(each.clone())) for each in every]
+        best = int(np.argmin(milliseconds_of(self.task.target, programs, self.task.workloads)))
         found.layout = best - 1 if best else None
         return every[best]
 

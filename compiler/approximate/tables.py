@@ -11,13 +11,14 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from ..deadline import OutOfTime
 from ..errors import TamagoError
 from ..facts import Array
 from ..ir import graphs, weights
 from ..mapped import let_go
 from ..progress import progress
 from ..rule import Skip
-from ..streaming import outputs_for_each
+from ..streaming import Streaming, outputs_for_each
 from .budget import Budget
 from .calibration import Sample
 from .costs import FAILED, Costs, lowered
@@ -33,6 +34,9 @@ from .task import Alternative, Choice, Task
 from .write import Chosen, put
 
 STORING = ("stored_weights",)  # methods that change what is stored and not what runs
+
+LOOKING = 0.6  # of the time for choosing, where a run takes a pass over a large model's weights
+NO_TIME = "no time was left to look at it"
 
 
 class Tables:
@@ -74,20 +78,26 @@ class Tables:
         task, seen = self.task, self._see(loss, batch)
         shapes = [self._response(w.feeds).shapes(w.feeds) for w in task.workloads]
         costs = Costs(task.target, task.store, [w.weight for w in task.workloads])
+        until = self._looked_at_until()
         for number, place in enumerate(self.places):
-            if time.perf_counter() > task.until:
-                self.refused.append((place.name, "all", "no time was left to look at it"))
+            if time.perf_counter() > until:
+                self.refused.append((place.name, "all", NO_TIME))
                 continue
             progress(f"place {number + 1} of {len(self.places)}: {place.name}")
             name = place.y.name or ""
             if place.kind == "weight":
-                self.alternatives.append(self._weight_table(place))
+                self._look_at_weight(place)
                 continue
             if name not in seen:
                 self.refused.append((place.name, "all", "its values do not reach the loss"))
                 continue
             # A place in a branch that a workload does not take costs it nothing.
             self.alternatives.append(self._table(place, seen[name], [s.get(name) for s in shapes], costs))
+
+    def _looked_at_until(self) -> float:
+        """When no further place is looked at: a choice whose runs take long wants time as well."""
+        until, now = self.task.until, time.perf_counter()
+        return now + LOOKING * (until - now) if isinstance(self.task.original, Streaming) else until
 
     def with_methods(self, names: Sequence[str]) -> Tables:
         """The same places with the forms of these methods only."""
@@ -173,6 +183,12 @@ class Tables:
     def _ends(self) -> list[str]:
         """Outputs that are looked at: where weights are judged by what they do to the whole program."""
         return [v.name or "" for v in self.program.graph.outputs] if self.task.size else []
+
+    def _look_at_weight(self, place: Place) -> None:
+        try:
+            self.alternatives.append(self._weight_table(place))
+        except OutOfTime:
+            self.refused.append((place.name, "all", NO_TIME))
 
     def _weight_table(self, place: Place) -> list[Alternative]:
         """A weight's alternatives, predicted from what they do to the outputs."""

@@ -40,6 +40,7 @@ class Task:
         batch: how many examples are run together where they are judged.
         portable: no operators outside ONNX.
         until: `time.perf_counter` after which the search only finishes what it has.
+        limit: `time.perf_counter` after which a proof is broken off whose passes take so long that they can be.
         structures: what may be done to the whole program first.
         bytes: of the file that is returned where nothing approximate is.
         repairs: what may be done to a chosen program last.
@@ -58,6 +59,7 @@ class Task:
     batch: int = 1
     portable: bool = False
     until: float = float("inf")
+    limit: float = float("inf")
     structures: Sequence[Structure] = ()
     bytes: float = float("inf")
     repairs: Sequence[Repair] = ()

@@ -187,8 +187,9 @@ class Variants:
             return True
         start = time.perf_counter()
         try:
-            programs = [self._task.exact, measured.model]
-            measured.times = milliseconds_of(self._task.target, programs, self._task.workloads)
+            target = self._task.target
+            programs = [target.lower(target.own(m.clone())) for m in (self._task.exact, measured.model)]
+            measured.times = milliseconds_of(target, programs, self._task.workloads)
         except TamagoError as reason:
             self.refused.append((f"{measured.structure} {measured.setting}", str(reason)))
         finally:

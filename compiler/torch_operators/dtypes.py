@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from ..scratch import aligned
 from .registry import Unsupported
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def to_torch(array: np.ndarray[Any, Any] | ir.TensorProtocol, *, share: bool = F
     if share and not array.flags.writeable and array.dtype == native and array.flags.c_contiguous:
         with warnings.catch_warnings():  # torch warns that writing to such a tensor would be undefined
             warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(array)
+            return torch.from_numpy(aligned(array))
     return torch.from_numpy(np.array(array, dtype=native, copy=True, order="C"))
 
 

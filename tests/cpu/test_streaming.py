@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,15 @@ from tamago.backends.onnxruntime import streamed
 from tamago.backends.onnxruntime.run import Program
 from tamago.backends.onnxruntime.streamed import Streamed, Whole, time_by_pieces
 from tamago.backends.onnxruntime.target import OnnxRuntime
-from tamago.compiler import streaming
+from tamago.compiler import memory, streaming
+from tamago.compiler.approximate import tables
+from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.costs import Run
+from tamago.compiler.approximate.judge import Judge
+from tamago.compiler.approximate.search import Search
+from tamago.compiler.approximate.stack import together
 from tamago.compiler.compiled import CompiledModel
+from tamago.compiler.deadline import OutOfTime, stopping_at
 from tamago.compiler.decide import decide
 from tamago.compiler.errors import TamagoError
 from tamago.compiler.facts import Array
@@ -72,7 +79,8 @@ def inputs(seed: int = 0, rows: int = 5) -> dict[str, Array]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of this test are large."""
-    monkeypatch.setattr(streaming, "available", lambda: streaming.SHARE * LAYER)
+    monkeypatch.setattr(memory, "SMALLEST_ASKED", 0)
+    monkeypatch.setattr(memory, "available", lambda: streaming.SHARE * LAYER)
     monkeypatch.setattr(streamed, "LARGEST_PIECE", 2 * LAYER - 1)
 
 
@@ -80,13 +88,14 @@ def test_what_lies_in_files_is_streamed_and_what_is_in_memory_held_where_there_i
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(streaming, "LARGEST_HELD", LAYER)
+    monkeypatch.setattr(memory, "SMALLEST_ASKED", 0)
     path = tmp_path / "model.onnx"
     onnx.save(proto(), path, save_as_external_data=True, size_threshold=0)
 
     assert streaming.is_too_large(read_model(path))
     assert not streaming.is_too_large(from_proto(proto()))
 
-    monkeypatch.setattr(streaming, "available", lambda: LAYER)
+    monkeypatch.setattr(memory, "available", lambda: LAYER)
     assert streaming.is_too_large(from_proto(proto()))
 
 
@@ -200,6 +209,29 @@ def test_the_time_of_the_whole_is_the_sum_over_its_pieces(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("small")
+def test_timing_runs_no_more_pieces_than_it_takes_to_reach_each_kind() -> None:
+    loads: list[ir.Model] = []
+
+    def load(piece: ir.Model) -> Program:
+        loads.append(piece)
+        return Program(piece, 1)
+
+    feeds = inputs()
+    program = Streamed(from_proto(proto()), load)
+    (reached,) = program.reached(feeds).values()
+    assert len(loads) == 1
+    np.testing.assert_array_equal(reached["x"], feeds["x"])
+
+    given = proto()
+    given.graph.node[-3].op_type = "Sigmoid"  # the last layer is another kind
+    other = Streamed(from_proto(given), load)
+    first, last = other.reached(feeds).values()
+    assert len(loads) == 1 + LAYERS
+    assert "x" in first
+    assert f"x{LAYERS - 1}" in last
+
+
+@pytest.mark.usefixtures("small")
 def test_pieces_that_are_not_held_together_are_timed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "HELD_TOGETHER", 1)
     program, feeds = TARGET.lower(from_proto(proto())), inputs()
@@ -240,8 +272,8 @@ def test_small_models_are_held() -> None:
     assert "not held in memory" not in str(compiled.report)
 
 
-def within_budget(**options: Any) -> CompiledModel:
-    samples = [((inputs(seed)["x"],), None) for seed in range(24)]
+def within_budget(*, rows: int = 5, **options: Any) -> CompiledModel:
+    samples = [((inputs(seed, rows)["x"],), None) for seed in range(24)]
     budget = tamago.Budget(rise=0.05)
     found = tamago.compile(
         *(proto(), inputs()),
@@ -272,6 +304,31 @@ def test_a_budget_is_spent_alike(small: None, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("rows", "runs"), [(5, [12]), (1, [12, 3])])
+def test_a_proof_runs_samples_together_where_that_is_another_run(
+    monkeypatch: pytest.MonkeyPatch, rows: int, runs: list[int]
+) -> None:
+    """The workload has five rows: samples of five are as many by themselves as together."""
+    scores, prove = Judge.scores, Search.prove
+    batches: list[int] = []
+
+    def counted(judge: Judge, program: Any, samples: Sequence[Sample], batch: int = 1) -> list[Any]:
+        batches.append(len(together(samples, batch)))
+        return scores(judge, program, samples, batch)
+
+    def proved(search: Search, *args: Any) -> Any:
+        batches.clear()
+        return prove(search, *args)
+
+    monkeypatch.setattr(Judge, "scores", counted)
+    monkeypatch.setattr(Search, "prove", proved)
+
+    within_budget(methods=["stored_weights"], rows=rows, workloads=[((inputs()["x"],), 1.0)])
+
+    assert batches == [12, *runs]
+
+
+@pytest.mark.usefixtures("small")
 def test_what_does_not_load_is_not_returned() -> None:
     original, broken = from_proto(proto()), from_proto(proto())
     next(n for n in broken.graph if n.op_type == "Relu").op_type = "Erf2"
@@ -289,7 +346,7 @@ def test_no_room_is_said_before_anything_is_killed(
 ) -> None:
     onnx.save(proto(), tmp_path / "m.onnx")
     compiled = tamago.compile(tmp_path / "m.onnx", inputs(), threads=1, store=":memory:")
-    monkeypatch.setattr(streamed, "available", lambda: 1000)
+    monkeypatch.setattr(memory, "available", lambda: 1000)
 
     compiled.save(tmp_path / "out.onnx")  # which needs no room
     with pytest.raises(TamagoError, match="B003"):
@@ -300,3 +357,99 @@ def test_no_room_is_said_before_anything_is_killed(
         tamago.compile(tmp_path / "m.onnx", inputs(), threads=1, store=":memory:")
     monkeypatch.undo()
     assert compiled(inputs())[0].shape == (5, WIDTH)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_pass_ends_between_two_pieces_once_the_time_is_over() -> None:
+    program = TARGET.lower(from_proto(proto()))
+    assert isinstance(program, Streamed)
+    loads: list[ir.Model] = []
+    program.load = lambda piece: loads.append(piece) or Program(piece, 1)
+
+    with stopping_at(time.perf_counter() - 1), pytest.raises(OutOfTime):
+        program(inputs())
+    assert not loads
+
+    with stopping_at(time.perf_counter() + 60):
+        program(inputs())
+    assert len(loads) == LAYERS
+
+
+@pytest.mark.usefixtures("small")
+def test_what_was_not_verified_in_time_is_not_returned() -> None:
+    original, other = from_proto(proto()), from_proto(proto())
+
+    late = decide(original, other, inputs(), TARGET, Options(), time.perf_counter() - 1, True)
+    in_time = decide(original, other, inputs(), TARGET, Options(measure=False), float("inf"), True)
+
+    assert (late.won, late.verdict, late.verified) == (False, "not verified", False)
+    assert "time limit" in late.notes[0]
+    assert in_time.won
+    assert in_time.verified
+
+
+@pytest.mark.usefixtures("small")
+def test_a_time_limit_that_is_over_at_once_leaves_the_original() -> None:
+    found = within_budget(methods=["stored_weights"], time_limit=1e-3)
+
+    account = found.report.approximation
+    assert account is not None
+    assert account.proof is None
+    assert any("the time limit was over" in note for note in account.notes)
+    np.testing.assert_array_equal(found(inputs()["x"])[0], Program(from_proto(proto()), 1)(inputs())[0])
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OutOfTime])
+@pytest.mark.parametrize(
+    ("method", "turn", "said"),
+    [
+        ("_prepare", 1, "before anything was chosen: the result is exact"),
+        ("measure", 2, "the best choice until then was put to proof"),
+        ("prove", 1, "before the best choice was proved"),
+    ],
+)
+def test_a_search_that_ends_in_the_middle_of_a_pass_gives_what_was_proved(
+    monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], method: str, turn: int, said: str
+) -> None:
+    """It ends before the next piece once a method of the search has begun for so many times, and only there."""
+    left = [float("inf")]
+    begun: list[str] = []
+    plain = getattr(Search, method)
+
+    def begin(search: Search, *args: Any) -> Any:
+        begun.append(method)
+        left[0] = 1 if len(begun) == turn else left[0]
+        return plain(search, *args)
+
+    def look() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise stop
+
+    monkeypatch.setattr(Search, method, begin)
+    monkeypatch.setattr(streamed, "stop_if_late", look)
+
+    found = within_budget(methods=["stored_weights"])
+
+    account = found.report.approximation
+    assert account is not None
+    assert any(said in note for note in account.notes), account.notes
+    assert (account.proof is not None) == (method == "measure")
+    assert found(inputs()["x"])[0].shape == (5, WIDTH)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_places_of_a_large_model_leave_time_for_choosing(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, held: bool
+) -> None:
+    """With none of the time for places there is nothing to choose; a model that is held takes the time there is."""
+    if not held:
+        request.getfixturevalue("small")
+    monkeypatch.setattr(tables, "LOOKING", 0.0)
+
+    account = within_budget(methods=["stored_weights"], time_limit=300.0).report.approximation
+
+    assert account is not None
+    assert (account.proof is not None) == held
+    assert any(reason == tables.NO_TIME for _, _, reason in account.refused) == (not held)
