@@ -27,6 +27,7 @@ from .costs import milliseconds_of
 from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
+from .proof import Proof, part_of_level
 from .reference import Reference
 from .repaired import repaired
 from .responses import Response
@@ -36,17 +37,11 @@ from .task import Choice, Found, Outcome, Task
 from .variants import Measured, Variants
 
 SOLVES = 8  # choices measured on the choosing samples
-ATTEMPTS = 3  # results put to proof on the others
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
 CLEAR = 2.0  # standard errors that a measurement on the choosing samples stays below the budget
 LARGEST_INTERACTION = 4.0  # of forms, as a factor on the sum of their predictions
-SAFE = (0.5, 0.25, 0.1, 0.02, 2e-4, 2e-6)  # of the level, that the last choice to be proved may use
-SURE = 5.0  # standard errors below the budget where it was chosen: 2.4 for the bound, the rest for scatter
-TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
 MOST_VARIANTS = 2  # programs that get tables beside the exact one's
-REFUSALS = 3  # candidates that turn out not to be worth their error
-NOT_WORTH = "the cheapest program within the budget where it was chosen"
 CHEAPER = 0.97  # of the best choice's cost: what a variant must promise
 
 
@@ -66,10 +61,8 @@ class Search:
         self.exact = Tables(task, task.exact)
         self.variants = Variants(task, self.loss)
         self._before: Scores = []
-        self._unseen: Scores = []
+        self.unseen: Scores = []
         self.worth = float("inf")
-        self.refusals = 0
-        self.stored = set[str]()
 
     def prepare(self) -> None:
         """Fill the tables: each place's forms with predicted rise and measured cost.
@@ -84,7 +77,7 @@ class Search:
         progress("the original on all samples")
         self.batch = self.task.batch if self.task.batch > 1 and self._batches_are_independent() else 1
         self._before = self.judge.scores(self.task.original, self.task.split.choose, self.batch)
-        self._unseen = self.judge.scores(self.task.original, self.task.split.verify)  # exact: batches change nothing
+        self.unseen = self.judge.scores(self.task.original, self.task.split.verify)  # exact: batches change nothing
         self._check_baseline()
         self.exact.fill(self.loss, self.batch)
         task, latency = self.task, self.task.budget.latency
@@ -112,7 +105,7 @@ class Search:
 
     def _check_baseline(self) -> None:
         budget, split = self.task.budget, self.task.split
-        for scores, samples in ((self._before, split.choose), (self._unseen, split.verify)):
+        for scores, samples in ((self._before, split.choose), (self.unseen, split.verify)):
             if not np.isfinite(self.judge.evidence(scores, scores, samples).value):
                 raise self._no_number()
         relative = budget.metric is None and not budget.is_absolute and budget.loss is not None
@@ -126,7 +119,7 @@ class Search:
     def _no_number(self) -> TamagoError:
         """Why nothing can be compared with the original: with a metric no single sample is to blame."""
         unseen = sorted({*range(self.samples)} - {*self.task.split.chosen})
-        every = zip((*self.task.split.chosen, *unseen), (*self._before, *self._unseen), strict=True)
+        every = zip((*self.task.split.chosen, *unseen), (*self._before, *self.unseen), strict=True)
         metric = self.task.budget.metric is not None
         at_fault = [] if metric else sorted(n for n, score in every if not np.all(np.isfinite(score)))
         return TamagoError(
@@ -142,7 +135,6 @@ class Search:
         other.task = replace(self.task, budget=budget)
         other.judge = replace(self.judge, budget=budget)
         other.outcome = self._outcome()
-        other.refusals, other.stored = 0, set[str]()
         return other
 
     def solve(self) -> Outcome:
@@ -271,7 +263,9 @@ class Search:
             return max(step, level * 1.5)
         if low == 0.0:  # from what the choice really used of the level, or the same is chosen again
             used = min(level, max(found.level, 1e-30))
-            return min(used * factor, used * 0.67, used * self._part(found.on_choosing, CLEAR, allowed))
+            return min(
+                used * factor, used * 0.67, used * part_of_level(self.task.budget, found.on_choosing, CLEAR, allowed)
+            )
         return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
 
     def _room(self, evidence: Evidence, allowed: float) -> float:
@@ -358,124 +352,11 @@ class Search:
     # --- proving ----------------------------------------------------------------------------------------------
 
     def prove(self, candidates: Sequence[Found], allowed: float) -> Found | None:
-        """The cheapest candidate whose rise on the other samples is within the budget beyond doubt.
+        """The cheapest candidate whose rise on samples that chose nothing is within the budget beyond doubt."""
+        return Proof(self, allowed).first_of(candidates)
 
-        One that is not makes room for one that was predicted to rise by less.
-        """
-        task, left = self.task, list(candidates)
-        progress("proof on samples that chose nothing")
-        needed: list[int] = []
-        level, safe = float("inf"), allowed <= 0
-        while self.outcome.attempts < ATTEMPTS:
-            if not safe and (not left or self.outcome.attempts == ATTEMPTS - 1):
-                safe, left = True, self._last_resort(allowed, level) or left
-            if not left:
-                break
-            found = left.pop(0)
-            model = self._laid_out(found)
-            program = task.target.lower(model)
-            found.times = self.sides.times(model, program)
-            reason = self.sides.refuses(model, found.times)
-            if reason is not None:
-                left = self._instead(found, reason, left, allowed)
-                continue
-            self.outcome.attempts += 1
-            runs = [self.judge.scores(program, task.split.verify, b) for b in self._batches()]
-            proofs = [self.judge.evidence(self._unseen, after, task.split.verify, proof=True) for after in runs]
-            attempt = self.outcome.attempts
-            found.proof = max(proofs, key=lambda proof: proof.upper(attempt))
-            if found.proof.upper(attempt) <= allowed:
-                return found
-            count = found.proof.samples_needed(allowed, attempt)
-            if count is not None:
-                needed.append(count * self.samples // len(task.split.verify))
-            tightened = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS), allowed)
-            # What a structure's own rise scatters by, no level of its places makes less; a metric has no such rise.
-            lost = bool(found.tables.structure) and task.budget.metric is None
-            level = level if lost else min(level, tightened)
-            others = [f for f in left if f.tables is not found.tables or f.level <= (0.0 if lost else tightened)]
-            left = others if lost and others else [*self._within(found.tables, tightened), *others]
-        if needed:
-            self.outcome.notes.append(
-                f"a cheaper program looked good enough, but {len(task.split.verify)} samples do not resolve a budget "
-                f"of {allowed:g}: about {min(needed)} calibration samples would"
-            )
-        return None
-
-    def _batches(self) -> list[int]:
-        """How many examples are run together: one sample by itself, and as many as a batch has where that differs."""
-        apart, batched = (together(self.task.split.verify, batch) for batch in (1, self.batch))
-        return [1] if len(apart) == len(batched) else [1, self.batch]
-
-    def _instead(self, found: Found, reason: str, left: Sequence[Found], allowed: float) -> list[Found]:
-        """What is left when a candidate is not worth its error: it was priced by its parts, and timed as a whole.
-
-        A smaller program that is slower makes room for those that store less and run the same kernels, of the exact
-        program and of what a structure made of it.
-        """
-        self.outcome.refused.append(("the program", found.tables.structure or "forms", f"a choice that fits {reason}"))
-        self.outcome.notes[:] = [n for n in self.outcome.notes if not n.startswith(NOT_WORTH)]
-        self.outcome.notes.append(f"{NOT_WORTH} {reason}")
-        self.refusals += 1
-        others = list(left) if self.refusals < REFUSALS else [f for f in left if f.tables.methods == STORING]
-        if not self.task.size or found.tables.methods == STORING:
-            return others
-        for tables in (self.exact, found.tables):
-            if tables.structure not in self.stored:
-                self.stored.add(tables.structure)
-                others += self.candidates(tables.with_methods(STORING), allowed)
-        return sorted(others, key=lambda f: f.cost)
-
-    def _laid_out(self, found: Found) -> ir.Model:
-        """The program in its fastest layout: the proof is of that one, and so is every run after it."""
-        found.layout = None
-        model = found.build()
-        every = [model, *self.task.target.layouts(model)]
-        if len(every) == 1:
-            return model
-        programs = [self.task.target.lower(self.task.target.own(each.clone())) for each in every]
-        best = int(np.argmin(milliseconds_of(self.task.target, programs, self.task.workloads)))
-        found.layout = best - 1 if best else None
-        return every[best]
-
-    def _tighten(self, proof: Evidence, attempt: int, allowed: float) -> float:
-        """What part of the predicted rise of a choice that was not proved the next one may have."""
-        upper = proof.upper(attempt)
-        if not np.isfinite(upper):
-            return TIGHTEN
-        if self.task.budget.metric is not None:
-            # Answers turn with the amplitude of an error, √level, and their number scatters with its root.
-            return float(np.clip((allowed / max(upper, 1e-30)) ** 4, 1e-6, TIGHTEN))
-        return min(self._part(proof, (proof.upper(attempt) - proof.value) / max(proof.error, 1e-30), allowed), 0.9)
-
-    def _part(self, evidence: Evidence, deviations: float, allowed: float) -> float:
-        """What part of a choice's level would have left so many standard errors between its rise and the bound.
-
-        An error r times as large in the outputs raises a loss by r² but scatters it by r: v·r² + s·r = allowed. The
-        relative error of the outputs itself is r times as large.
-        """
-        if self.task.budget.metric is not None:
-            return 1.0
-        rise, spread, bound = max(evidence.value, 0.0), deviations * evidence.error, 0.95 * allowed
-        if not np.isfinite(spread) or rise + spread <= bound:
-            return 1.0
-        if self.task.budget.loss is None:
-            return float((bound / (rise + spread)) ** 2)
-        return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)
-
-    def _last_resort(self, allowed: float, level: float) -> list[Found]:
-        """The choice for the last proof: what is nearly sure to be proved, for an exact result is the alternative.
-
-        It risks less than what could not be proved: a metric's few samples where choices are made say nothing of it.
-        """
-        tables = self.storing if self.task.size else self.exact
-        for limit in sorted({min(part * self.level_for(allowed), level) for part in SAFE}, reverse=True):
-            found = self._within(tables, limit)
-            if found and all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):
-                return found
-        return []
-
-    def _within(self, tables: Tables, level: float) -> list[Found]:
+    def within(self, tables: Tables, level: float) -> list[Found]:
+        """The choice within a level of predicted rise, measured; none where nothing would change."""
         tables = tables if tables.base < level else self.exact
         choice = self.choose(tables, level)
         if choice is None or not (choice.changed or tables.structure):

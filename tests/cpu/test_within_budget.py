@@ -20,6 +20,7 @@ from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.gain import Sides
+from tamago.compiler.approximate.proof import Proof
 from tamago.compiler.approximate.search import Search
 from tamago.compiler.approximate.stack import stacked
 from tamago.compiler.approximate.tables import STORING
@@ -531,12 +532,11 @@ class Offered:
 def test_a_narrower_program_that_is_slower_makes_room_for_it_with_less_stored() -> None:
     """Or the choice among all methods is larger than the choice among some."""
     tried: list[Offered] = []
-    search: Any = object.__new__(Search)
-    search.task, search.outcome = SimpleNamespace(size=True), Outcome()
-    search.exact, search.refusals, search.stored = Offered(""), 0, set[str]()
+    search: Any = SimpleNamespace(task=SimpleNamespace(size=True), outcome=Outcome(), exact=Offered(""))
     search.candidates = lambda tables, allowed: tried.append(tables) or []
+    proof: Any = Proof(search, 0.01)
 
     for tables in (Offered("taylor 10%"), Offered("taylor 10%"), Offered("taylor 10%", STORING)):
-        assert search._instead(SimpleNamespace(tables=tables), "is smaller but slower", [], 0.01) == []
+        assert proof._instead(SimpleNamespace(tables=tables), "is smaller but slower", []) == []
 
     assert tried == [Offered("", STORING), Offered("taylor 10%", STORING)]

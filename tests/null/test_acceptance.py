@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from tamago.compiler.approximate.acceptance import LEVEL, SPENT, Evidence, metric_drop, paired_rise, relative_error
-from tamago.compiler.approximate.search import ATTEMPTS
+from tamago.compiler.approximate.proof import ATTEMPTS
 
 ROUNDS = 1500
 SLACK = 3 * sqrt(LEVEL * (1 - LEVEL) / ROUNDS)  # of a simulated frequency
