@@ -48,7 +48,7 @@ class Program:
                 "B001",
                 "ONNX Runtime does not load this model",
                 why=str(error).strip().split("\n")[0],
-                todo="check that the file runs in ONNX Runtime unoptimised",
+                todo=_todo(model),
                 exit_code=EXIT_UNSUPPORTED,
             ) from error
         self.note = ""
@@ -95,6 +95,13 @@ class Program:
     def known(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Those of the feeds that the graph takes."""
         return {k: v for k, v in feeds.items() if k in self._takes}
+
+
+def _todo(model: ir.Model) -> str:
+    values = (*model.graph.inputs, *model.graph.initializers.values())
+    if any(value.dtype == ir.DataType.BFLOAT16 for value in values):
+        return "give the model in single precision, model.float(): few of its CPU kernels take bfloat16"
+    return "check that the file runs in ONNX Runtime unoptimised"
 
 
 def is_runtime_error(error: Exception) -> bool:

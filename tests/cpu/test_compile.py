@@ -259,6 +259,15 @@ def test_a_model_that_draws_random_numbers_is_kept() -> None:
     assert any("draws random numbers" in note for note in compiled.report.notes)
 
 
+def test_a_model_in_bfloat16_is_told_what_would_run() -> None:
+    module = nn.Linear(4, 4).bfloat16().eval()
+
+    with pytest.raises(tamago.TamagoError, match="B001") as told:
+        quick(module, args=(torch.ones(1, 4, dtype=torch.bfloat16),))
+
+    assert "model.float()" in str(told.value)
+
+
 class OnAGrid(nn.Module):
     """A layer as training for quantisation leaves it: weights and inputs rounded where they are read."""
 
