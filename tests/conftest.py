@@ -22,6 +22,9 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
     del os.environ["TRITON_INTERPRET"]  # the processes that tests start compile
 
 
+LONGEST = ("test_zoo_optimises.py", "test_zoo_traces.py", "test_within_budget.py")  # several minutes each
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The zoo first: a worker runs a file whole, and the longest one, begun last, would keep the others waiting."""
-    items.sort(key=lambda item: item.path.parent.name != "zoo")
+    """The longest first: a worker runs a file whole, and one of these, begun last, would keep the others waiting."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
