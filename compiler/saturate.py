@@ -188,10 +188,12 @@ class Builder:
 
     def _fold(self, op: str, attributes: dict[str, Any], facts: list[Fact | None], result: Fact) -> Constant | None:
         """A constant term's contents, computed when first wanted; None where a fold is impossible or unwise."""
-        if op in LEFT or result.dtype is None or result.size is None or (not facts and op != "Constant"):
+        if op in LEFT or op == "DequantizeLinear":  # codes that `fold` left are for kernels that take codes
             return None
-        if op == "DequantizeLinear" or any(f is not None and f.constant is None for f in facts):
-            return None  # codes that `fold` left are for kernels that take codes
+        if result.dtype is None or result.size is None or (not facts and op != "Constant"):
+            return None
+        if any(f is not None and f.constant is None for f in facts):
+            return None
         bytes_in = sum(_bytes(f) for f in facts if f is not None)
         if _bytes(result) > max(LARGEST_FOLD, bytes_in):
             return None

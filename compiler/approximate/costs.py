@@ -18,11 +18,11 @@ from ..rule import Expression
 from .budget import Workload
 from .method import Form
 from .places import Place
+from .stack import Program
 from .write import alone
 
 KEY_VERSION = 1
 FAILED = float("inf")
-Program = Callable[[Mapping[str, Array]], Sequence[Any]]
 WHOLE_SECONDS = 0.5  # of timing whole programs, for each workload
 
 
@@ -86,6 +86,11 @@ def milliseconds_of(target: Target, programs: Sequence[Program], workloads: Sequ
         for i, milliseconds in enumerate(target.time_side_by_side(runs, WHOLE_SECONDS)):
             totals[i] += workload.weight * milliseconds
     return totals
+
+
+def lowered_copy(target: Target, model: ir.Model) -> Any:
+    """A copy of a program of approximate forms, as `target` runs it."""
+    return target.lower(target.own(model.clone()))
 
 
 def lowered(target: Target, term: Expression, dtype: ir.DataType, rank: int, opset: int) -> Any:

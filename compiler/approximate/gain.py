@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import onnx_ir as ir
 
-from ..facts import Array
 from ..files import file_bytes
 from .budget import Workload
 from .costs import Run, Target
+from .stack import Program
 from .task import WorkloadTime
 
 TIMINGS = 2  # a loss is believed when it is measured twice
 NO_SLOWER = 0.98  # of the original's speed is noise
-Program = Callable[[Mapping[str, Array]], Sequence[Any]]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
 from typing import Any
@@ -17,9 +17,8 @@ from .budget import Budget
 from .calibration import Sample
 from .losses import LossModel
 from .reference import Reference
-from .stack import examples, run_together, together
+from .stack import Program, examples, run_together, together
 
-Program = Callable[[Mapping[str, Array]], Sequence[Any]]
 Scores = list[Any]  # one for each sample: a loss, (squared error, squared norm), or the outputs
 
 

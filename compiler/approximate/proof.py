@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ..progress import progress
 from .acceptance import Evidence
 from .budget import Budget
-from .costs import milliseconds_of
+from .costs import lowered_copy, milliseconds_of
 from .stack import together
 from .tables import STORING
 from .task import Found
@@ -120,7 +120,7 @@ class Proof:
         every = [model, *target.layouts(model)]
         if len(every) == 1:
             return model
-        programs = [target.lower(target.own(each.clone())) for each in every]
+        programs = [lowered_copy(target, each) for each in every]
         best = int(np.argmin(milliseconds_of(target, programs, workloads)))
         found.layout = best - 1 if best else None
         return every[best]

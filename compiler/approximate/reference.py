@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..facts import Array
 from ..mapped import is_mapped
 from ..scratch import put_away
 from .calibration import Sample
-from .stack import run_together
+from .stack import Program, run_together
 
-Program = Callable[[Mapping[str, Array]], Sequence[Any]]
 Group = Sequence[Sample]
 
 MOST_KEPT = 1 << 28  # bytes of outputs in memory; what is beyond them is computed again

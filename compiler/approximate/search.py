@@ -23,7 +23,7 @@ from ..progress import progress
 from ..verify import compare
 from .acceptance import Evidence
 from .budget import Budget
-from .costs import milliseconds_of
+from .costs import lowered_copy, milliseconds_of
 from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
@@ -81,7 +81,7 @@ class Search:
         self._check_baseline()
         self.exact.fill(self.loss, self.batch)
         task, latency = self.task, self.task.budget.latency
-        exact = task.target.lower(task.target.own(task.exact.clone()))
+        exact = lowered_copy(task.target, task.exact)
         (milliseconds,) = milliseconds_of(task.target, [exact], task.workloads)
         self.exact.price(milliseconds)
         self.outcome = self._outcome()

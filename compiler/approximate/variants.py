@@ -16,7 +16,7 @@ from ..progress import progress
 from ..rule import Skip
 from .acceptance import Evidence
 from .calibration import Sample
-from .costs import milliseconds_of
+from .costs import lowered_copy, milliseconds_of
 from .losses import LossModel
 from .structure import Observed, Structure, Variant
 from .tables import Tables
@@ -188,7 +188,7 @@ class Variants:
         start = time.perf_counter()
         try:
             target = self._task.target
-            programs = [target.lower(target.own(m.clone())) for m in (self._task.exact, measured.model)]
+            programs = [lowered_copy(target, m) for m in (self._task.exact, measured.model)]
             measured.times = milliseconds_of(target, programs, self._task.workloads)
         except TamagoError as reason:
             self.refused.append((f"{measured.structure} {measured.setting}", str(reason)))

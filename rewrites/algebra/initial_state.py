@@ -53,13 +53,16 @@ def _are_zeros(array: Array) -> bool:
     return not np.any(array) and not np.any(np.signbit(array))
 
 
-def _hidden(layer: str, results: int) -> Rule:
+def _from_zeros(layer: str, results: int, *, cell: bool = False) -> Rule:
+    """Of the hidden state, or of an LSTM's cell beside a hidden state that is given."""
+
     def from_zeros(
         x: Value,
         w: Value,
         r: Value,
         b: Value,
         n: Value,
+        h: Value | None,
         v: Value,
         after: tuple[Value, ...],
         a: Mapping[str, Any],
@@ -67,54 +70,28 @@ def _hidden(layer: str, results: int) -> Rule:
     ) -> Term:
         if not v.every(_are_zeros):
             raise Skip("the state is not zero")
-        return _result(op(layer)(x, w, r, b, n, None, *after, outputs=_stated(results), **a), i)
+        state = (None,) if h is None else (h, None)
+        return _result(op(layer)(x, w, r, b, n, *state, *after, outputs=_stated(results), **a), i)
 
     example = _EXAMPLE | _OF[layer] | {"i": results - 1}
+    more = (
+        [example | {"h": None}, example | {"after": ("f32[1,6] const",)}] if cell else [example | {"n": "i32[2] = 3"}]
+    )
+    given = "h, " if cell else ""
     return declare(
         from_zeros,
-        f"{layer.lower()}_{results}_from_zeros",
-        f"{layer}(x, w, r, b, lengths, zeros) = {layer}(x, w, r, b, lengths).",
-        *_patterns(layer, results, x, w, r, b, n),
+        f"{layer.lower()}_{results}_from_{'zero_cell' if cell else 'zeros'}",
+        f"{layer}(x, w, r, b, lengths, {given}zeros) = {layer}(x, w, r, b, lengths{', h' if cell else ''}).",
+        *_patterns(layer, results, x, w, r, b, n, *([h] if cell else [])),
         drift="none",
         phase="canonicalise",
         peers="",
-        example=[example, example | {"n": "i32[2] = 3"}],
+        example=[example, *more],
         refuse=[example | {"v": "f32[] = 1", "because": "not zero"}, example | {"v": "f32[]", "because": "not zero"}],
     )
 
 
-def _cell(results: int) -> Rule:
-    def from_zeros(
-        x: Value,
-        w: Value,
-        r: Value,
-        b: Value,
-        n: Value,
-        h: Value,
-        v: Value,
-        after: tuple[Value, ...],
-        a: Mapping[str, Any],
-        i: int | None,
-    ) -> Term:
-        if not v.every(_are_zeros):
-            raise Skip("the state is not zero")
-        return _result(op.LSTM(x, w, r, b, n, h, None, *after, outputs=_stated(results), **a), i)
-
-    example = _EXAMPLE | {"i": results - 1}
-    return declare(
-        from_zeros,
-        f"lstm_{results}_from_zero_cell",
-        "LSTM(x, w, r, b, lengths, h, zeros) = LSTM(x, w, r, b, lengths, h).",
-        *_patterns("LSTM", results, x, w, r, b, n, h),
-        drift="none",
-        phase="canonicalise",
-        peers="",
-        example=[example, example | {"h": None}, example | {"after": ("f32[1,6] const",)}],
-        refuse=[example | {"v": "f32[] = 1", "because": "not zero"}],
-    )
-
-
 RULES: tuple[Rule, ...] = (
-    *(_hidden(layer, results + 1) for layer, most in _RESULTS.items() for results in range(most)),
-    *(_cell(results + 1) for results in range(_RESULTS["LSTM"])),
+    *(_from_zeros(layer, results + 1) for layer, most in _RESULTS.items() for results in range(most)),
+    *(_from_zeros("LSTM", results + 1, cell=True) for results in range(_RESULTS["LSTM"])),
 )
