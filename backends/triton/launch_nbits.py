@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernels.gemv_nbits import ONE, default, gemv_nbits
+from .kernels.gemv_nbits import LONGEST, ONE, default, gemv_nbits, quads
 from .kernels.rows_nbits import DEFAULT, MOST_ROWS, rows_nbits
 from .launch import may_start_early, options
 from .library_nbits import Packed
@@ -64,11 +64,12 @@ def launch_nbits(
     }
     sizes = {"N": n, "K": k, "BITS": bits, "BLOCK": block}
     second = (None, None, None) if gate is None else gate
-    if rows == 1:
-        tile, blocks, warps = settings or default(k, bits, block)
+    if rows == 1 and k <= LONGEST:
+        tile, programs, warps = settings or default(n, k, bits, block)
         operands = _operands(x, _words(w.codes), *w[1:], _words(second[0]), *second[1:], norm, residual, y)
         kernel: Any = gemv_nbits
-        kernel[(-(-n // tile),)](*operands, epsilon, ONE, **sizes, **fused, BN=tile, BG=blocks, **options(warps, early))
+        sizes |= {"BN": tile, "BQ": quads(k, bits, block), "PROGRAMS": programs}
+        kernel[(programs,)](*operands, epsilon, ONE, **sizes, **fused, **options(warps, early))
         return y
     tile, warps, stages = settings or DEFAULT
     operands = _operands(x, *w, *second, norm, residual, y)

@@ -61,8 +61,8 @@ class GemvNBitsJob:
         """Settings worth measuring: for how many rows of x they are, and the kernel's own."""
         from ..kernels import gemv_nbits, rows_nbits
 
-        if self.rows == 1:
-            found = gemv_nbits.candidates(self.k, self.bits, self.block, gated=self.gated)
+        if self.rows == 1 and self.k <= gemv_nbits.LONGEST:
+            found = gemv_nbits.candidates(self.n, self.k, self.bits, self.block, gated=self.gated)
         else:
             found = rows_nbits.candidates(self.n)
         return [(self.rows, *settings) for settings in found]

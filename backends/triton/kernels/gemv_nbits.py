@@ -2,10 +2,13 @@
 
 At two codes a byte the limit is instructions, not memory: a code has to cost 4 or fewer. So a word of codes becomes
 numbers by one shift for two codes of 4 bits, one logical instruction and one multiply-add for each: in the upper half
-of its mantissa a code c of 1.…₂·2⁸ says 2⁸ + 2ᵖ·c, exactly. What that adds, and the zero point, are sums of x alone,
-shared by all rows:
+of its mantissa a code c of 1.…₂·2⁸ says 2⁸ + 2ᵖ·c, exactly. What that adds, and the zero point, are sums of x alone:
 
     Σ x·(c − z)·s = s·(Σ (2⁻ᵖ·x)·(2⁸ + 2ᵖ·c) − Σ 2⁸⁻ᵖ·x − z·Σ x)    # over a block
+
+A program holds all of x in its registers, made ready once, and takes one tile of rows after the other; each tile is on
+its way while the one before is multiplied. (Where x was read again for each tile, the barriers of spreading it over
+threads took half of the time: 46 % of a copy's bandwidth.)
 """
 
 from __future__ import annotations
@@ -17,24 +20,37 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from .activations import activate
 
 ONE = 0x43800000  # the float32 1.0·2⁸; an argument, for with two constants a logical instruction becomes two
-ROWS, COLUMNS, WARPS = (2, 4, 8, 16), (1024, 2048, 4096, 8192), (4, 8)
-FEWEST, MOST = 8, 32  # words of the weights that a thread holds
+ROWS, WARPS = (1, 2, 4, 8, 16), (2, 4, 8, 16)
+RESIDENT = (8, 16)  # warps of a processor
+PROCESSORS = 132
+QUAD = 4  # words that a thread reads at once
+FEWEST, MOST = 4, 32  # words of the weights that a thread holds
+MOST_X = 64  # elements of x that a thread holds
+LONGEST = 32 * WARPS[-1] * MOST_X  # weights of a row: all of x must lie in the registers of a program
 
 
-def default(k: int, bits: int, block: int) -> tuple[int, int, int]:
-    """Settings for rows of k weights where nothing was measured: rows, blocks of a tile, warps."""
-    return 4, max(1, min(16384 // bits, triton.next_power_of_2(k)) // block), 4
+def default(n: int, k: int, bits: int, block: int) -> tuple[int, int, int]:
+    """Settings where nothing was measured: rows of a tile, programs, warps."""
+    few = [w for w in WARPS if quads(k, bits, block) * QUAD * 32 // bits <= 32 * w * MOST_X // 2]
+    return 4, min(2 * PROCESSORS, -(-n // 4)), min([*few, WARPS[-1]])
 
 
-def candidates(k: int, bits: int, block: int, *, gated: bool) -> list[tuple[int, int, int]]:
-    """Settings worth measuring for rows of k weights: rows, blocks of a tile, warps."""
-    widest = max(block, triton.next_power_of_2(k))
-    found: list[tuple[int, int, int]] = []
-    for columns in (c for c in COLUMNS if block <= c <= max(widest, COLUMNS[0])):
-        for rows in ROWS:
-            words = rows * columns * bits // 32 * (2 if gated else 1)
-            found += [(rows, columns // block, w) for w in WARPS if FEWEST <= words // (32 * w) <= MOST]
-    return found
+def candidates(n: int, k: int, bits: int, block: int, *, gated: bool) -> list[tuple[int, int, int]]:
+    """Settings worth measuring for n rows of k weights: rows of a tile, programs, warps."""
+    words = quads(k, bits, block) * QUAD
+    tiles: list[tuple[int, int]] = []
+    for warps in [w for w in WARPS if words * 32 // bits <= 32 * w * MOST_X][:3]:
+        held = [(rows, rows * words // (32 * warps) * (2 if gated else 1)) for rows in ROWS]
+        tiles += [(rows, warps) for rows, each in held if FEWEST <= each <= MOST]
+    tiles = tiles or [(ROWS[-1], WARPS[0])]
+    enough = [(rows, warps) for rows, warps in tiles if rows * PROCESSORS <= n] or tiles
+    resident = [(rows, warps, w // warps) for rows, warps in enough for w in RESIDENT if w >= warps]
+    return list(dict.fromkeys((rows, min(PROCESSORS * each, -(-n // rows)), warps) for rows, warps, each in resident))
+
+
+def quads(k: int, bits: int, block: int) -> int:
+    """Groups of `QUAD` words that a row of k weights takes, as a power of two, of two blocks at least."""
+    return max(triton.next_power_of_2(k), 2 * block) * bits // (32 * QUAD)
 
 
 @triton.jit
@@ -49,38 +65,77 @@ def coded(word, one, NUMBER: tl.constexpr, BITS: tl.constexpr):
 
 
 @triton.jit
-def in_four(x, BG: tl.constexpr, WG: tl.constexpr):
-    """(blocks, words, 4) as 4 tensors of (blocks, words)."""
-    even, odd = tl.split(tl.reshape(x, (BG, WG, 2, 2)))
-    x0, x2 = tl.split(even)
-    x1, x3 = tl.split(odd)
-    return x0, x1, x2, x3
+def part(x, norm, at, K: tl.constexpr, BQ: tl.constexpr, NORM: tl.constexpr):
+    """Elements of x, one of each word, and what they are multiplied by: two of (quads, words)."""
+    found = tl.load(x + at, at < K, 0.0).reshape(BQ, 4).to(tl.float32)
+    weighed = found
+    if NORM:
+        weighed *= tl.load(norm + at, at < K, 0.0).reshape(BQ, 4).to(tl.float32)
+    return found, weighed
 
 
 @triton.jit
-def in_eight(x, BG: tl.constexpr, WG: tl.constexpr):
-    """(blocks, words, 8) as 8 tensors of (blocks, words)."""
-    even, odd = tl.split(tl.reshape(x, (BG, WG, 2, 2, 2)))
-    x04, x26 = tl.split(even)
-    x15, x37 = tl.split(odd)
-    x0, x4 = tl.split(x04)
-    x1, x5 = tl.split(x15)
-    x2, x6 = tl.split(x26)
-    x3, x7 = tl.split(x37)
-    return x0, x1, x2, x3, x4, x5, x6, x7
+def codes_at(w, rows, N: tl.constexpr, WORDS: tl.constexpr, BQ: tl.constexpr):
+    """(rows, words) of a tile."""
+    word = tl.arange(0, 4 * BQ)
+    return tl.load(w + rows[:, None] * WORDS + word[None, :], (rows < N)[:, None] & (word < WORDS)[None, :], 0)
 
 
 @triton.jit
-def zero_points(zeros, rows, blocks, inside, G: tl.constexpr, BITS: tl.constexpr, GIVEN: tl.constexpr):
-    """(rows, blocks) of what stands for 0: codes, each row from a byte of its own; 2ᵇⁱᵗˢ⁻¹ if none is given."""
+def scales_at(scales, rows, N: tl.constexpr, G: tl.constexpr, GP: tl.constexpr):
+    """(rows, blocks) of a tile."""
+    block = tl.arange(0, GP)
+    return tl.load(scales + rows[:, None] * G + block[None, :], (rows < N)[:, None] & (block < G)[None, :], 0.0)
+
+
+@triton.jit
+def zeros_at(zeros, rows, N: tl.constexpr, G: tl.constexpr, GP: tl.constexpr, BITS: tl.constexpr, GIVEN: tl.constexpr):
+    """(rows, bytes of zero points) of a tile, each row from a byte of its own; anything if none is given."""
     if not GIVEN:
-        found = tl.full(inside.shape, 2.0 ** (BITS - 1), tl.float32)
-    elif BITS == 8:
-        found = tl.load(zeros + rows[:, None] * G + blocks[None, :], inside, 0).to(tl.float32)
+        found = rows
     else:
-        pair = tl.load(zeros + rows[:, None] * ((G + 1) // 2) + (blocks // 2)[None, :], inside, 0)
-        found = ((pair >> (blocks % 2 * 4).to(tl.uint8)[None, :]) & 15).to(tl.float32)
+        BYTES: tl.constexpr = (G * BITS + 7) // 8
+        byte = tl.arange(0, GP * BITS // 8)
+        inside = (rows < N)[:, None] & (byte < BYTES)[None, :]
+        found = tl.load(zeros + rows[:, None] * BYTES + byte[None, :], inside, 0)
     return found
+
+
+@triton.jit
+def spread(x, BN: tl.constexpr, GP: tl.constexpr, BQ: tl.constexpr):
+    """(rows, blocks) as (rows, quads): a number for each quad of a block."""
+    return tl.broadcast_to(x.to(tl.float32)[:, :, None], (BN, GP, BQ // GP)).reshape(BN, BQ)
+
+
+@triton.jit
+def multiplied(
+    codes,
+    scales,
+    zeros,
+    xs,
+    offset,
+    total,
+    one,
+    BITS: tl.constexpr,
+    GIVEN: tl.constexpr,
+    BN: tl.constexpr,
+    GP: tl.constexpr,
+    BQ: tl.constexpr,
+):
+    """(rows) of the product."""
+    words = codes.reshape(BN, BQ, 4)
+    product = coded(words, one, 0, BITS) * xs[0][None, :, :]
+    for i in tl.static_range(1, 32 // BITS):
+        product += coded(words, one, i, BITS) * xs[i][None, :, :]
+    if not GIVEN:
+        minus = offset + total * 2.0 ** (BITS - 1)
+        summed = tl.sum(product, 2) - minus[None, :]
+    elif BITS == 8:
+        summed = tl.sum(product, 2) - offset[None, :] - spread(zeros, BN, GP, BQ) * total[None, :]
+    else:
+        each = tl.join(zeros & 15, zeros >> 4).reshape(BN, GP)
+        summed = tl.sum(product, 2) - offset[None, :] - spread(each, BN, GP, BQ) * total[None, :]
+    return tl.sum(spread(scales, BN, GP, BQ) * summed, 1)
 
 
 @triton.jit
@@ -107,74 +162,75 @@ def gemv_nbits(
     RESIDUAL: tl.constexpr,
     ACTIVATION: tl.constexpr,
     BN: tl.constexpr,
-    BG: tl.constexpr,
+    BQ: tl.constexpr,
+    PROGRAMS: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    """One program: `BN` rows of the weights (and of the gate's), all of K, `BG` blocks at a time.
+    """One program: every `PROGRAMS`th tile of `BN` rows of the weights (and of the gate's), all of K.
 
     Args:
         x: (K), norm: (K), residual and y: (N), eps: of the norm, one: `ONE`.
         w and gate: (N, blocks, words of a block) int32, the code in the lowest bits first.
         scales: (N, blocks), zeros: (N, bytes of its zero points), as MatMulNBits has them; gate_scales, gate_zeros.
+        BQ: `quads`.
         EARLY: as in `gemv`.
     """
     PER: tl.constexpr = 32 // BITS
-    PAIR: tl.constexpr = 8 // BITS
-    WG: tl.constexpr = BLOCK // PER
     G: tl.constexpr = (K + BLOCK - 1) // BLOCK
-    rows = tl.program_id(0) * BN + tl.arange(0, BN)
-    block = tl.arange(0, BG)
-    words = block[:, None] * WG + tl.arange(0, WG)[None, :]
-    columns = words[:, :, None] * PER + tl.arange(0, PER)[None, None, :]
-    places = rows[:, None, None] * (G * WG) + words[None, :, :]
-    inside = (rows < N)[:, None] & (block < G)[None, :]
-    tile = tl.load(w + places, inside[:, :, None], 0)
-    beside = tl.load(gate + places, inside[:, :, None], 0) if GATED else tile
+    WORDS: tl.constexpr = G * BLOCK // PER
+    GP: tl.constexpr = BQ * 4 * PER // BLOCK
+    TILES: tl.constexpr = (N + BN - 1) // BN
+    row = tl.arange(0, BN)
+    rows = tl.program_id(0) * BN + row
+    codes, s, z = codes_at(w, rows, N, WORDS, BQ), scales_at(scales, rows, N, G, GP), rows
+    z = zeros_at(zeros, rows, N, G, GP, BITS, ZEROS)
+    beside, gs, gz = codes, s, z
+    if GATED:
+        beside, gs = codes_at(gate, rows, N, WORDS, BQ), scales_at(gate_scales, rows, N, G, GP)
+        gz = zeros_at(gate_zeros, rows, N, G, GP, BITS, ZEROS)
     if EARLY:
         gdc_launch_dependents()
         gdc_wait()
-    summed = tl.zeros((BN, BG), tl.float32)
-    gating = tl.zeros((BN, BG), tl.float32)
-    squares = tl.zeros((BG, WG), tl.float32)
-    for start in tl.static_range(0, G, BG):
-        if start > 0:
-            inside = (rows < N)[:, None] & (start + block < G)[None, :]
-            tile = tl.load(w + places + start * WG, inside[:, :, None], 0)
-            beside = tl.load(gate + places + start * WG, inside[:, :, None], 0) if GATED else tile
-        at = start * BLOCK + columns
-        part = tl.load(x + at, at < K, 0.0).to(tl.float32)
-        if NORM:
-            squares += tl.sum(part * part, 2)
-            part *= tl.load(norm + at, at < K, 0.0).to(tl.float32)
-        parts = in_eight(part, BG, WG) if PER == 8 else in_four(part, BG, WG)
-        product = tl.zeros((BN, BG, WG), tl.float32)
-        gated = tl.zeros((BN, BG, WG), tl.float32)
-        offset = tl.zeros((BG, WG), tl.float32)
-        total = tl.zeros((BG, WG), tl.float32)
-        for i in tl.static_range(PER):
-            scaled = parts[i] * 2.0 ** (-BITS * (i % PAIR))
-            total += parts[i]
-            offset += scaled * 256.0
-            product += coded(tile, one, i, BITS) * scaled[None, :, :]
-            if GATED:
-                gated += coded(beside, one, i, BITS) * scaled[None, :, :]
-        offsets, totals = tl.sum(offset, 1)[None, :], tl.sum(total, 1)[None, :]
-        groups = rows[:, None] * G + start + block[None, :]
-        s = tl.load(scales + groups, inside, 0.0).to(tl.float32)
-        z = zero_points(zeros, rows, start + block, inside, G, BITS, ZEROS)
-        summed += s * (tl.sum(product, 2) - offsets - z * totals)
-        if GATED:
-            s = tl.load(gate_scales + groups, inside, 0.0).to(tl.float32)
-            z = zero_points(gate_zeros, rows, start + block, inside, G, BITS, ZEROS)
-            gating += s * (tl.sum(gated, 2) - offsets - z * totals)
-    result = tl.sum(summed, 1)
+    at = tl.arange(0, 4 * BQ) * PER
+    x0, n0 = part(x, norm, at, K, BQ, NORM)
+    x1, n1 = part(x, norm, at + 1, K, BQ, NORM)
+    x2, n2 = part(x, norm, at + 2, K, BQ, NORM)
+    x3, n3 = part(x, norm, at + 3, K, BQ, NORM)
+    squares = x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3
+    if PER == 8:
+        x4, n4 = part(x, norm, at + 4, K, BQ, NORM)
+        x5, n5 = part(x, norm, at + 5, K, BQ, NORM)
+        x6, n6 = part(x, norm, at + 6, K, BQ, NORM)
+        x7, n7 = part(x, norm, at + 7, K, BQ, NORM)
+        squares += x4 * x4 + x5 * x5 + x6 * x6 + x7 * x7
+        total = n0 + n1 + n2 + n3 + n4 + n5 + n6 + n7
+        xs = (n0, n1 / 16, n2, n3 / 16, n4, n5 / 16, n6, n7 / 16)
+        offset = n0 + n2 + n4 + n6 + (n1 + n3 + n5 + n7) / 16
+    else:
+        total = n0 + n1 + n2 + n3
+        xs = (n0, n1, n2, n3)
+        offset = total
+    total, offset = tl.sum(total, 1), tl.sum(offset, 1) * 256.0
     factor = 1.0
     if NORM:
         factor = 1.0 / tl.sqrt(tl.sum(tl.sum(squares, 1), 0) / K + eps)
-        result *= factor
-    result = activate(result, ACTIVATION)
-    if GATED:
-        result *= tl.sum(gating, 1) * factor
-    if RESIDUAL:
-        result += tl.load(residual + rows, rows < N, 0.0).to(tl.float32)
-    tl.store(y + rows, result.to(y.dtype.element_ty), rows < N)
+    for tile in range(tl.program_id(0), TILES, PROGRAMS):
+        rows = tile * BN + row
+        # The next tile, and what is added to this one, are on their way while this one is multiplied.
+        later = rows + PROGRAMS * BN
+        next_codes, next_s = codes_at(w, later, N, WORDS, BQ), scales_at(scales, later, N, G, GP)
+        next_z = zeros_at(zeros, later, N, G, GP, BITS, ZEROS)
+        next_beside, next_gs, next_gz = next_codes, next_s, next_z
+        if GATED:
+            next_beside = codes_at(gate, later, N, WORDS, BQ)
+            next_gs = scales_at(gate_scales, later, N, G, GP)
+            next_gz = zeros_at(gate_zeros, later, N, G, GP, BITS, ZEROS)
+        added = tl.zeros((BN,), tl.float32)
+        if RESIDUAL:
+            added = tl.load(residual + rows, rows < N, 0.0).to(tl.float32)
+        result = multiplied(codes, s, z, xs, offset, total, one, BITS, ZEROS, BN, GP, BQ) * factor
+        result = activate(result, ACTIVATION)
+        if GATED:
+            result *= multiplied(beside, gs, gz, xs, offset, total, one, BITS, ZEROS, BN, GP, BQ) * factor
+        tl.store(y + rows, (result + added).to(y.dtype.element_ty), rows < N)
+        codes, s, z, beside, gs, gz = next_codes, next_s, next_z, next_beside, next_gs, next_gz
