@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .counters import counters
+from .kernels.arranged_rows import arranged_rows, blocks_of
 from .kernels.gemv_nbits import LONGEST, ONE, default, gemv_nbits, quads
 from .kernels.rows_nbits import DEFAULT, MOST_ROWS, rows_nbits
 from .launch import may_start_early, options
@@ -71,13 +74,47 @@ def launch_nbits(
         sizes |= {"BN": tile, "BQ": quads(k, bits, block), "PROGRAMS": programs}
         kernel[(programs,)](*operands, epsilon, ONE, **sizes, **fused, **options(warps, early))
         return y
-    tile, warps, stages = settings or DEFAULT
-    operands = _operands(x, *w, *second, norm, residual, y)
+    rows_of_tile, split, warps, stages = settings or DEFAULT
+    blocks = blocks_of(bits, block)
+    steps, tiles = ceil(k / (blocks * block)), ceil(n / rows_of_tile)
+    arranged = (
+        x.new_empty(steps * blocks * block * 16 * blocks),
+        *_floats(x, steps * 16 * blocks, steps * 16 * blocks),
+    )
+    (given, scale) = _operands(x, norm)
+    sizes |= {"BLOCKS": blocks}
+    few: Any = arranged_rows
+    arranging = {"K": k, "BITS": bits, "BLOCK": block, "BLOCKS": blocks, "NORM": norm is not None, "EARLY": early}
+    few[(steps,)](given, scale, *arranged, rows, **arranging, **options(4, early))
+    held = tiles * rows_of_tile * 16 * blocks * split * (1 if gate is None else 2) if split > 1 else 1
+    operands = _operands(_units(w.codes), *w[1:], _units(second[0]), *second[1:], residual, y)
     kernel = rows_nbits
-    kernel[(-(-n // tile),)](
-        *operands, epsilon, rows, **sizes, **fused, BN=tile, num_stages=stages, **options(warps, early)
+    kernel[(tiles, split)](
+        *arranged,
+        *operands,
+        *_floats(x, held),
+        counters(x.device, tiles),
+        epsilon,
+        rows,
+        **sizes,
+        **fused,
+        BN=rows_of_tile,
+        SPLIT=split,
+        STAGES=stages,
+        ASSEMBLED=x.is_cuda,
+        **options(warps, early),
     )
     return y
+
+
+def _floats(x: Tensor, *counts: int) -> list[Tensor]:
+    """Room for so many numbers in single precision."""
+    return [torch.empty(count, dtype=torch.float32, device=x.device) for count in counts]
+
+
+def _units(packed: Tensor | None) -> Tensor | None:
+    """Bytes as the 16-bit units they lie in."""
+    return None if packed is None else packed.contiguous().view(torch.int16)
 
 
 def _words(packed: Tensor | None) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ CAPABILITIES = (80, 90)
 MOST_CANDIDATES = 48
 # Triton either compiles or interprets in one process, and other tests interpret.
 COMPILE = """
-from tamago.backends.triton.kernels import attention_step, gemv, gemv_nbits, rows_nbits
+from tamago.backends.triton.kernels import arranged_rows, attention_step, gemv, gemv_nbits, rows_nbits
 
 def warped(kernel, pointers, numbers, constants, warps, capability, **options):
     options |= {"num_warps": warps, **({"launch_pdl": True} if constants["EARLY"] else {})}
@@ -24,16 +25,19 @@ def nbits(case):
     fused = {"NORM": True, "GATED": case["gated"], "RESIDUAL": True, "ACTIVATION": "Silu", "ZEROS": bits == 4}
     constants = {"N": 4096, "K": 4096, "BITS": bits, "BLOCK": case["block"], **fused, "EARLY": case["early"]}
     pointers = dict.fromkeys(("x", "scales", "gate_scales", "norm", "residual", "y"), B)
-    pointers |= dict.fromkeys(("w", "gate"), "*i32" if one else "*u8") | dict.fromkeys(("zeros", "gate_zeros"), "*u8")
+    pointers |= dict.fromkeys(("w", "gate"), "*i32") | dict.fromkeys(("zeros", "gate_zeros"), "*u8")
     if one:
         rows, programs, warps = case["candidate"] or gemv_nbits.default(4096, 4096, bits, case["block"])
         numbers, quads = {"eps": "fp32", "one": "i32"}, gemv_nbits.quads(4096, bits, case["block"])
         constants |= {"BN": rows, "BQ": quads, "PROGRAMS": programs}
         return warped(gemv_nbits.gemv_nbits, pointers, numbers, constants, warps, case["capability"])
-    rows, warps, stages = case["candidate"] or rows_nbits.DEFAULT
-    numbers, constants = {"eps": "fp32", "m": "i32"}, constants | {"BN": rows}
-    settings = warps, case["capability"]
-    return warped(rows_nbits.rows_nbits, pointers, numbers, constants, *settings, num_stages=stages)
+    rows, split, warps, stages = case["candidate"] or rows_nbits.DEFAULT
+    numbers, blocks = {"eps": "fp32", "m": "i32"}, arranged_rows.blocks_of(bits, case["block"])
+    constants |= {"BN": rows, "BLOCKS": blocks, "SPLIT": split, "STAGES": stages, "ASSEMBLED": True}
+    pointers |= dict.fromkeys(("w", "gate"), "*i16") | dict.fromkeys(("sums", "squares", "partial"), "*fp32")
+    pointers |= {"parts": B, "arrived": "*i32"}
+    del pointers["x"], pointers["norm"]
+    return warped(rows_nbits.rows_nbits, pointers, numbers, constants, warps, case["capability"])
 
 B = "*bf16"
 def make(case):
@@ -61,7 +65,7 @@ class Case:
     """A kernel with these settings (None: its defaults) on a GPU of this compute capability."""
 
     kernel: str
-    candidate: tuple[int, int, int] | None
+    candidate: tuple[int, ...] | None
     capability: int
     early: bool = False
     gated: bool = False
@@ -80,7 +84,8 @@ NBITS = ("gemv_nbits", "rows_nbits")
 CASES = (
     *(Case(kernel, None, c) for kernel in NBITS for c in CAPABILITIES),
     *(Case(kernel, None, 90, early=True, gated=True, bits=b) for kernel in NBITS for b in (4, 8)),
-    *(Case("gemv_nbits", None, 90, block=b) for b in (32, 64)),
+    *(Case(kernel, None, 90, block=b) for kernel in NBITS for b in (32, 64)),
+    *(Case("rows_nbits", candidate, 90) for candidate in ((32, 4, 4, 3), (128, 2, 8, 5))),
     *(Case("gemv_nbits", candidate, 90) for candidate in ((8, 132, 8), (4, 264, 4), (1, 528, 4))),
     *(Case(kernel, None, c) for kernel in ("gemv", "attention_step") for c in CAPABILITIES),
     *(Case(kernel, None, 90, early=True) for kernel in ("gemv", "attention_step")),
@@ -113,8 +118,10 @@ def test_the_defaults_keep_everything_in_registers(made: dict[Case, dict[str, An
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_memory_is_read_16_bytes_at_a_time(made: dict[Case, dict[str, Any]], case: Case) -> None:
-    """Four words of 32 bits a thread, the widest load there is."""
-    assert "ld.global.v4.b32" in made[case]["ptx"]
+    """Four words of 32 bits a thread, the widest load there is, or as much without a thread's registers."""
+    ptx = made[case]["ptx"]
+
+    assert "ld.global.v4.b32" in ptx or re.search(r"cp\.async\.cg\.shared\.global [^;]*, 0x10", ptx)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -164,9 +171,9 @@ def test_there_are_a_few_candidates_for_weights_in_few_bits(k: int, bits: int, b
         assert 0 < len(found) <= MOST_CANDIDATES // 2
         assert len(set(found)) == len(found)
         assert all(programs * rows < n + rows for rows, programs, _ in found)  # no program without a tile
-    few = rows_nbits.candidates(k)
-    assert 0 < len(few) <= MOST_CANDIDATES // 2
-    assert len(set(few)) == len(few)
+        few = rows_nbits.candidates(n, -(-k // block))
+        assert 0 < len(few) <= MOST_CANDIDATES // 2
+        assert len(set(few)) == len(few)
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])

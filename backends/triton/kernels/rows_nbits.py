@@ -1,8 +1,11 @@
 """What `gemv_nbits` computes for a few rows of x: codes as exact numbers of x's type, multiplied on the tensor cores.
 
-    Σ x·(c − z)·s = s·(Σ x·c − z·Σ x)    # over a block: no weight is rounded, and one scale does for all its codes
+Four bits become a number by one shift and one logical instruction for two of them: in the lowest bits of its mantissa a
+nibble c of 1.…₂·2ᵉ says 2ᵉ + c, exactly. Nothing is interleaved or converted, and no weight is rounded:
 
-Low and high halves of a byte are products of their own with every other element of x, so that nothing is interleaved.
+    Σ x·(c − z)·s = s·(Σ x·(2ᵉ + c) − (2ᵉ + z)·Σ x)    # over a block; a code of 8 bits is 16·c₁ + c₀
+
+The codes come as 16-bit units into the registers from which the tensor cores read them; x as `arranged_rows` left it.
 """
 
 from __future__ import annotations
@@ -14,38 +17,69 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from .activations import activate
 
 MOST_ROWS = 16  # of x: what the smallest tile of the tensor cores holds
-DEFAULT = (64, 4, 3)  # rows of the weights, warps, stages
-OUTPUTS, WARPS, STAGES = (16, 32, 64, 128), (4, 8), (2, 4)
+DEFAULT = (64, 1, 4, 4)  # rows of the weights, parts of the inner dimension, warps, stages
+OUTPUTS, WARPS, STAGES, SPLITS = (16, 32, 64, 128), (4, 8), (3, 5), (1, 2, 4, 8)
+PROCESSORS = 132
+MOST_CANDIDATES = 20
+
+# Nibbles of two units, each in the lowest bits of a number of 16.
+FIRST = tl.constexpr("lop3.b32 $0, $1, 0x000F000F, $2, 0xEA;")
+SECOND = tl.constexpr("{ .reg .b32 t; shr.u32 t, $1, 4; lop3.b32 $0, t, 0x000F000F, $2, 0xEA; }")
+THIRD = tl.constexpr("{ .reg .b32 t; shr.u32 t, $1, 8; lop3.b32 $0, t, 0x000F000F, $2, 0xEA; }")
+FOURTH = tl.constexpr("{ .reg .b32 t; shr.u32 t, $1, 12; lop3.b32 $0, t, 0x000F000F, $2, 0xEA; }")
 
 
-def candidates(n: int) -> list[tuple[int, int, int]]:
-    """Settings worth measuring for n rows of weights: rows of a tile, warps, stages."""
-    few = [rows for rows in OUTPUTS if rows <= max(n, OUTPUTS[0])]
-    return [(rows, warps, stages) for rows in few for warps in WARPS for stages in STAGES if rows >= 4 * warps]
+def candidates(n: int, steps: int) -> list[tuple[int, int, int, int]]:
+    """Settings worth measuring for n rows of weights: rows of a tile, parts of the inner dimension, warps, stages.
 
-
-@triton.jit
-def zero_point(zeros, rows, block, inside, G: tl.constexpr, BITS: tl.constexpr, GIVEN: tl.constexpr):
-    """(rows, 1) of what stands for 0 in a block; see `gemv_nbits.zero_points`."""
-    if not GIVEN:
-        found = tl.full(inside.shape, 2.0 ** (BITS - 1), tl.float32)
-    elif BITS == 8:
-        found = tl.load(zeros + rows * G + block, inside, 0).to(tl.float32)
-    else:
-        pair = tl.load(zeros + rows * ((G + 1) // 2) + block // 2, inside, 0).to(tl.int32)
-        found = ((pair >> (block % 2 * 4)) & 15).to(tl.float32)
-    return found[:, None]
-
-
-@triton.jit
-def exactly(codes, x, total):
-    """Codes times x and what there is already: each code is exact in x's type, and in tf32.
-
-    float32 is a sum of two numbers of tf32 but for its last two bits: x = h + (x − h), h without the lowest 13.
+    Those that keep the processors busiest first: a few programs for each, and not too many parts to add up.
     """
-    kind: tl.constexpr = x.dtype
-    numbers = codes.to(tl.float32).to(kind)
+    found: list[tuple[float, tuple[int, int, int, int]]] = []
+    for rows in (r for r in OUTPUTS if r <= max(n, OUTPUTS[0])):
+        for split in (s for s in SPLITS if s == 1 or steps >= 4 * s):
+            programs = -(-n // rows) * split
+            idle = max(1.0, 2 * PROCESSORS / programs) + split / 8 + 16 / rows
+            found += [(idle, (rows, split, w, s)) for w in WARPS for s in STAGES if rows >= 4 * w]
+    return [candidate for _, candidate in sorted(found)[:MOST_CANDIDATES]]
+
+
+@triton.jit
+def scaling(scales, zeros, rows, step, N: tl.constexpr, G: tl.constexpr, BITS: tl.constexpr,
+            BLOCKS: tl.constexpr, GIVEN: tl.constexpr):  # fmt: skip
+    """Scales of a step's blocks, and what stands for 0, each row's from a byte of its own: two of (rows, blocks)."""
+    block = step * BLOCKS + tl.arange(0, BLOCKS)
+    inside = (rows < N)[:, None] & (block < G)[None, :]
+    s = tl.load(scales + rows[:, None] * G + block[None, :], inside, 0.0)
+    z = tl.full(inside.shape, 2 ** (BITS - 1), tl.uint8)
+    if GIVEN and BITS == 8:
+        z = tl.load(zeros + rows[:, None] * G + block[None, :], inside, 0)
+    if GIVEN and BITS == 4:
+        pair = tl.load(zeros + rows[:, None] * ((G + 1) // 2) + (block // 2)[None, :], inside, 0)
+        z = (pair >> (block % 2 * 4).to(tl.uint8)[None, :]) & 15
+    return s, z
+
+
+@triton.jit
+def nibble(units, magic, NUMBER: tl.constexpr, kind: tl.constexpr, ASSEMBLED: tl.constexpr):
+    """2ᵉ + the nibble of this number of each unit, in a type of 16 bits; the nibble itself in float32."""
     if kind == tl.float32:
+        found = ((units >> (4 * NUMBER)) & 15).to(tl.float32)
+    elif ASSEMBLED:
+        SAID: tl.constexpr = FIRST if NUMBER == 0 else (SECOND if NUMBER == 1 else (THIRD if NUMBER == 2 else FOURTH))
+        placed = tl.inline_asm_elementwise(SAID, "=r,r,r", [units, magic], dtype=tl.int16, is_pure=True, pack=2)
+        found = placed.to(kind, bitcast=True)
+    else:
+        found = (((units >> (4 * NUMBER)) & 15) | magic).to(kind, bitcast=True)
+    return found
+
+
+@triton.jit
+def exactly(numbers, x, total):
+    """Numbers times x and what there is already: float32 as two numbers of tf32, in which a nibble is exact.
+
+    x = h + (x − h), h without the lowest 13 bits: all of it but its last two bits.
+    """
+    if x.dtype == tl.float32:
         high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
         total = tl.dot(numbers, high, total, input_precision="tf32")
         total = tl.dot(numbers, x - high, total, input_precision="tf32")
@@ -55,101 +89,161 @@ def exactly(codes, x, total):
 
 
 @triton.jit
-def multiplied(codes, low, high, total, BITS: tl.constexpr):
-    """Codes (rows, bytes) times x: (rows, MOST_ROWS) float32."""
-    if BITS == 8:
-        total = exactly(codes, low, total)
-    else:
-        total = exactly(codes >> 4, high, exactly(codes & 15, low, total))
+def step_of(w, parts, rows, step, magic, N: tl.constexpr, ROW: tl.constexpr, BITS: tl.constexpr,
+            UNITS: tl.constexpr, COLUMNS: tl.constexpr, ASSEMBLED: tl.constexpr):  # fmt: skip
+    """Σ x·(2ᵉ + c) of a step (of codes of 8 bits with 17·2ᵉ): (rows, columns) float32."""
+    kind: tl.constexpr = parts.dtype.element_ty
+    PER: tl.constexpr = 16 // BITS
+    unit = tl.arange(0, UNITS)
+    at = step * UNITS + unit
+    units = tl.load(w + rows[:, None] * ROW + at[None, :], (rows < N)[:, None] & (at < ROW)[None, :], 0)
+    tile = parts + (step * PER * UNITS + unit[:, None]) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    low = tl.zeros((rows.shape[0], COLUMNS), tl.float32)
+    high = tl.zeros((rows.shape[0], COLUMNS), tl.float32)
+    for i in tl.static_range(PER):
+        x = tl.load(tile + i * UNITS * COLUMNS)
+        if BITS == 4:
+            low = exactly(nibble(units, magic, i, kind, ASSEMBLED), x, low)
+        else:
+            low = exactly(nibble(units, magic, 2 * i, kind, ASSEMBLED), x, low)
+            high = exactly(nibble(units, magic, 2 * i + 1, kind, ASSEMBLED), x, high)
+    return low if BITS == 4 else low + 16.0 * high
+
+
+@triton.jit
+def by_column(x, BN: tl.constexpr, BLOCKS: tl.constexpr):
+    """(rows, blocks) as (rows, columns)."""
+    return tl.broadcast_to(x[:, :, None], (BN, BLOCKS, 16)).reshape(BN, BLOCKS * 16) if BLOCKS > 1 else x
+
+
+@triton.jit
+def scaled(found, s, z, total, OFFSET: tl.constexpr, BN: tl.constexpr, BLOCKS: tl.constexpr):
+    """s·(found − (2ᵉ + z)·Σ x): (rows, columns)."""
+    minus = by_column(z.to(tl.float32) + OFFSET, BN, BLOCKS) * total
+    return by_column(s.to(tl.float32), BN, BLOCKS) * (found - minus)
+
+
+@triton.jit
+def joined(partial, place, BN: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr, APART: tl.constexpr):
+    """What all parts stored, added in order."""
+    everything = tl.arange(0, BN)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    total = tl.zeros((BN, COLUMNS), tl.float32)
+    for part in range(SPLIT):
+        total += tl.load(partial + (part * APART + place) * (BN * COLUMNS) + everything, cache_modifier=".cg")
     return total
 
 
 @triton.jit
 def rows_nbits(
-    x,
+    parts,
+    sums,
+    squares,
     w,
     scales,
     zeros,
     gate,
     gate_scales,
     gate_zeros,
-    norm,
     residual,
     y,
+    partial,
+    arrived,
     eps,
     m,
     N: tl.constexpr,
     K: tl.constexpr,
     BITS: tl.constexpr,
     BLOCK: tl.constexpr,
+    BLOCKS: tl.constexpr,
     ZEROS: tl.constexpr,
     NORM: tl.constexpr,
     GATED: tl.constexpr,
     RESIDUAL: tl.constexpr,
     ACTIVATION: tl.constexpr,
     BN: tl.constexpr,
+    SPLIT: tl.constexpr,
+    STAGES: tl.constexpr,
+    ASSEMBLED: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    """One program: `BN` rows of the weights (and of the gate's), all of K, a block at a time.
+    """One program: `BN` rows of the weights (and of the gate's), a `SPLIT`th of the steps.
 
     Args:
-        x: (m, K), m up to 16, norm: (K), residual and y: (m, N), eps: of the norm.
-        w and gate: (N, blocks, bytes of a block) uint8; scales, zeros, …: as in `gemv_nbits`.
+        parts: and sums, squares: what `arranged_rows` wrote for m rows of x, up to 16.
+        w: and gate: (N, blocks, units of a block) int16; scales, zeros, …: as in `gemv_nbits`.
+        residual: and y: (m, N), eps: of the norm.
+        partial: (SPLIT, tiles, BN, columns) float32, twice with a gate. arrived: (tiles), zeros, and again after.
+        ASSEMBLED: whether inline assembly may be used, which Triton's interpreter has not.
         EARLY: as in `gemv`.
     """
-    ROWS: tl.constexpr = 16
-    PAIR: tl.constexpr = 8 // BITS
-    BYTES: tl.constexpr = BLOCK // PAIR
+    kind: tl.constexpr = parts.dtype.element_ty
+    PER: tl.constexpr = 16 // BITS
     G: tl.constexpr = (K + BLOCK - 1) // BLOCK
-    rows = tl.program_id(0) * BN + tl.arange(0, BN)
-    inside = rows < N
-    mine = tl.arange(0, ROWS)
-    byte = tl.arange(0, BYTES)
-    places = rows[:, None] * (G * BYTES) + byte[None, :]
+    ROW: tl.constexpr = G * BLOCK // PER
+    UNITS: tl.constexpr = BLOCKS * BLOCK // PER
+    COLUMNS: tl.constexpr = BLOCKS * 16
+    STEPS: tl.constexpr = (G + BLOCKS - 1) // BLOCKS
+    SHARE: tl.constexpr = (STEPS + SPLIT - 1) // SPLIT
+    TILES: tl.constexpr = (N + BN - 1) // BN
+    BASE: tl.constexpr = 0.0 if kind == tl.float32 else (128.0 if kind == tl.bfloat16 else 1024.0)
+    OFFSET: tl.constexpr = BASE if BITS == 4 else 17.0 * BASE
+    magic = tl.full((BN, UNITS), 0x4300 if kind == tl.bfloat16 else 0x6400, tl.int16)
+    tile = tl.program_id(0)
+    rows = tile * BN + tl.arange(0, BN)
+    column = tl.arange(0, COLUMNS)
     if EARLY:
         gdc_launch_dependents()
         gdc_wait()
-    summed = tl.zeros((BN, ROWS), tl.float32)
-    gating = tl.zeros((BN, ROWS), tl.float32)
-    squares = tl.zeros((ROWS,), tl.float32)
-    nothing = tl.zeros((BN, ROWS), tl.float32)
-    for block in range(0, G):
-        codes = tl.load(w + places + block * BYTES, inside[:, None], 0)
-        at = block * BLOCK + byte * PAIR
-        there = (at < K)[:, None] & (mine < m)[None, :]
-        low = tl.load(x + mine[None, :] * K + at[:, None], there, 0.0)
-        high = low
-        if BITS == 4:
-            also = (at + 1 < K)[:, None] & (mine < m)[None, :]
-            high = tl.load(x + mine[None, :] * K + at[:, None] + 1, also, 0.0)
-        if NORM:
-            squares += tl.sum(low.to(tl.float32) * low.to(tl.float32), 0)
-            low = (low.to(tl.float32) * tl.load(norm + at, at < K, 0.0).to(tl.float32)[:, None]).to(x.dtype.element_ty)
-            if BITS == 4:
-                squares += tl.sum(high.to(tl.float32) * high.to(tl.float32), 0)
-                beside = tl.load(norm + at + 1, at + 1 < K, 0.0).to(tl.float32)[:, None]
-                high = (high.to(tl.float32) * beside).to(x.dtype.element_ty)
-        total = tl.sum(low.to(tl.float32), 0)
-        if BITS == 4:
-            total += tl.sum(high.to(tl.float32), 0)
-        s = tl.load(scales + rows * G + block, inside, 0.0).to(tl.float32)[:, None]
-        z = zero_point(zeros, rows, block, inside, G, BITS, ZEROS)
-        summed += s * (multiplied(codes, low, high, nothing, BITS) - z * total[None, :])
-        if GATED:
-            codes = tl.load(gate + places + block * BYTES, inside[:, None], 0)
-            s = tl.load(gate_scales + rows * G + block, inside, 0.0).to(tl.float32)[:, None]
-            z = zero_point(gate_zeros, rows, block, inside, G, BITS, ZEROS)
-            gating += s * (multiplied(codes, low, high, nothing, BITS) - z * total[None, :])
-    result = summed
-    if NORM:
-        factor = (1.0 / tl.sqrt(squares / K + eps))[None, :]
-        result *= factor
-        gating *= factor
-    result = activate(result, ACTIVATION)
+    summed = tl.zeros((BN, COLUMNS), tl.float32)
+    gating = tl.zeros((BN, COLUMNS), tl.float32)
+    start = tl.program_id(1) * SHARE
+    s, z = scaling(scales, zeros, rows, start, N, G, BITS, BLOCKS, ZEROS)
+    gs, gz = s, z
     if GATED:
-        result *= gating
-    target = mine[None, :] * N + rows[:, None]
-    written = inside[:, None] & (mine < m)[None, :]
-    if RESIDUAL:
-        result += tl.load(residual + target, written, 0.0).to(tl.float32)
-    tl.store(y + target, result.to(y.dtype.element_ty), written)
+        gs, gz = scaling(gate_scales, gate_zeros, rows, start, N, G, BITS, BLOCKS, ZEROS)
+    for step in tl.range(start, tl.minimum(start + SHARE, STEPS), num_stages=STAGES):
+        # The next step's scales are too small for asynchronous copies, and on their way as long.
+        next_s, next_z = scaling(scales, zeros, rows, step + 1, N, G, BITS, BLOCKS, ZEROS)
+        next_gs, next_gz = next_s, next_z
+        if GATED:
+            next_gs, next_gz = scaling(gate_scales, gate_zeros, rows, step + 1, N, G, BITS, BLOCKS, ZEROS)
+        total = tl.load(sums + step * COLUMNS + column)[None, :]
+        found = step_of(w, parts, rows, step, magic, N, ROW, BITS, UNITS, COLUMNS, ASSEMBLED)
+        summed += scaled(found, s, z, total, OFFSET, BN, BLOCKS)
+        if GATED:
+            found = step_of(gate, parts, rows, step, magic, N, ROW, BITS, UNITS, COLUMNS, ASSEMBLED)
+            gating += scaled(found, gs, gz, total, OFFSET, BN, BLOCKS)
+        s, z, gs, gz = next_s, next_z, next_gs, next_gz
+    last = True
+    if SPLIT > 1:
+        everything = tl.arange(0, BN)[:, None] * COLUMNS + column[None, :]
+        own = (tl.program_id(1) * TILES + tile) * (BN * COLUMNS)
+        tl.store(partial + own + everything, summed)
+        if GATED:
+            tl.store(partial + SPLIT * TILES * (BN * COLUMNS) + own + everything, gating)
+        tl.debug_barrier()
+        last = tl.atomic_add(arrived + tile, 1, sem="acq_rel") == SPLIT - 1
+    if last:
+        if SPLIT > 1:
+            tl.store(arrived + tile, 0)
+            summed = joined(partial, tile, BN, COLUMNS, SPLIT, TILES)
+            if GATED:
+                gating = joined(partial, SPLIT * TILES + tile, BN, COLUMNS, SPLIT, TILES)
+        result = tl.sum(summed.reshape(BN, BLOCKS, 16), 1)
+        gates = tl.sum(gating.reshape(BN, BLOCKS, 16), 1)
+        mine = tl.arange(0, 16)
+        if NORM:
+            squared = tl.zeros((COLUMNS,), tl.float32)
+            for step in range(STEPS):
+                squared += tl.load(squares + step * COLUMNS + column)
+            factor = (1.0 / tl.sqrt(tl.sum(squared.reshape(BLOCKS, 16), 0) / K + eps))[None, :]
+            result *= factor
+            gates *= factor
+        result = activate(result, ACTIVATION)
+        if GATED:
+            result *= gates
+        target = mine[None, :] * N + rows[:, None]
+        written = (rows < N)[:, None] & (mine < m)[None, :]
+        if RESIDUAL:
+            result += tl.load(residual + target, written, 0.0).to(tl.float32)
+        tl.store(y + target, result.to(y.dtype.element_ty), written)
