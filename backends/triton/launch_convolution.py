@@ -15,9 +15,12 @@ from torch import Tensor
 
 from .counters import counters
 from .kernels import convolution as gathered
-from .kernels.depthwise import depthwise
+from .kernels.depthwise import PROCESSORS, depthwise
+from .launch import may_start_early, options
 from .library_convolution import HALVES, by_tap, slid
 
+OVERLAP = False
+FULL = 16 * PROCESSORS  # warps: with more of them, some work while others wait for what they read
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
 
 
@@ -125,6 +128,7 @@ def _launch(
     candidate: Sequence[int],
 ) -> None:
     rows, columns, inner, split, warps, stages = candidate
+    early = OVERLAP and may_start_early(x)
     tiles = -(-pixels // rows) * -(-w.shape[0] // columns)
     partial = torch.empty(tiles * rows * columns * split if split > 1 else 1, dtype=torch.float32, device=x.device)
     kernel: Any = gathered.convolution
@@ -150,8 +154,9 @@ def _launch(
         BK=inner,
         SPLIT=split,
         GROUP=gathered.GROUP,
+        EARLY=early,
         num_stages=stages,
-        num_warps=warps,
+        **options(warps, early),
     )
 
 
@@ -186,6 +191,8 @@ def launch_depthwise(
     w = by_tap(w)
     gamma, beta = norm or (bias, bias)
     count = n * -(-height // down) * -(-width // right)
+    programs = -(-count // runs) * (1 if len(norm) > 0 else -(-channels // block))
+    early = OVERLAP and may_start_early(x)
     kernel: Any = depthwise
     kernel[(-(-count // runs), 1 if len(norm) > 0 else -(-channels // block))](
         x.contiguous(memory_format=torch.channels_last),
@@ -213,7 +220,9 @@ def launch_depthwise(
         DOWN=down,
         RUNS=runs,
         BC=block,
-        num_warps=warps,
+        AHEAD=programs * warps < FULL,
+        EARLY=early,
+        **options(warps, early),
     )
     return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
 

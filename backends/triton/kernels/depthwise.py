@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 
@@ -80,12 +81,16 @@ def depthwise(
     DOWN: tl.constexpr,
     RUNS: tl.constexpr,
     BC: tl.constexpr,
+    AHEAD: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: `RUNS` rectangles of `DOWN` by `RIGHT` results, `BC` channels of them (all of them with `NORMED`).
 
     Args:
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         gamma, beta: (C), of LayerNorm over the channels.
+        AHEAD: read a line of x while the one before is multiplied: where other programs do not fill the time.
+        EARLY: as in `convolution`.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN
@@ -95,29 +100,32 @@ def depthwise(
     picture = run // (ALONG * ACROSS)
     top = run // ACROSS % ALONG * DOWN
     start = run % ACROSS * RIGHT
+    if EARLY:
+        gdc_wait()
+    sums = ()
+    for _ in tl.static_range(CHUNKS * DOWN * RIGHT):
+        sums = sums + (tl.zeros((RUNS, BC), tl.float32),)
+    ACROSS_X: tl.constexpr = (RIGHT - 1) * SW + KW
+    rows = x + picture * (H * W * C)
+    left = start * SW - PL
+    lines = _lines(rows, top * SH - PT, left, real, C, H, W, CHUNKS, ACROSS_X, BC)
+    for i in range(KH + (DOWN - 1) * SH):
+        h = top * SH - PT + i
+        coming = _lines(rows, h + 1, left, real, C, H, W, CHUNKS, ACROSS_X, BC) if AHEAD else lines
+        wide = _wide(lines if AHEAD else _lines(rows, h, left, real, C, H, W, CHUNKS, ACROSS_X, BC))
+        for down in tl.static_range(DOWN):
+            row = i - down * SH
+            if (row >= 0) & (row < KH):
+                sums = _add(sums, wide, w + row * (KW * C), C, KW, SW, RIGHT, DOWN, down, CHUNKS, BC)
+        lines = coming
+    if EARLY:
+        gdc_launch_dependents()
     results = ()
     for chunk in tl.static_range(CHUNKS):
         c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
-        known = c < C
-        sums = ()
-        for _ in tl.static_range(DOWN * RIGHT):
-            sums = sums + (tl.zeros((RUNS, BC), tl.float32),)
-        for i in range(KH + (DOWN - 1) * SH):
-            h = top * SH - PT + i
-            seen = real & (h >= 0) & (h < H)
-            line = ()
-            for j in tl.static_range((RIGHT - 1) * SW + KW):
-                at = start * SW - PL + j
-                inside = (seen & (at >= 0) & (at < W))[:, None] & known[None, :]
-                places = (((picture * H + h) * W + at) * C)[:, None] + c[None, :]
-                line = line + (tl.load(x + places, inside, 0.0).to(tl.float32),)
-            for down in tl.static_range(DOWN):
-                row = i - down * SH
-                if (row >= 0) & (row < KH):
-                    sums = _add(sums, line, w + row * (KW * C) + c, known, C, KW, SW, RIGHT, down * RIGHT)
-        shift = tl.load(bias + c, known, 0.0).to(tl.float32)[None, :]
+        shift = tl.load(bias + c, c < C, 0.0).to(tl.float32)[None, :]
         for r in tl.static_range(DOWN * RIGHT):
-            results = results + (sums[r] + shift,)
+            results = results + (sums[chunk * (DOWN * RIGHT) + r] + shift,)
     for r in tl.static_range(DOWN * RIGHT):
         column = start + r % RIGHT
         row = top + r // RIGHT
@@ -147,25 +155,65 @@ def depthwise(
 
 
 @triton.jit
+def _lines(
+    rows,
+    h,
+    left,
+    real,
+    C: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    ACROSS: tl.constexpr,
+    BC: tl.constexpr,
+):
+    """`ACROSS` neighbours of a line of x, each of all chunks: tensors of (RUNS, BC), zero outside the picture."""
+    found = ()
+    seen = real & (h >= 0) & (h < H)
+    for chunk in tl.static_range(CHUNKS):
+        c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
+        for j in tl.static_range(ACROSS):
+            at = left + j
+            inside = (seen & (at >= 0) & (at < W))[:, None] & (c < C)[None, :]
+            found = found + (tl.load(rows[:, None] + ((h * W + at) * C)[:, None] + c[None, :], inside, 0.0),)
+    return found
+
+
+@triton.jit
+def _wide(lines):
+    """In single precision."""
+    found = ()
+    for j in tl.static_range(len(lines)):
+        found = found + (lines[j].to(tl.float32),)
+    return found
+
+
+@triton.jit
 def _add(
     sums,
-    line,
+    lines,
     factors,
-    known,
     C: tl.constexpr,
     KW: tl.constexpr,
     SW: tl.constexpr,
     RIGHT: tl.constexpr,
-    FIRST: tl.constexpr,
+    DOWN: tl.constexpr,
+    LINE: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    BC: tl.constexpr,
 ):
-    """A row of the kernel times what it reaches of a line of x, added to `RIGHT` of the sums from `FIRST` on."""
-    for j in tl.static_range(KW):
-        factor = tl.load(factors + j * C, known, 0.0).to(tl.float32)[None, :]
-        added = ()
-        for r in tl.static_range(len(sums)):
-            if r >= FIRST and r < FIRST + RIGHT:
-                added = added + (sums[r] + line[(r - FIRST) * SW + j] * factor,)
-            else:
-                added = added + (sums[r],)
-        sums = added
-    return sums
+    """A row of the kernel times what it reaches of a line of x, added to the results of line `LINE` of the rectangle."""
+    ACROSS: tl.constexpr = (RIGHT - 1) * SW + KW
+    added = ()
+    for chunk in tl.static_range(CHUNKS):
+        c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
+        taps = ()
+        for j in tl.static_range(KW):
+            taps = taps + (tl.load(factors + j * C + c, c < C, 0.0).to(tl.float32)[None, :],)
+        for r in tl.static_range(DOWN * RIGHT):
+            total = sums[chunk * (DOWN * RIGHT) + r]
+            if r // RIGHT == LINE:
+                for j in tl.static_range(KW):
+                    total += lines[chunk * ACROSS + r % RIGHT * SW + j] * taps[j]
+            added = added + (total,)
+    return added
