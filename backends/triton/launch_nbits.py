@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from .counters import counters
-from .kernels.arranged_rows import arranged_rows, blocks_of
-from .kernels.gemv_nbits import LONGEST, ONE, default, gemv_nbits, quads
-from .kernels.rows_nbits import DEFAULT, MOST_ROWS, rows_nbits
+from .kernels import rows_nbits as few_rows
+from .kernels.arranged_rows import arranged_rows
+from .kernels.gemv_nbits import LONGEST, default, gemv_nbits, quads
+from .kernels.rows_nbits import MOST_ROWS
 from .launch import may_start_early, options
 from .library_nbits import Packed
 
@@ -72,10 +73,9 @@ def launch_nbits(
         operands = _operands(x, _words(w.codes), *w[1:], _words(second[0]), *second[1:], norm, residual, y)
         kernel: Any = gemv_nbits
         sizes |= {"BN": tile, "BQ": quads(k, bits, block), "PROGRAMS": programs}
-        kernel[(programs,)](*operands, epsilon, ONE, **sizes, **fused, **options(warps, early))
+        kernel[(programs,)](*operands, epsilon, **sizes, **fused, ASSEMBLED=x.is_cuda, **options(warps, early))
         return y
-    rows_of_tile, split, warps, stages = settings or DEFAULT
-    blocks = blocks_of(bits, block)
+    rows_of_tile, split, blocks, warps, stages = settings or few_rows.default(bits, block)
     steps, tiles = ceil(k / (blocks * block)), ceil(n / rows_of_tile)
     arranged = (
         x.new_empty(steps * blocks * block * 16 * blocks),
@@ -88,7 +88,7 @@ def launch_nbits(
     few[(steps,)](given, scale, *arranged, rows, **arranging, **options(4, early))
     held = tiles * rows_of_tile * 16 * blocks * split * (1 if gate is None else 2) if split > 1 else 1
     operands = _operands(_units(w.codes), *w[1:], _units(second[0]), *second[1:], residual, y)
-    kernel = rows_nbits
+    kernel = few_rows.rows_nbits
     kernel[(tiles, split)](
         *arranged,
         *operands,

@@ -14,7 +14,7 @@ CAPABILITIES = (80, 90)
 MOST_CANDIDATES = 48
 # Triton either compiles or interprets in one process, and other tests interpret.
 COMPILE = """
-from tamago.backends.triton.kernels import arranged_rows, attention_step, gemv, gemv_nbits, rows_nbits
+from tamago.backends.triton.kernels import attention_step, gemv, gemv_nbits, rows_nbits
 
 def warped(kernel, pointers, numbers, constants, warps, capability, **options):
     options |= {"num_warps": warps, **({"launch_pdl": True} if constants["EARLY"] else {})}
@@ -28,11 +28,11 @@ def nbits(case):
     pointers |= dict.fromkeys(("w", "gate"), "*i32") | dict.fromkeys(("zeros", "gate_zeros"), "*u8")
     if one:
         rows, programs, warps = case["candidate"] or gemv_nbits.default(4096, 4096, bits, case["block"])
-        numbers, quads = {"eps": "fp32", "one": "i32"}, gemv_nbits.quads(4096, bits, case["block"])
-        constants |= {"BN": rows, "BQ": quads, "PROGRAMS": programs}
+        numbers, quads = {"eps": "fp32"}, gemv_nbits.quads(4096, bits, case["block"])
+        constants |= {"BN": rows, "BQ": quads, "PROGRAMS": programs, "ASSEMBLED": True}
         return warped(gemv_nbits.gemv_nbits, pointers, numbers, constants, warps, case["capability"])
-    rows, split, warps, stages = case["candidate"] or rows_nbits.DEFAULT
-    numbers, blocks = {"eps": "fp32", "m": "i32"}, arranged_rows.blocks_of(bits, case["block"])
+    rows, split, blocks, warps, stages = case["candidate"] or rows_nbits.default(bits, case["block"])
+    numbers = {"eps": "fp32", "m": "i32"}
     constants |= {"BN": rows, "BLOCKS": blocks, "SPLIT": split, "STAGES": stages, "ASSEMBLED": True}
     pointers |= dict.fromkeys(("w", "gate"), "*i16") | dict.fromkeys(("sums", "squares", "partial"), "*fp32")
     pointers |= {"parts": B, "arrived": "*i32"}
@@ -85,7 +85,7 @@ CASES = (
     *(Case(kernel, None, c) for kernel in NBITS for c in CAPABILITIES),
     *(Case(kernel, None, 90, early=True, gated=True, bits=b) for kernel in NBITS for b in (4, 8)),
     *(Case(kernel, None, 90, block=b) for kernel in NBITS for b in (32, 64)),
-    *(Case("rows_nbits", candidate, 90) for candidate in ((32, 4, 4, 3), (128, 2, 8, 5))),
+    *(Case("rows_nbits", candidate, 90) for candidate in ((32, 4, 1, 4, 3), (128, 2, 2, 8, 4))),
     *(Case("gemv_nbits", candidate, 90) for candidate in ((8, 132, 8), (4, 264, 4), (1, 528, 4))),
     *(Case(kernel, None, c) for kernel in ("gemv", "attention_step") for c in CAPABILITIES),
     *(Case(kernel, None, 90, early=True) for kernel in ("gemv", "attention_step")),
@@ -153,11 +153,12 @@ def test_there_are_a_few_candidates_for_a_product_and_each_is_another(k: int, ga
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.kernel == "gemv_nbits" and not c.gated], ids=str)
 def test_a_code_costs_few_instructions(made: dict[Case, dict[str, Any]], case: Case) -> None:
-    """A shift for two of them, and a logical instruction for each: what else there is falls on many."""
-    ptx, codes = made[case]["ptx"], made[case]["ptx"].count("fma.rn.f32")
+    """Four of them are multiplied at once, and become floats as sums of 16 or 32 products."""
+    ptx = made[case]["ptx"]
+    dots = ptx.count("dp4a.u32.s32")
 
-    assert "cvt.rn.f32.s32" not in ptx
-    assert ptx.count("shl.b32") + ptx.count("shr.u32") + ptx.count("shr.s32") < codes
+    assert dots > 0
+    assert ptx.count("cvt.rn.f32.s32") <= dots // 4
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -171,7 +172,7 @@ def test_there_are_a_few_candidates_for_weights_in_few_bits(k: int, bits: int, b
         assert 0 < len(found) <= MOST_CANDIDATES // 2
         assert len(set(found)) == len(found)
         assert all(programs * rows < n + rows for rows, programs, _ in found)  # no program without a tile
-        few = rows_nbits.candidates(n, -(-k // block))
+        few = rows_nbits.candidates(n, k, bits, block)
         assert 0 < len(few) <= MOST_CANDIDATES // 2
         assert len(set(few)) == len(few)
 

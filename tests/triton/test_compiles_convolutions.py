@@ -48,7 +48,8 @@ def by_channel(case):
     pixels, size = n * sizes["HO"] * sizes["WO"], (sizes["WO"], sizes["HO"])
     chosen = depthwise.candidates(pixels, *size, channels, taps, normed=case["normed"])[0]
     right, down, runs, block, warps = chosen
-    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block}
+    programs = -(-pixels // (right * down * runs)) * (1 if case["normed"] else -(-channels // block))
+    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "AHEAD": programs * warps < depthwise.FULL}
     fused = {"ACTIVATION": case["activation"], "NORMED": case["normed"]}
     constants = {"N": n, "C": channels, **sizes, **fused, **tile}
     pointers = dict.fromkeys(("x", "w", "bias", "gamma", "beta", "y"), "*" + case["dtype"])

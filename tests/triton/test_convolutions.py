@@ -11,6 +11,7 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
+from tamago.backends.triton import launch_convolution as launch_module
 from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.kernels import convolution, depthwise
 from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution, launch_depthwise
@@ -132,9 +133,14 @@ def test_a_depthwise_convolution_is_what_torch_says(shape: Shape, candidate: tup
     check(found, library.convolved_by_channel(*operands, [], 0.0, *geometry, "Silu"))
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("candidate", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
-def test_its_channels_are_normalised(shape: Shape, candidate: tuple[int, ...]) -> None:
+def test_its_channels_are_normalised(
+    shape: Shape, candidate: tuple[int, ...], ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a line is read while the one before is multiplied, or not."""
+    monkeypatch.setattr(launch_module, "FULL", 1e9 if ahead else 0)
     x, w, bias = draw(0, *shape.x, size=2), draw(1, *shape.w, size=0.3), draw(2, shape.w[0])
     norm = [1 + draw(3, shape.w[0], size=0.2), draw(4, shape.w[0])]
     geometry = shape.strides, shape.pads

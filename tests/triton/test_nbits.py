@@ -26,7 +26,7 @@ FUSED = list(product((False, True), repeat=3))  # gate, norm, residual
 FORMATS = [(4, 32), (4, 64), (4, 128), (8, 32), (8, 128)]  # bits, and weights of a block
 SHAPES = [(10, 256), (7, 519)]  # rows and columns that tiles and blocks do and do not divide
 ONE_ROW = [(1, 4, 2, 4), (1, 1, 4, 8), (1, 16, 1, 4)]
-FEW_ROWS = [(16, 16, 1, 4, 2), (16, 64, 2, 4, 3)]
+FEW_ROWS = [(16, 16, 1, 2, 4, 2), (16, 64, 2, 2, 4, 3)]
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +153,7 @@ def test_the_defaults_and_every_candidate_agree(bits: int) -> None:
     for candidate in (None, *((1, *c) for c in gemv_nbits.candidates(10, 300, bits, 32, gated=True))):
         check(one.found("Silu", candidate), one.wanted("Silu"))
     few = Product(70, 100, bits, 32, torch.float32, rows=3, gated=True, normed=True, residual=True)
-    for candidate in (None, *((16, *c) for c in rows_nbits.candidates(70, 4))):
+    for candidate in (None, *((16, *c) for c in rows_nbits.candidates(70, 100, bits, 32))):
         check(few.found("Silu", candidate), few.wanted("Silu"))
 
 
@@ -173,3 +173,23 @@ def test_every_code_is_read_exactly_and_met_by_its_own_element_of_x(bits: int, r
 def test_settings_for_one_row_are_not_taken_for_more() -> None:
     few = Product(10, 300, 4, 32, torch.float32, rows=3)
     check(few.found("", (1, 4, 2, 4)), few.wanted(""))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, in the interpreter
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_what_is_not_finite_stays_so(bits: int, value: float) -> None:
+    """Integers have no such values: they must not be taken for numbers."""
+    for place in range(9):
+        one = Product(5, 300, bits, 32, torch.float16)
+        one.x[0, 0, place] = value
+        assert not one.found("", (1, 4, 2, 4)).isfinite().any()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_one_large_element_costs_the_others_no_more_than_its_own_last_bit(dtype: torch.dtype) -> None:
+    one = Product(10, 256, 4, 32, dtype)
+    one.x[0, 0, 5] = 3000.0
+    check(one.found("", (1, 4, 2, 4)), one.wanted(""))
+    one.x *= 2.0**-40 if dtype == torch.float32 else 2.0**-6
+    check(one.found("", (1, 4, 2, 4)), one.wanted(""))

@@ -59,13 +59,12 @@ class GemvNBitsJob:
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring: for how many rows of x they are, and the kernel's own."""
-        from ..kernels import arranged_rows, gemv_nbits, rows_nbits
+        from ..kernels import gemv_nbits, rows_nbits
 
         if self.rows == 1 and self.k <= gemv_nbits.LONGEST:
             found = gemv_nbits.candidates(self.n, self.k, self.bits, self.block, gated=self.gated)
         else:
-            steps = -(-self.k // (self.block * arranged_rows.blocks_of(self.bits, self.block)))
-            found = rows_nbits.candidates(self.n, steps)
+            found = rows_nbits.candidates(self.n, self.k, self.bits, self.block)
         return [(self.rows, *settings) for settings in found]
 
     def subject(self, copies: int | None = None) -> GemvNBitsSubject:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 
@@ -113,7 +112,6 @@ def convolution(
     BK: tl.constexpr,
     SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """One program: a tile of `BM` pixels and `BN` channels of the result, a `SPLIT`th of the inner dimension.
 
@@ -121,7 +119,6 @@ def convolution(
         x: (N, H, W, C) with strides XN, XH, XW, XC, w: (O, KH, KW, C), bias: (O), scale: (N, C).
         residual, y: (N, HO, WO, O).
         partial: (SPLIT, tiles, BM, BN) float32. arrived: (tiles), zeros, and again after.
-        EARLY: be launched while the kernel ahead ends, and let the one behind be when all is read and multiplied.
     """
     ROWS: tl.constexpr = (PIXELS + BM - 1) // BM
     COLUMNS: tl.constexpr = (O + BN - 1) // BN
@@ -142,8 +139,6 @@ def convolution(
     left = pixel % WO * SW - PL
     rows = x + picture * XN + up * XH + left * XW
     columns = w + column * (KH * KW * C)
-    if EARLY:
-        gdc_wait()
     total = tl.zeros((BM, BN), tl.float32)
     start = tl.program_id(1) * SHARE
     for step in range(start, tl.minimum(start + SHARE, STEPS)):
@@ -164,8 +159,6 @@ def convolution(
             s = tl.load(scale + (picture * C)[:, None] + c[None, :], real[:, None] & (c < C)[None, :], 0.0)
             a = (a.to(tl.float32) * s.to(tl.float32)).to(a.dtype)
         total = tl.dot(a, b, total)
-    if EARLY:
-        gdc_launch_dependents()
     last = True
     if SPLIT > 1:
         everything = tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :]

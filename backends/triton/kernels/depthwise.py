@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 
 RIGHT, DOWN, RUNS, WIDTHS, WARPS = (1, 2, 4, 7, 8), (1, 2), (1, 2, 4, 8), (32, 64, 128, 256, 512), (1, 2, 4, 8)
 FEWEST, MOST = 4, 96  # results that a thread holds
-LARGEST = 180  # products written out in a program's text: each costs some 30 ms of compiling
+LARGEST = 180  # products written out in a program's text: each costs some 30 ms of compiling, with `AHEAD` three times
 PROCESSORS = 132
+FULL = 16 * PROCESSORS  # warps: of more, some work while others wait for what they read
 MOST_CANDIDATES = 24
 
 
@@ -44,9 +44,10 @@ def candidates(
                         held = right * down * runs * (whole if normed else block) / (32 * warps)
                         if not FEWEST <= held <= MOST or runs * block < 32 * warps:
                             continue
-                        if right * down * taps * (whole // block if normed else 1) > LARGEST:
-                            continue
                         programs = pixels / (right * down * runs) * (1 if normed else whole / block)
+                        text = right * down * taps * (whole // block if normed else 1)
+                        if text * (3 if programs * warps < FULL else 1) > LARGEST:
+                            continue
                         # What is read a result, what of it is no channel, and processors that have nothing to do.
                         work = (1 + 6 / right) * (1 + 0.5 / down) * whole / channels
                         idle = max(1.0, 4 * PROCESSORS / max(programs * warps, 1))
@@ -82,7 +83,6 @@ def depthwise(
     RUNS: tl.constexpr,
     BC: tl.constexpr,
     AHEAD: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     """One program: `RUNS` rectangles of `DOWN` by `RIGHT` results, `BC` channels of them (all of them with `NORMED`).
 
@@ -90,7 +90,6 @@ def depthwise(
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         gamma, beta: (C), of LayerNorm over the channels.
         AHEAD: read a line of x while the one before is multiplied: where other programs do not fill the time.
-        EARLY: as in `convolution`.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN
@@ -100,8 +99,6 @@ def depthwise(
     picture = run // (ALONG * ACROSS)
     top = run // ACROSS % ALONG * DOWN
     start = run % ACROSS * RIGHT
-    if EARLY:
-        gdc_wait()
     sums = ()
     for _ in tl.static_range(CHUNKS * DOWN * RIGHT):
         sums = sums + (tl.zeros((RUNS, BC), tl.float32),)
@@ -118,8 +115,6 @@ def depthwise(
             if (row >= 0) & (row < KH):
                 sums = _add(sums, wide, w + row * (KW * C), C, KW, SW, RIGHT, DOWN, down, CHUNKS, BC)
         lines = coming
-    if EARLY:
-        gdc_launch_dependents()
     results = ()
     for chunk in tl.static_range(CHUNKS):
         c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
@@ -202,7 +197,7 @@ def _add(
     CHUNKS: tl.constexpr,
     BC: tl.constexpr,
 ):
-    """A row of the kernel times what it reaches of a line of x, added to the results of line `LINE` of the rectangle."""
+    """A row of the kernel times what it reaches of a line of x, added to the results of that line of the rectangle."""
     ACROSS: tl.constexpr = (RIGHT - 1) * SW + KW
     added = ()
     for chunk in tl.static_range(CHUNKS):

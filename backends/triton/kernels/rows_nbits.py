@@ -15,12 +15,12 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
+from .arranged_rows import blocks_of
 
 MOST_ROWS = 16  # of x: what the smallest tile of the tensor cores holds
-DEFAULT = (64, 1, 4, 4)  # rows of the weights, parts of the inner dimension, warps, stages
-OUTPUTS, WARPS, STAGES, SPLITS = (16, 32, 64, 128), (4, 8), (3, 5), (1, 2, 4, 8)
+OUTPUTS, WARPS, STAGES, SPLITS = (32, 64, 128), (4, 8), (2, 3, 4), (1, 2, 4, 8, 16)
 PROCESSORS = 132
-MOST_CANDIDATES = 20
+MOST_CANDIDATES = 24
 
 # Nibbles of two units, each in the lowest bits of a number of 16.
 FIRST = tl.constexpr("lop3.b32 $0, $1, 0x000F000F, $2, 0xEA;")
@@ -29,17 +29,25 @@ THIRD = tl.constexpr("{ .reg .b32 t; shr.u32 t, $1, 8; lop3.b32 $0, t, 0x000F000
 FOURTH = tl.constexpr("{ .reg .b32 t; shr.u32 t, $1, 12; lop3.b32 $0, t, 0x000F000F, $2, 0xEA; }")
 
 
-def candidates(n: int, steps: int) -> list[tuple[int, int, int, int]]:
-    """Settings worth measuring for n rows of weights: rows of a tile, parts of the inner dimension, warps, stages.
+def default(bits: int, block: int) -> tuple[int, int, int, int, int]:
+    """Settings where nothing was measured: see `candidates`."""
+    return 64, 1, blocks_of(bits, block), 4, 3
 
-    Those that keep the processors busiest first: a few programs for each, and not too many parts to add up.
+
+def candidates(n: int, k: int, bits: int, block: int) -> list[tuple[int, int, int, int, int]]:
+    """Settings worth measuring for n rows of k weights: rows of a tile, parts of k, blocks of a step, warps, stages.
+
+    Those first that give every processor a few programs, without too many parts to add up.
     """
-    found: list[tuple[float, tuple[int, int, int, int]]] = []
+    fewest = blocks_of(bits, block)
+    found: list[tuple[float, tuple[int, int, int, int, int]]] = []
     for rows in (r for r in OUTPUTS if r <= max(n, OUTPUTS[0])):
-        for split in (s for s in SPLITS if s == 1 or steps >= 4 * s):
-            programs = -(-n // rows) * split
-            idle = max(1.0, 2 * PROCESSORS / programs) + split / 8 + 16 / rows
-            found += [(idle, (rows, split, w, s)) for w in WARPS for s in STAGES if rows >= 4 * w]
+        for blocks in (fewest, 2 * fewest):
+            steps = -(-k // (blocks * block))
+            for split in (s for s in SPLITS if s == 1 or steps >= 4 * s):
+                programs = -(-n // rows) * split
+                idle = max(1.0, 3 * PROCESSORS / programs) + split / 12 + 32 / rows
+                found += [(idle, (rows, split, blocks, w, s)) for w in WARPS for s in STAGES if rows >= 8 * w]
     return [candidate for _, candidate in sorted(found)[:MOST_CANDIDATES]]
 
 
