@@ -29,7 +29,7 @@ from .timing import interleave_graphs
 from .tune import Tuner
 
 MOST_ROUNDS = 25
-FEW, MANY = 2, 10  # copies of an operator in the two programs whose difference is its price
+FEW, MANY = 2, 4  # copies of an operator in the two programs whose difference is its price; more of small ones
 BESIDES_CACHE = 150e6  # bytes of weights that the copies read together: the second-level cache holds 50-60 MB
 MOST_COPIES = 40
 ZEROS = 1  # indices are made up below it: one out of range would end every program on the device
