@@ -15,9 +15,13 @@ from .convolution import AffineJob, ConvolutionJob
 from .depthwise import DepthwiseJob
 from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
+from .layer_norm import LayerNormJob
 
-Job = AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob
-KINDS: tuple[type[Job], ...] = (GemvJob, GemvNBitsJob, AttentionStepJob, ConvolutionJob, AffineJob, DepthwiseJob)
+Job = AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob | LayerNormJob
+KINDS: tuple[type[Job], ...] = (
+    *(GemvJob, GemvNBitsJob, AttentionStepJob),
+    *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob),
+)
 
 __all__ = [
     "KINDS",
@@ -28,6 +32,7 @@ __all__ = [
     "GemvJob",
     "GemvNBitsJob",
     "Job",
+    "LayerNormJob",
     "job_of",
 ]
 
