@@ -16,11 +16,21 @@ from .depthwise import DepthwiseJob
 from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
 from .layer_norm import LayerNormJob
+from .normed_affine import NormedAffineJob
 
-Job = AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob | LayerNormJob
+Job = (
+    AttentionStepJob
+    | GemvJob
+    | GemvNBitsJob
+    | ConvolutionJob
+    | AffineJob
+    | NormedAffineJob
+    | DepthwiseJob
+    | LayerNormJob
+)
 KINDS: tuple[type[Job], ...] = (
     *(GemvJob, GemvNBitsJob, AttentionStepJob),
-    *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob),
+    *(ConvolutionJob, AffineJob, NormedAffineJob, DepthwiseJob, LayerNormJob),
 )
 
 __all__ = [
@@ -33,6 +43,7 @@ __all__ = [
     "GemvNBitsJob",
     "Job",
     "LayerNormJob",
+    "NormedAffineJob",
     "job_of",
 ]
 
