@@ -16,7 +16,9 @@ from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import Unsupported, operator
 from . import library as library  # registers the operators
 from . import library_convolution as library_convolution
+from . import library_norm as library_norm
 from .library_nbits import BLOCKS, Packed  # registers another
+from .row_norm import epsilon_of, normalises_rows
 
 LINEAR = torch.ops.tamago.linear.default
 LINEAR_NBITS = torch.ops.tamago.linear_nbits.default
@@ -24,6 +26,8 @@ ATTENTION_STEP = torch.ops.tamago.attention_step.default
 CONVOLUTION = torch.ops.tamago.convolution.default
 AFFINE = torch.ops.tamago.affine.default
 DEPTHWISE = torch.ops.tamago.depthwise.default
+NORMED_AFFINE = torch.ops.tamago.normed_affine.default
+LAYER_NORM = torch.ops.tamago.layer_norm.default
 
 
 def _linear(
@@ -71,10 +75,19 @@ def norm_swiglu(op: Operation, x: Tensor, s: Tensor, w: Tensor, v: Tensor) -> An
 
 
 def claim(model: ir.Model) -> None:
-    """Take over the products in few bits that there is a kernel for: torch would make the weights wide at every run."""
+    """Take over what there is a kernel for.
+
+    Products in few bits: torch would make the weights wide at every run; and rows of known sizes that are normalised.
+    """
     for node in model.graph.all_nodes():
         if node.domain == MICROSOFT and node.op_type == "MatMulNBits" and is_packed_product(node):
             node.domain = DOMAIN
+        if normalises_rows(node) and _static(node.inputs[0]):
+            node.domain = DOMAIN
+
+
+def _static(value: ir.Value | None) -> bool:
+    return value is not None and value.shape is not None and value.shape.is_static()
 
 
 def is_packed_product(node: ir.Node) -> bool:
@@ -193,6 +206,14 @@ def affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = No
     return op.call(AFFINE, x, w, b, r, epilogue.activation, epilogue.after, None)
 
 
+@operator(*(f"NormAffine{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)
+def norm_affine(op: Operation, x: Tensor, s: Tensor, t: Tensor, w: Tensor, b: Tensor, r: Tensor | None = None) -> Any:
+    """Affine of the normalised rows."""
+    epilogue = _epilogue(op, "NormAffine")
+    rest = float(op.required("epsilon")), epilogue.activation, epilogue.after
+    return op.call(NORMED_AFFINE, x, s, t, w, b, r, *rest, None)
+
+
 @operator(*(f"Conv{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)
 def conv(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = None) -> Any:
     """A convolution, of each channel by itself or of one group, and what is done to it."""
@@ -219,3 +240,15 @@ def conv_layer_norm(op: Operation, x: Tensor, w: Tensor, b: Tensor, s: Tensor, t
     """A depthwise convolution, its channels normalised and last."""
     epsilon = float(op.required("epsilon"))
     return op.call(DEPTHWISE, x, w, b, [s, t], epsilon, [1, 1], op.numbers("pads"), "", None)
+
+
+@operator("LayerNormalization", domain=DOMAIN, like=0)
+def layer_norm(op: Operation, x: Tensor, s: Tensor, t: Tensor | None = None) -> Any:
+    """ONNX's operator, as `claim` takes it over."""
+    return op.call(LAYER_NORM, x, s, t, epsilon_of(op.node), True, None)
+
+
+@operator("RMSNormalization", domain=DOMAIN, like=0)
+def rms_norm(op: Operation, x: Tensor, s: Tensor) -> Any:
+    """ONNX's operator, as `claim` takes it over."""
+    return op.call(LAYER_NORM, x, s, None, epsilon_of(op.node), False, None)

@@ -15,9 +15,23 @@ from .convolution import AffineJob, ConvolutionJob
 from .depthwise import DepthwiseJob
 from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
+from .layer_norm import LayerNormJob
+from .normed_affine import NormedAffineJob
 
-Job = AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob
-KINDS: tuple[type[Job], ...] = (GemvJob, GemvNBitsJob, AttentionStepJob, ConvolutionJob, AffineJob, DepthwiseJob)
+Job = (
+    AttentionStepJob
+    | GemvJob
+    | GemvNBitsJob
+    | ConvolutionJob
+    | AffineJob
+    | NormedAffineJob
+    | DepthwiseJob
+    | LayerNormJob
+)
+KINDS: tuple[type[Job], ...] = (
+    *(GemvJob, GemvNBitsJob, AttentionStepJob),
+    *(ConvolutionJob, AffineJob, NormedAffineJob, DepthwiseJob, LayerNormJob),
+)
 
 __all__ = [
     "KINDS",
@@ -28,6 +42,8 @@ __all__ = [
     "GemvJob",
     "GemvNBitsJob",
     "Job",
+    "LayerNormJob",
+    "NormedAffineJob",
     "job_of",
 ]
 

@@ -14,8 +14,8 @@ import onnx_ir as ir
 from ....compiler.facts import Array
 from ....compiler.ir import constant_array, constant_tensor, dims
 from ....compiler.operators.epilogue import EPILOGUES, Epilogue
+from ..row_norm import HALVES, epsilon_of, normalises_rows
 
-HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)  # other kernels are no faster than the libraries'
 SMALL = 1 << 16  # elements of constants that are looked into
 PLAIN = Epilogue()
 
@@ -232,22 +232,12 @@ def _normalised(fused: Fused, transpose: ir.Node) -> Iterator[Fused]:
     if list(fused.attributes[0].as_ints()) != [1, 1]:
         return
     norm = next(iter(moved.uses())).node
-    if (
-        norm.graph is not transpose.graph
-        or norm.domain
-        or norm.op_type != "LayerNormalization"
-        or norm.inputs[0] is not moved
-        or len(norm.outputs) != 1
-    ):
+    if norm.graph is not transpose.graph or norm.op_type != "LayerNormalization" or norm.inputs[0] is not moved:
         return
-    axis = norm.attributes["axis"].as_int() if "axis" in norm.attributes else -1
-    stash = norm.attributes["stash_type"].as_int() if "stash_type" in norm.attributes else 1
-    width = dims(moved)
+    if not normalises_rows(norm):
+        return
     factors = tuple(v for v in norm.inputs[1:] if v is not None)
-    if axis not in (-1, 3) or stash != 1 or width is None or any(dims(v) != width[-1:] for v in factors):
-        return
-    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
-    rest = (*fused.attributes[1:], ir.AttrFloat32("epsilon", epsilon))
+    rest = (*fused.attributes[1:], ir.AttrFloat32("epsilon", epsilon_of(norm)))
     nodes = (*fused.nodes, transpose, norm)
     yield replace(fused, norm=factors, attributes=rest, result=norm.outputs[0], nodes=nodes)
 

@@ -1,0 +1,77 @@
+"""y = (x - μ)/√(σ² + ε)·γ + β over rows, or x/√(mean(x²) + ε)·γ: a program holds whole rows in its registers.
+
+Mean and variance are taken one after the other, as torch takes them, in single precision, and x is read once.
+"""
+
+from __future__ import annotations
+
+from math import log2
+
+import triton
+import triton.language as tl
+
+LONGEST = 16384  # elements of a row
+ROWS, WARPS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
+FEWEST, MOST = 4, 64  # elements that a thread holds, as wide as the row's power of two
+VECTOR = 8  # halves that a thread reads at once
+PROCESSORS = 132
+MOST_CANDIDATES = 15  # and the library's own
+
+
+def candidates(rows: int, length: int) -> list[tuple[int, int]]:
+    """Settings worth measuring: rows of a program, warps.
+
+    Those come first that keep every processor busy, and whose threads hold one vector or two.
+
+    Args:
+        rows: of the whole.
+        length: of a row, at most `LONGEST`.
+    """
+    wide = triton.next_power_of_2(length)
+    found: list[tuple[float, float, int, int]] = []
+    for many in (r for r in ROWS if r == 1 or r < 2 * rows):
+        for warps in WARPS:
+            held = many * wide / (32 * warps)
+            if held > MOST or (held < FEWEST and (many, warps) != (1, 1)):
+                continue
+            idle = max(1.0, PROCESSORS * many / rows)
+            found.append((idle, abs(log2(held / VECTOR)), many, warps))
+    return [(many, warps) for *_, many, warps in sorted(found)[:MOST_CANDIDATES]]
+
+
+@triton.jit
+def layer_norm(
+    x,
+    scale,
+    shift,
+    y,
+    rows,
+    eps,
+    LENGTH: tl.constexpr,
+    CENTRED: tl.constexpr,
+    SHIFTED: tl.constexpr,
+    BR: tl.constexpr,
+    BC: tl.constexpr,
+):
+    """One program: `BR` rows.
+
+    Args:
+        x, y: (rows, LENGTH). scale, shift: (LENGTH).
+        CENTRED: LayerNorm; else RMSNorm. SHIFTED: whether β is added.
+        BC: the power of two that holds a row.
+    """
+    row = tl.program_id(0) * BR + tl.arange(0, BR)
+    column = tl.arange(0, BC)
+    known = column < LENGTH
+    inside = (row < rows)[:, None] & known[None, :]
+    places = row[:, None] * LENGTH + column[None, :]
+    gamma = tl.load(scale + column, known, 0.0).to(tl.float32)  # asked for while the rows are on their way
+    result = tl.load(x + places, inside, 0.0).to(tl.float32)
+    if CENTRED:
+        mean = tl.sum(result, 1) / LENGTH
+        result = tl.where(known[None, :], result - mean[:, None], 0.0)
+    inverse = 1.0 / tl.sqrt(tl.sum(result * result, 1) / LENGTH + eps)
+    result = result * inverse[:, None] * gamma[None, :]
+    if SHIFTED:
+        result += tl.load(shift + column, known, 0.0).to(tl.float32)[None, :]
+    tl.store(y + places, result.to(y.dtype.element_ty), inside)

@@ -1,0 +1,142 @@
+"""The torch operators that normalise rows, and multiply them then.
+
+As in `library`: on the CPU they compute what the kernels do in plain torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .library_convolution import LIBRARY, multiplied
+
+
+@torch.library.custom_op("tamago::layer_norm", mutates_args=(), device_types="cpu")
+def layer_norm(
+    x: Tensor, scale: Tensor, shift: Tensor | None, epsilon: float, centred: bool, candidate: Sequence[int] | None
+) -> Tensor:
+    """(x - μ)/√(σ² + ε)·scale + shift over the last axis; not centred: x/√(mean(x²) + ε)·scale.
+
+    Args:
+        x: (…, K).
+        scale: (K).
+        shift: (K), of what is centred.
+        epsilon: added to the variance.
+        centred: LayerNorm; else RMSNorm.
+        candidate: the kernel's settings, as `tune` chose them, or `LIBRARY`; None: `LIBRARY`.
+    """
+    del candidate
+    return normalised(x, scale, shift, epsilon, centred)
+
+
+def normalised(x: Tensor, scale: Tensor, shift: Tensor | None, epsilon: float, centred: bool) -> Tensor:
+    """What `layer_norm` computes, in plain torch, on any device and in any precision."""
+    shape = [x.shape[-1]]
+    if centred:
+        return functional.layer_norm(x, shape, scale, shift, epsilon)
+    return functional.rms_norm(x, shape, scale, epsilon)
+
+
+@layer_norm.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor, scale: Tensor, shift: Tensor | None, epsilon: float, centred: bool, candidate: Sequence[int] | None
+) -> Tensor:
+    del scale, shift, epsilon, centred, candidate
+    return x.new_empty(x.shape)
+
+
+@layer_norm.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor, scale: Tensor, shift: Tensor | None, epsilon: float, centred: bool, candidate: Sequence[int] | None
+) -> Tensor:
+    from .launch_norm import fits, launch_layer_norm
+
+    if candidate is None or candidate[0] == LIBRARY or not fits(x, scale):
+        return normalised(x, scale, shift, epsilon, centred)
+    return launch_layer_norm(x, scale, shift, epsilon, centred, candidate)
+
+
+@torch.library.custom_op("tamago::normed_affine", mutates_args=(), device_types="cpu")
+def normed_affine(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    epsilon: float,
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    """after(act(n·wᵀ + bias) + residual), n = LayerNorm(x)·scale + shift; what is None is left out.
+
+    Args:
+        x: (…, K).
+        scale: (K), of the norm.
+        shift: (K), of the norm.
+        w: (N, K), row by row.
+        bias: (N).
+        residual: as the result.
+        epsilon: of the norm.
+        activation: a name in `library_convolution.ACTIVATIONS`.
+        after: another.
+        candidate: as `library_convolution.convolution` takes it.
+    """
+    del candidate
+    return normalised_and_multiplied(x, scale, shift, w, bias, residual, epsilon, activation, after)
+
+
+def normalised_and_multiplied(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    epsilon: float,
+    activation: str,
+    after: str,
+) -> Tensor:
+    """What `normed_affine` computes, in plain torch, on any device and in any precision."""
+    return multiplied(normalised(x, scale, shift, epsilon, True), w, bias, residual, activation, after)
+
+
+@normed_affine.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    epsilon: float,
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    del scale, shift, bias, residual, epsilon, activation, after, candidate
+    return x.new_empty((*x.shape[:-1], w.shape[0]))
+
+
+@normed_affine.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    epsilon: float,
+    activation: str,
+    after: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    from .launch_convolution import Norm, fits_normed, launch_affine
+
+    if candidate is None or candidate[0] == LIBRARY or not fits_normed(x, scale, w):
+        return normalised_and_multiplied(x, scale, shift, w, bias, residual, epsilon, activation, after)
+    return launch_affine(x, w, bias, residual, activation, after, candidate, Norm(scale, shift, epsilon))

@@ -1,0 +1,71 @@
+"""Rows that are normalised on the device: every candidate, and a network with its norms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tamago
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("centred", "shifted"), [(True, True), (True, False), (False, False)])
+@pytest.mark.parametrize(("rows", "length"), [(197, 384), (196, 96), (3, 519), (1, 1), (2, 16384), (12608, 384)])
+def test_every_candidate_of_a_norm_is_right(rows: int, length: int, centred: bool, shifted: bool, dtype: str) -> None:
+    from tamago.backends.triton.jobs import LayerNormJob
+    from tamago.backends.triton.tune_child import TOLERANCE
+
+    job = LayerNormJob(rows, length, dtype, centred, shifted)
+    subject = job.subject(copies=1)
+    wanted = subject.wanted
+    for candidate in job.candidates():
+        error = float((subject.launch(0, candidate).double() - wanted).norm() / wanted.norm())
+        assert error <= TOLERANCE[dtype], (job, candidate, error)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("rows", "n", "k"), [(197, 1152, 384), (33, 40, 519), (49, 64, 4096), (2, 16, 96)])
+def test_every_candidate_of_a_product_of_normalised_rows_is_right(rows: int, n: int, k: int, dtype: str) -> None:
+    from tamago.backends.triton.jobs import NormedAffineJob
+    from tamago.backends.triton.tune_child import TOLERANCE
+
+    for residual, activation, after in ((False, "Gelu", ""), (True, "", "Relu"), (False, "", "")):
+        job = NormedAffineJob(rows, n, k, dtype, residual, activation, after)
+        subject = job.subject(copies=1)
+        wanted = subject.wanted
+        for candidate in job.candidates():
+            error = float((subject.launch(0, candidate).double() - wanted).norm() / wanted.norm())
+            assert error <= TOLERANCE[dtype], (job, candidate, error)
+
+
+class Block(nn.Module):
+    """A transformer's feed-forward layer ahead of which is a norm, and a norm whose result two things read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.last = nn.LayerNorm(48, eps=1e-6), nn.LayerNorm(48)
+        self.up, self.down = nn.Linear(48, 192), nn.Linear(192, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(x + self.down(nn.functional.gelu(self.up(self.norm(x)))))
+        return y + torch.tanh(y)
+
+
+def test_a_network_s_error_is_that_of_its_own_precision(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    block = Block().eval()
+    x = torch.randn(4, 50, 48, generator=torch.Generator().manual_seed(1))
+    half = Block().eval().half()
+    half.load_state_dict(block.state_dict())
+
+    compiled = tamago.compile(half, (x.half(),), target="cuda", store=tmp_path / "records.sqlite")
+
+    with torch.no_grad():
+        exact, eager = block.double().cuda()(x.half().double().cuda()), half.cuda()(x.half().cuda())
+    error, own = (float((t.double() - exact).norm() / exact.norm()) for t in (compiled(x.half().cuda()), eager))
+    assert error <= 1.5 * own, (error, own)
