@@ -162,14 +162,14 @@ def counting(start: torch.Tensor, step: torch.Tensor, length: int) -> torch.Tens
 @pytest.mark.parametrize("rows", [1, 8])
 def test_a_budget_buys_speed_in_weights_of_few_bits(rows: int, store: Path) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(*(Layer(2048, 8192) for _ in range(2))).eval()
-    batches = [((torch.randn(1, rows, 2048),), None) for _ in range(48)]
+    model = nn.Sequential(*(Layer(1024, 4096) for _ in range(2))).eval()
+    batches = [((torch.randn(1, rows, 1024),), None) for _ in range(48)]
     budget = tamago.Budget(rise=0.1)
-    methods = ("block_weights", "hqq", "whitened_svd")
+    methods = ("block_weights", "hqq")
 
     found = tamago.compile(
         model,
-        (torch.randn(1, rows, 2048),),
+        (torch.randn(1, rows, 1024),),
         target="cuda",
         budget=budget,
         calibration=batches,
@@ -182,7 +182,7 @@ def test_a_budget_buys_speed_in_weights_of_few_bits(rows: int, store: Path) -> N
     (workload,) = found.report.approximation.workloads
     assert workload.low > 1.5, workload
     assert any(n.op_type.endswith("NBits") for n in found.graph.graph)
-    x = torch.randn(1, rows, 2048).cuda()
+    x = torch.randn(1, rows, 1024).cuda()
     with torch.no_grad():
         wanted, got = model.cuda()(x), found(x)
     assert got.is_cuda
