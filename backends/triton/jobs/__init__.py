@@ -10,18 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .attention import AttentionJob
 from .attention_step import AttentionStepJob
 from .convolution import AffineJob, ConvolutionJob
 from .depthwise import DepthwiseJob
 from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
 
-Job = AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob
-KINDS: tuple[type[Job], ...] = (GemvJob, GemvNBitsJob, AttentionStepJob, ConvolutionJob, AffineJob, DepthwiseJob)
+Job = AttentionJob | AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob
+KINDS: tuple[type[Job], ...] = (
+    *(GemvJob, GemvNBitsJob, AttentionStepJob, AttentionJob),
+    *(ConvolutionJob, AffineJob, DepthwiseJob),
+)
 
 __all__ = [
     "KINDS",
     "AffineJob",
+    "AttentionJob",
     "AttentionStepJob",
     "ConvolutionJob",
     "DepthwiseJob",
