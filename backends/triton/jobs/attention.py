@@ -53,14 +53,16 @@ class AttentionJob:
         if source is None:
             return None
         operands = [v for v in source.inputs[:4] if v is not None]
-        shapes = [_known(v) for v in operands]
+        shapes = [shape for v in operands if (shape := _known(v)) is not None]
         dtype = _dtype(operands[0])
-        if len(shapes) < 3 or any(s is None for s in shapes) or getattr(torch, dtype, None) not in HALVES:
+        if len(shapes) != len(operands) or getattr(torch, dtype, None) not in HALVES:
             return None
-        q, k, v, mask = [*(s for s in shapes if s is not None), ()][:4]
-        packed, counts, causal, scale = len(q) == 3, call.args[4], bool(call.args[5]), call.args[6]
+        q, k, v = shapes[:3]
+        mask: tuple[int, ...] = shapes[3] if len(shapes) > 3 else ()
+        arguments: Any = call.args
+        counts, causal, scale = arguments[4:7]
+        packed = len(q) == 3
         if packed:
-            assert isinstance(counts, (list, tuple))
             q, k, v = (_by_heads(shape, n) for shape, n in ((q, counts[0]), (k, counts[1]), (v, counts[1])))
         batch, heads, queries, size = q
         merged = packed and q[2] == k[2] and len({id(o.producer()) for o in operands[:3]}) == 1
@@ -75,7 +77,7 @@ class AttentionJob:
         ):
             return None
         shared, kind = heads // k[1], _dtype(operands[3]) if mask else ""
-        return cls(batch, k[1], shared, queries, k[2], size, dtype, causal, mask, kind, packed, merged)
+        return cls(batch, k[1], shared, queries, k[2], size, dtype, bool(causal), mask, kind, packed, merged)
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
