@@ -12,9 +12,11 @@ from ...compiler.ir import dims
 from ...compiler.operators import DOMAIN
 from ...compiler.operators.epilogue import EPILOGUES, Epilogue
 from ...compiler.operators.operator import MICROSOFT
+from ...compiler.torch_operators import attention as standard
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import Unsupported, operator
 from . import library as library  # registers the operators
+from . import library_attention as library_attention
 from . import library_convolution as library_convolution
 from . import library_norm as library_norm
 from .library_nbits import BLOCKS, Packed  # registers another
@@ -22,6 +24,7 @@ from .row_norm import epsilon_of, normalises_rows
 
 LINEAR = torch.ops.tamago.linear.default
 LINEAR_NBITS = torch.ops.tamago.linear_nbits.default
+ATTENTION = torch.ops.tamago.attention.default
 ATTENTION_STEP = torch.ops.tamago.attention_step.default
 CONVOLUTION = torch.ops.tamago.convolution.default
 AFFINE = torch.ops.tamago.affine.default
@@ -77,12 +80,16 @@ def norm_swiglu(op: Operation, x: Tensor, s: Tensor, w: Tensor, v: Tensor) -> An
 def claim(model: ir.Model) -> None:
     """Take over what there is a kernel for.
 
-    Products in few bits: torch would make the weights wide at every run; and rows of known sizes that are normalised.
+    Products in few bits, whose weights torch would make wide at every run; rows of known sizes that are normalised; and
+    attention over whole sequences, which torch splits into several launches.
     """
+    version = model.opset_imports.get("", 1)
     for node in model.graph.all_nodes():
         if node.domain == MICROSOFT and node.op_type == "MatMulNBits" and is_packed_product(node):
             node.domain = DOMAIN
         if normalises_rows(node) and _static(node.inputs[0]):
+            node.domain = DOMAIN
+        if not node.domain and node.op_type == "Attention" and is_whole_attention(node, version):
             node.domain = DOMAIN
 
 
@@ -99,6 +106,16 @@ def is_packed_product(node: ir.Node) -> bool:
     if bits not in (4, 8) or block not in BLOCKS or order is not None:
         return False
     return zeros is None or zeros.dtype == ir.DataType.UINT8
+
+
+def is_whole_attention(node: ir.Node, version: int) -> bool:
+    """Whether an Attention is in half precision, has no cache, and its mask is as wide as the keys."""
+    given = [*node.inputs, *[None] * 6]
+    query, mask, caches = given[0], given[3], given[4:6]
+    if any(c is not None for c in caches) or any(o.name for o in node.outputs[1:]):
+        return False
+    half = query is not None and query.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return half and (mask is None or standard.same_length(node, version))
 
 
 def _linear_nbits(
@@ -173,6 +190,18 @@ def norm_swiglu_nbits(
 ) -> Any:
     """SwiGLUNBits of the normalised rows."""
     return _linear_nbits(op, x, Packed(w, s, z), Packed(v, v_s, v_z), norm=g, activation="Silu")
+
+
+@operator("Attention", domain=DOMAIN, like=0)
+def attention(
+    op: Operation, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *rest: Tensor | None
+) -> Any:
+    """ONNX's operator, as `claim` takes it over; with what the kernel does not know it stays torch's."""
+    if not standard.is_dot_product(op):
+        return standard.attention(op, query, key, value, mask, *rest)
+    heads = [op.attribute("q_num_heads", 0), op.attribute("kv_num_heads", 0)]
+    causal, scale = bool(op.attribute("is_causal", 0)), op.attribute("scale", None)
+    return op.call(ATTENTION, query, key, value, mask, heads, causal, scale, None)
 
 
 @operator("AttentionStep", domain=DOMAIN, like=0)

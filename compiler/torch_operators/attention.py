@@ -14,6 +14,7 @@ from .operation import Operation
 from .registry import operator
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from torch import Tensor
 
 
@@ -30,17 +31,9 @@ def attention(
 ) -> tuple[Tensor, ...]:
     """Output, key and value caches, and scores; `scaled_dot_product_attention` where that is all there is to it."""
     heads, kv_heads = op.attribute("q_num_heads", 0), op.attribute("kv_num_heads", 0)
-    causal, softcap, scale = (
-        bool(op.attribute("is_causal", 0)),
-        op.attribute("softcap", 0.0),
-        op.attribute("scale", None),
-    )
-    window = (op.attribute("left_window_size", -1), op.attribute("right_window_size", -1))
-    precision = op.attribute("softmax_precision", 0)
-    simple = op.rank(0) in (3, 4) and not softcap and window == (-1, -1) and lengths is None and not op.wants(3)
-    simple = simple and (mask is None or (not causal and same_length(op)))
-    simple = simple and (not precision or torch_dtype(precision) == op.dtype(0) or in_single(op, precision))
-    if not simple or (causal and past_key is not None):
+    causal, scale = bool(op.attribute("is_causal", 0)), op.attribute("scale", None)
+    if not is_dot_product(op) or (causal and past_key is not None):
+        precision = op.attribute("softmax_precision", 0)
         dtype = torch_dtype(precision) if precision else None
         found = op.call(
             full_attention,
@@ -51,23 +44,70 @@ def attention(
             (past_key, past_value),
             lengths,
             (heads, kv_heads),
-            (causal, window, softcap, scale, dtype),
+            (causal, _window(op), op.attribute("softcap", 0.0), scale, dtype),
             op.attribute("qk_matmul_output_mode", 0),
         )
         return tuple(found[index] for index in range(4))
     packed = op.rank(0) == 3
     if packed:
-        query, key, value = (
-            torch.transpose(x.unflatten(2, (count, -1)), 1, 2)
-            for x, count in ((query, heads), (key, kv_heads), (value, kv_heads))
-        )
+        query, key, value = separated(query, key, value, heads, kv_heads)
     if past_key is not None and past_value is not None:
         key, value = torch.cat([past_key, key], 2), torch.cat([past_value, value], 2)
     grouped = heads != kv_heads if packed else not same_heads(op)
+    return dot_product(query, key, value, mask, causal, scale, grouped=grouped, packed=packed), key, value
+
+
+def is_dot_product(op: Operation) -> bool:
+    """Whether `dot_product` is all there is to a node, its caches aside."""
+    causal, precision = bool(op.attribute("is_causal", 0)), op.attribute("softmax_precision", 0)
+    lengths, mask = (len(op.node.inputs) > i and op.node.inputs[i] is not None for i in (6, 3))
+    if op.rank(0) not in (3, 4) or op.attribute("softcap", 0.0) or _window(op) != (-1, -1) or lengths or op.wants(3):
+        return False
+    if mask and (causal or not same_length(op.node, op.version)):
+        return False
+    return not precision or torch_dtype(precision) == op.dtype(0) or in_single(op, precision)
+
+
+def _window(op: Operation) -> tuple[int, int]:
+    return op.attribute("left_window_size", -1), op.attribute("right_window_size", -1)
+
+
+def separated(query: Tensor, key: Tensor, value: Tensor, heads: int, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(batch, length, heads · size) → (batch, heads, length, size), in place."""
+    query, key, value = (
+        torch.transpose(x.unflatten(2, (count, -1)), 1, 2)
+        for x, count in ((query, heads), (key, kv_heads), (value, kv_heads))
+    )
+    return query, key, value
+
+
+def dot_product(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float | None,
+    *,
+    grouped: bool,
+    packed: bool,
+) -> Tensor:
+    """Attention of heads (batch, heads, length, size) as torch has it.
+
+    Args:
+        query: heads of queries.
+        key: heads of keys.
+        value: heads of values.
+        mask: broadcasts to the scores.
+        causal: whether the query numbered i sees keys up to i only.
+        scale: of the scores; None: one over the root of a head's size.
+        grouped: whether several heads of queries share one of keys.
+        packed: whether the result is (batch, length, heads · size).
+    """
     y = functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
-    return (torch.flatten(torch.transpose(y, 1, 2), 2) if packed else y), key, value
+    return torch.flatten(torch.transpose(y, 1, 2), 2) if packed else y
 
 
 @operator("FlexAttention", domain="ai.onnx.preview", folds=False)
@@ -94,14 +134,14 @@ def in_single(op: Operation, precision: int) -> bool:
     return torch_dtype(precision) == torch.float32 and op.dtype(0) in (torch.float16, torch.bfloat16)
 
 
-def same_length(op: Operation) -> bool:
+def same_length(node: ir.Node, version: int) -> bool:
     """Whether the mask is as wide as the keys: before opset 24 it must be, later it may be shorter."""
-    if op.version < 24:
+    if version < 24:
         return True
-    mask, key = op.node.inputs[3], op.node.inputs[1]
+    mask, key = node.inputs[3], node.inputs[1]
     if mask is None or key is None or mask.shape is None or key.shape is None:
         return False
-    past = len(op.node.inputs) > 4 and op.node.inputs[4] is not None
+    past = len(node.inputs) > 4 and node.inputs[4] is not None
     width, length = mask.shape[-1], key.shape[-2]
     return not past and isinstance(width, int) and width == length
 

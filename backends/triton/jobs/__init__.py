@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .attention import AttentionJob
 from .attention_step import AttentionStepJob
 from .convolution import AffineJob, ConvolutionJob
 from .depthwise import DepthwiseJob
@@ -19,7 +20,8 @@ from .layer_norm import LayerNormJob
 from .normed_affine import NormedAffineJob
 
 Job = (
-    AttentionStepJob
+    AttentionJob
+    | AttentionStepJob
     | GemvJob
     | GemvNBitsJob
     | ConvolutionJob
@@ -29,13 +31,14 @@ Job = (
     | LayerNormJob
 )
 KINDS: tuple[type[Job], ...] = (
-    *(GemvJob, GemvNBitsJob, AttentionStepJob),
+    *(GemvJob, GemvNBitsJob, AttentionStepJob, AttentionJob),
     *(ConvolutionJob, AffineJob, NormedAffineJob, DepthwiseJob, LayerNormJob),
 )
 
 __all__ = [
     "KINDS",
     "AffineJob",
+    "AttentionJob",
     "AttentionStepJob",
     "ConvolutionJob",
     "DepthwiseJob",
