@@ -127,7 +127,7 @@ def test_a_product_of_normalised_rows_with_all_that_is_done_to_it(epilogue: obje
     scale, shift = 1 + draw(3, 36, size=0.2), draw(4, 36)
     residual = draw(5, 2, 9, 20) if epilogue.residual else None
     rest = epilogue.activation, epilogue.after
-    operands = [t.double() for t in (x, scale, shift, w, bias)]
+    operands = x.double(), scale.double(), shift.double(), w.double(), bias.double()
     wanted = library_norm.normalised_and_multiplied(*operands, doubled(residual), 1e-3, *rest)
 
     for candidate in CANDIDATES[:2]:
@@ -140,7 +140,7 @@ def test_rows_of_any_length_are_normalised_on_the_way(rows: int, length: int, ca
     """In one piece or several, whether or not blocks divide them."""
     x, w, bias = 20 + draw(0, rows, length), draw(1, 40, length, size=length**-0.5), draw(2, 40)
     scale, shift = 1 + draw(3, length, size=0.2), draw(4, length)
-    operands = [t.double() for t in (x, scale, shift, w, bias)]
+    operands = x.double(), scale.double(), shift.double(), w.double(), bias.double()
     wanted = library_norm.normalised_and_multiplied(*operands, None, 1e-5, "", "")
 
     check(launch_affine(x, w, bias, None, "", "", candidate, Norm(scale, shift, 1e-5)), wanted)

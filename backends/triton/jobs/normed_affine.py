@@ -80,7 +80,8 @@ class NormedAffineSubject:
     @property
     def wanted(self) -> Tensor:
         """The result in double precision."""
-        operands = [t.double() for t in (self._x[0], self._scale, self._shift, self._w[0], self._bias)]
+        norm = self._x[0].double(), self._scale.double(), self._shift.double()
+        operands = *norm, self._w[0].double(), self._bias.double()
         rest = doubled(self._residual[0]), EPSILON, self._job.activation, self._job.after
         return library.normalised_and_multiplied(*operands, *rest)
 
