@@ -24,7 +24,8 @@ def test_every_candidate_of_a_norm_is_right(rows: int, length: int, centred: boo
     subject = job.subject(copies=1)
     wanted = subject.wanted
     for candidate in job.candidates():
-        error = float((subject.launch(0, candidate).double() - wanted).norm() / wanted.norm())
+        # A row of one element is 0, and what is left of it the norm's own rounding.
+        error = float((subject.launch(0, candidate).double() - wanted).norm() / wanted.norm().clamp(min=1e-3))
         assert error <= TOLERANCE[dtype], (job, candidate, error)
 
 

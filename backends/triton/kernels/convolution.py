@@ -1,10 +1,11 @@
 """y = after(act(convolution of x ⊙ s with w, plus b) + r), channels last: as one matrix product over gathered rows.
 
 The product's rows are pixels of the result, its columns channels of the result, and its inner dimension walks the taps
-of the kernel and blocks of channels: no im2col is ever stored. With one tap it is a plain product of many rows, and so
-it serves linear layers too. Where few tiles would leave the device idle, the inner dimension is split; whoever comes
-last adds up the parts, always in the same order. With `NORMED` the rows are those of LayerNorm(x): each program takes
-the moments of its rows first and normalises every tile on its way to the tensor cores.
+of the kernel and blocks of channels: no im2col is ever stored. Channels fewer than a tile of the tensor cores takes, as
+a picture has, are walked together with the taps. With one tap it is a plain product of many rows, and so it serves
+linear layers too. Where few tiles would leave the device idle, the inner dimension is split; whoever comes last adds up
+the parts, always in the same order. With `NORMED` the rows are those of LayerNorm(x): each program takes the moments of
+its rows first and normalises every tile on its way to the tensor cores.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ TILES = (
 )
 INNER, SPLITS = (16, 32, 64, 128), (1, 2, 4, 8, 16)
 SHARED = 200_000  # bytes of a processor's memory that stages may take
+FEW = tl.constexpr(16)  # channels: fewer would leave the inner dimension of a tile empty
 HELD = 64  # elements of a row's tile that a thread holds for its moments
 FLOPS, READ, WRITTEN = 4e6, 4e4, 2.5e4  # a processor's operations and bytes in a microsecond
 START, STEP, JOIN = 1.5, 0.12, 1.5  # microseconds of a program, of a step of its loop, of adding parts up
@@ -42,6 +44,8 @@ def candidates(
         taps: of the kernel.
         residual: whether a third matrix is read.
     """
+    if channels < FEW.value and taps > 1:
+        channels, taps = channels * taps, 1
     tiles: list[tuple[float, int, int, int, int, int]] = []
     for rows, columns in TILES:
         if (columns > 32 and columns >= 2 * out) or (rows > 16 and rows >= 2 * pixels):
@@ -137,8 +141,10 @@ def convolution(
     """
     ROWS: tl.constexpr = (PIXELS + BM - 1) // BM
     COLUMNS: tl.constexpr = (O + BN - 1) // BN
-    BLOCKS: tl.constexpr = (C + BK - 1) // BK
-    STEPS: tl.constexpr = KH * KW * BLOCKS
+    FLAT: tl.constexpr = C < FEW and KH * KW > 1
+    PADDED: tl.constexpr = PT > 0 or PL > 0 or (HO - 1) * SH + KH - PT > H or (WO - 1) * SW + KW - PL > W
+    BLOCKS: tl.constexpr = (KH * KW * C + BK - 1) // BK if FLAT else (C + BK - 1) // BK
+    STEPS: tl.constexpr = BLOCKS if FLAT else KH * KW * BLOCKS
     SHARE: tl.constexpr = (STEPS + SPLIT - 1) // SPLIT
     tile = tl.program_id(0)
     first = (tile // (GROUP * COLUMNS)) * GROUP
@@ -168,19 +174,32 @@ def convolution(
     total = tl.zeros((BM, BN), tl.float32)
     start = tl.program_id(1) * SHARE
     for step in range(start, tl.minimum(start + SHARE, STEPS)):
-        tap = step // BLOCKS
-        i = tap // KW
-        j = tap % KW
-        c = (step % BLOCKS) * BK + inner
-        inside = real
-        if PT > 0 or PL > 0 or (HO - 1) * SH + KH - PT > H or (WO - 1) * SW + KW - PL > W:
-            inside = real & (up + i >= 0) & (up + i < H) & (left + j >= 0) & (left + j < W)
-        if C % BK == 0:
-            a = tl.load(rows[:, None] + (i * XH + j * XW + c * XC)[None, :], inside[:, None], 0.0)
-            b = tl.load(columns[None, :] + (tap * C + c)[:, None], mine[None, :], 0.0)
+        if FLAT:
+            k = step * BK + inner
+            i = k // C // KW
+            j = k // C % KW
+            known = k < KH * KW * C
+            inside = real[:, None] & known[None, :]
+            if PADDED:
+                inside &= ((up[:, None] + i[None, :]) >= 0) & ((up[:, None] + i[None, :]) < H)
+                inside &= ((left[:, None] + j[None, :]) >= 0) & ((left[:, None] + j[None, :]) < W)
+            a = tl.load(rows[:, None] + (i * XH + j * XW + k % C * XC)[None, :], inside, 0.0)
+            b = tl.load(columns[None, :] + k[:, None], mine[None, :] & known[:, None], 0.0)
         else:
-            a = tl.load(rows[:, None] + (i * XH + j * XW + c * XC)[None, :], inside[:, None] & (c < C)[None, :], 0.0)
-            b = tl.load(columns[None, :] + (tap * C + c)[:, None], mine[None, :] & (c < C)[:, None], 0.0)
+            tap = step // BLOCKS
+            i = tap // KW
+            j = tap % KW
+            c = (step % BLOCKS) * BK + inner
+            at = (i * XH + j * XW + c * XC)[None, :]
+            inside = real
+            if PADDED:
+                inside = real & (up + i >= 0) & (up + i < H) & (left + j >= 0) & (left + j < W)
+            if C % BK == 0:
+                a = tl.load(rows[:, None] + at, inside[:, None], 0.0)
+                b = tl.load(columns[None, :] + (tap * C + c)[:, None], mine[None, :], 0.0)
+            else:
+                a = tl.load(rows[:, None] + at, inside[:, None] & (c < C)[None, :], 0.0)
+                b = tl.load(columns[None, :] + (tap * C + c)[:, None], mine[None, :] & (c < C)[:, None], 0.0)
         if SCALED:
             s = tl.load(scale + (picture * C)[:, None] + c[None, :], real[:, None] & (c < C)[None, :], 0.0)
             a = (a.to(tl.float32) * s.to(tl.float32)).to(a.dtype)
