@@ -98,7 +98,8 @@ class EGraph:
         self._pending: dict[tuple[str, int], list[str]] = {}
         self._same: list[tuple[int, int]] = []
         self._arities: dict[str, set[int]] = {}
-        self._declared: dict[Pattern, int] = {}
+        self._operators = 0  # each arity of each counts
+        self._declared: dict[str | Pattern, int] = {}  # at how many operators and arities: of all, or of the pattern
         self._queries: dict[str, list[Query]] = {}
         self._files = 0
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
@@ -232,6 +233,7 @@ class EGraph:
             arities = self._arities.setdefault(op, set())
             if arity not in arities:
                 arities.add(arity)
+                self._operators += 1
                 self._run(declaration(op, arity))
             self._input(f"in_{symbol(op, arity)}", lines)
         self._pending = {}
@@ -247,6 +249,9 @@ class EGraph:
         path.unlink()
 
     def _declare(self, declared: Rule) -> None:
+        if self._declared.get(declared.name) == self._operators:
+            return
+        self._declared[declared.name] = self._operators
         if not (patterns := [p for p in declared.patterns if self._concerned(p)]):
             return
         declared_so_far = self._queries.setdefault(declared.name, [])
@@ -269,9 +274,12 @@ class EGraph:
 
     def _concerned(self, pattern: Pattern) -> bool:
         """Whether all of a pattern's operators are there, one of them in an arity that was not when last asked."""
-        found = [self._arities.get(op, ()) for op in operators_of(pattern)]
-        before, self._declared[pattern] = self._declared.get(pattern), sum(map(len, found))
-        return all(found) and before != self._declared[pattern]
+        operators = operators_of(pattern)
+        if not operators <= self._arities.keys():
+            return False
+        before = self._declared.get(pattern)
+        self._declared[pattern] = sum(len(self._arities[op]) for op in operators)
+        return before != self._declared[pattern]
 
     def _read(self) -> list[Match]:
         assert self._engine is not None, "the e-graph is closed"
