@@ -22,7 +22,7 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
     del os.environ["TRITON_INTERPRET"]  # the processes that tests start compile
 
 
-LONGEST = ("test_zoo_optimises.py", "test_zoo_traces.py", "test_within_budget.py")  # several minutes each
+LONGEST = ("test_zoo.py", "test_within_budget.py")  # several minutes each
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
