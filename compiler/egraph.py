@@ -99,7 +99,8 @@ class EGraph:
         self._same: list[tuple[int, int]] = []
         self._arities: dict[str, set[int]] = {}
         self._operators = 0  # each arity of each counts
-        self._declared: dict[str | Pattern, int] = {}  # at how many operators and arities: of all, or of the pattern
+        self._declared: dict[str, int] = {}  # by rule, how many operators there were
+        self._asked: dict[tuple[str, Pattern], int] = {}  # by a rule's pattern, how many of its own
         self._queries: dict[str, list[Query]] = {}
         self._files = 0
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
@@ -250,9 +251,9 @@ class EGraph:
 
     def _declare(self, declared: Rule) -> None:
         if self._declared.get(declared.name) == self._operators:
-            return
+            return  # no operator or arity has appeared since
         self._declared[declared.name] = self._operators
-        if not (patterns := [p for p in declared.patterns if self._concerned(p)]):
+        if not (patterns := [p for p in declared.patterns if self._concerned(declared, p)]):
             return
         declared_so_far = self._queries.setdefault(declared.name, [])
         # By pattern too: two patterns that differ in attributes or literals alone ask the same of egglog.
@@ -272,14 +273,14 @@ class EGraph:
                 declared_so_far.append(query)
                 known.add((pattern, query.atoms))
 
-    def _concerned(self, pattern: Pattern) -> bool:
+    def _concerned(self, declared: Rule, pattern: Pattern) -> bool:
         """Whether all of a pattern's operators are there, one of them in an arity that was not when last asked."""
         operators = operators_of(pattern)
         if not operators <= self._arities.keys():
             return False
-        before = self._declared.get(pattern)
-        self._declared[pattern] = sum(len(self._arities[op]) for op in operators)
-        return before != self._declared[pattern]
+        key = declared.name, pattern
+        before, self._asked[key] = self._asked.get(key), sum(len(self._arities[op]) for op in operators)
+        return before != self._asked[key]
 
     def _read(self) -> list[Match]:
         assert self._engine is not None, "the e-graph is closed"
