@@ -97,8 +97,10 @@ class EGraph:
         self._sources: dict[int, tuple[str, ...]] = {}
         self._pending: dict[tuple[str, int], list[str]] = {}
         self._same: list[tuple[int, int]] = []
-        self._known: set[tuple[str, int]] = set()
-        self._declared: dict[str, int] = {}
+        self._arities: dict[str, set[int]] = {}
+        self._operators = 0  # each arity of each counts
+        self._declared: dict[str, int] = {}  # by rule, how many operators there were
+        self._asked: dict[tuple[str, Pattern], int] = {}  # by a rule's pattern, how many of its own
         self._queries: dict[str, list[Query]] = {}
         self._files = 0
         self._seen: set[tuple[str, tuple[int, ...]]] = set()
@@ -229,8 +231,10 @@ class EGraph:
 
     def _load(self) -> None:
         for (op, arity), lines in self._pending.items():
-            if (op, arity) not in self._known:
-                self._known.add((op, arity))
+            arities = self._arities.setdefault(op, set())
+            if arity not in arities:
+                arities.add(arity)
+                self._operators += 1
                 self._run(declaration(op, arity))
             self._input(f"in_{symbol(op, arity)}", lines)
         self._pending = {}
@@ -246,19 +250,16 @@ class EGraph:
         path.unlink()
 
     def _declare(self, declared: Rule) -> None:
-        if self._declared.get(declared.name) == len(self._known):
+        if self._declared.get(declared.name) == self._operators:
             return  # no operator or arity has appeared since
-        self._declared[declared.name] = len(self._known)
+        self._declared[declared.name] = self._operators
+        if not (patterns := [p for p in declared.patterns if self._concerned(declared, p)]):
+            return
         declared_so_far = self._queries.setdefault(declared.name, [])
-        arities: dict[str, set[int]] = {}
-        for name, arity in self._known:
-            arities.setdefault(name, set()).add(arity)
         # By pattern too: two patterns that differ in attributes or literals alone ask the same of egglog.
         known = {(v.pattern, v.atoms) for v in declared_so_far}
-        for pattern in declared.patterns:
-            if not operators_of(pattern) <= arities.keys():
-                continue
-            for query in queries(declared, pattern, arities):
+        for pattern in patterns:
+            for query in queries(declared, pattern, self._arities):
                 if (pattern, query.atoms) in known:
                     continue
                 query.relation = f"m{sum(map(len, self._queries.values()))}"
@@ -271,6 +272,15 @@ class EGraph:
                 )
                 declared_so_far.append(query)
                 known.add((pattern, query.atoms))
+
+    def _concerned(self, declared: Rule, pattern: Pattern) -> bool:
+        """Whether all of a pattern's operators are there, one of them in an arity that was not when last asked."""
+        operators = operators_of(pattern)
+        if not operators <= self._arities.keys():
+            return False
+        key = declared.name, pattern
+        before, self._asked[key] = self._asked.get(key), sum(len(self._arities[op]) for op in operators)
+        return before != self._asked[key]
 
     def _read(self) -> list[Match]:
         assert self._engine is not None, "the e-graph is closed"

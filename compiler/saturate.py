@@ -30,6 +30,7 @@ from .schema import attribute, since_version
 LARGEST_FOLD = 1 << 26  # bytes
 LARGEST_COMPARED = 1 << 18  # elements of a constant that is computed as soon as written, to be compared by contents
 MOST_COMPARED = 1 << 25  # elements so compared in one phase
+LOOK = 0.01  # seconds between two looks at time and memory spent: system calls, which cost more than most matches do
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def saturate(
     Args:
         egraph: changed in place.
         rules: those of one phase.
-        limits: checked between matches.
+        limits: checked between matches; time and memory every hundredth of a second.
         version: opset of the block.
         strict: raise what a rule raises instead of recording it as a refusal (tests).
     """
@@ -265,15 +266,16 @@ def _iterate(
 ) -> str | None:
     if egraph.most_forms() > limits.forms:
         return f"one value in {limits.forms} forms{_grown_by(report)}"
+    look = 0.0
     for match in egraph.matches(rules):
         if len(egraph) > limits.rows:
             return f"{limits.rows} rows{_grown_by(report)}"
         if egraph.fact(match.root).constant is not None:
             continue  # it is folded, however it came about
-        if time.thread_time() - worked > limits.seconds:  # its own: a busy machine finds what a quiet one does
-            return f"{limits.seconds:g} seconds"
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limits.memory:
-            return f"{limits.memory >> 20} MiB of memory"
+        if time.perf_counter() >= look:
+            if (spent := _spent(limits, worked)) is not None:
+                return spent
+            look = time.perf_counter() + LOOK
         name, size = match.rule.name, len(egraph)
         try:
             _apply(egraph, builder, match)
@@ -290,6 +292,15 @@ def _iterate(
         else:
             report.applied[name] += 1
             report.growth[name] += len(egraph) - size
+    return None
+
+
+def _spent(limits: Limits, worked: float) -> str | None:
+    """Which limit on the process is passed."""
+    if time.thread_time() - worked > limits.seconds:  # its own: a busy machine finds what a quiet one does
+        return f"{limits.seconds:g} seconds"
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limits.memory:
+        return f"{limits.memory >> 20} MiB of memory"
     return None
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -79,7 +81,8 @@ def _prepare(program: ExportedProgram, registry: Any) -> ExportedProgram:
     from torch.onnx._internal.exporter import _fx_passes
 
     try:
-        decomposed = _called_flat(program).run_decompositions(_decompositions(registry))
+        with _composite_operators_known():
+            decomposed = _called_flat(program).run_decompositions(_decompositions(registry))
         _fx_passes.remove_assertion_nodes(decomposed.graph_module)
         for module in _graph_modules(decomposed):
             # What only an assertion asked for need not be translated, and sometimes cannot be: sizes below infinity.
@@ -95,6 +98,30 @@ def _prepare(program: ExportedProgram, registry: Any) -> ExportedProgram:
             exit_code=EXIT_UNSUPPORTED,
         ) from error
     return decomposed
+
+
+@contextmanager
+def _composite_operators_known() -> Generator[None]:
+    """Ask C++ for its composite operators once: torch does for each namespace there is, twice a decomposition.
+
+    None is registered meanwhile, and asking was a quarter of the time that a small model takes.
+    """
+    from torch._export import utils
+
+    ask = utils._materialize_cpp_cia_ops
+    if ask is _asked_already:  # by another thread, which puts back what was there
+        yield
+        return
+    ask()
+    utils._materialize_cpp_cia_ops = _asked_already
+    try:
+        yield
+    finally:
+        utils._materialize_cpp_cia_ops = ask
+
+
+def _asked_already() -> None:
+    pass
 
 
 def _called_flat(program: ExportedProgram) -> ExportedProgram:

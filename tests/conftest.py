@@ -22,9 +22,12 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
     del os.environ["TRITON_INTERPRET"]  # the processes that tests start compile
 
 
-LONGEST = ("test_zoo_optimises.py", "test_zoo_traces.py", "test_within_budget.py")  # several minutes each
+LONGEST = ("test_within_budget.py", "test_zoo.py", "test_onnx_backend.py")  # minutes each
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: a worker runs a file whole, and one of these, begun last, would keep the others waiting."""
+    """The longest first: a worker runs a file whole, and one of these, begun last, would keep the others waiting.
+
+    Workers keep to this order with --no-loadscope-reorder; else the files with most tests go first.
+    """
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

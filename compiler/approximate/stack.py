@@ -31,12 +31,15 @@ def takes_batches(graph: ir.Graph) -> bool:
 def together(samples: Sequence[Sample], batch: int) -> list[list[Sample]]:
     """Neighbours of equal shapes in groups of at most `batch` examples."""
     groups: list[list[Sample]] = []
+    held = 0
     for sample in samples:
-        last = groups[-1] if groups else None
-        if last and _alike(last[0], sample) and sum(map(examples, last)) + examples(sample) <= batch:
-            last.append(sample)
+        count = examples(sample)
+        if groups and held + count <= batch and _alike(groups[-1][0], sample):
+            groups[-1].append(sample)
+            held += count
         else:
             groups.append([sample])
+            held = count
     return groups
 
 

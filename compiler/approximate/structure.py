@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -24,6 +25,8 @@ from ..rule import family_of, statement_of
 from .calibration import Sample
 from .losses import LossModel
 from .taps import arguments, taps
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,13 @@ class Observed:
         self.model = model
         self.samples = samples
         self._loss = loss
+        self._made: dict[object, Any] = {}
+
+    def once(self, make: Callable[[Observed], T]) -> T:
+        """What a function makes of this, made when first asked for: structures share what they look at."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        return self._made[make]
 
     def values(self, names: Sequence[str], model: ir.Model | None = None) -> Iterator[dict[str, Array]]:
         """The named values on one sample after the other; of another model where one is given.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import onnx_ir as ir
@@ -17,7 +17,7 @@ import onnx_ir as ir
 from ...compiler.approximate.structure import Observed
 from ...compiler.facts import Array, Floats
 from .layout import Indices
-from .moments import MOST_ROWS, Reading
+from .moments import MOST_ROWS, Gathered, Reading
 from .removal import Kept, Operand
 
 MOST_SAMPLES = 128  # that both programs run on, for every variant
@@ -59,14 +59,17 @@ def compensated(
     pairs = [_pairs(r, len(stay)) for r, stay in read]
     names = sorted({r.reader.x.name or "" for r, _ in read})
     count = min(len(observed.samples), MOST_SAMPLES)
+    gathered = [tuple(Gathered(half.add) for half in halves) for halves in pairs]
     both = zip(observed.values(names), observed.values(names, pruned), strict=True) if names else ()
     for number, (before, now) in enumerate(islice(both, count)):
-        for (reading, _), halves in zip(read, pairs, strict=True):
+        for (reading, _), halves in zip(read, gathered, strict=True):
             name, found = reading.reader.x.name or "", reading.reader
             most = max(MOST_ROWS // count, 32)
             rows = found.rows(now[name], most)
             ones = np.ones((len(rows), int(reading.centred)))
-            halves[number % 2].add(np.hstack([rows, ones]), found.rows(before[name], most) @ found.weight)
+            halves[number % 2].take(np.hstack([rows, ones]), found.rows(before[name], most) @ found.weight)
+    for half in chain.from_iterable(gathered):
+        half.flush()
     result = dict(contents)
     for (reading, stay), halves in zip(read, pairs, strict=True):
         result |= _step(reading, halves, stay, contents)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -14,6 +15,30 @@ from .groups import Group
 from .readers import Reader, reader
 
 MOST_ROWS = 1 << 14  # looked at, over all samples
+AT_ONCE = 256  # rows: xxᵀ of a single one is all memory traffic
+
+
+class Gathered:
+    """Rows that come a few at a time, passed on many at once.
+
+    Args:
+        add: takes rows, as many arguments as are gathered together.
+    """
+
+    def __init__(self, add: Callable[..., None]) -> None:
+        self._add, self._waiting = add, list[tuple[Floats, ...]]()
+
+    def take(self, *rows: Floats) -> None:
+        """More rows, the same number in each argument."""
+        self._waiting.append(rows)
+        if sum(len(r[0]) for r in self._waiting) >= AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what is left."""
+        if self._waiting:
+            self._add(*map(np.vstack, zip(*self._waiting, strict=True)))
+        self._waiting = []
 
 
 @dataclass
@@ -73,9 +98,12 @@ def readings(observed: Observed, groups: Sequence[Group]) -> list[Reading]:
     found = [Reading(g, r) for g in groups for r in _readers(g)]
     names = sorted({f.reader.x.name or "" for f in found})
     most = max(MOST_ROWS // max(len(observed.samples), 1), 32)
+    gathered = [tuple(Gathered(half.add) for half in each.halves) for each in found]
     for number, values in enumerate(observed.values(names) if names else ()):
-        for each in found:
-            each.halves[number % 2].add(each.reader.rows(values[each.reader.x.name or ""], most))
+        for each, halves in zip(found, gathered, strict=True):
+            halves[number % 2].take(each.reader.rows(values[each.reader.x.name or ""], most))
+    for half in chain.from_iterable(gathered):
+        half.flush()
     return found
 
 

@@ -51,9 +51,8 @@ def variants(observed: Observed, score: Score) -> Iterator[Variant]:
     Raises:
         Skip: the program has no units that could go.
     """
-    groups = prunable(observed.model)
+    groups, known = observed.once(_read)
     costs, scores = unit_costs(observed.model, groups), score(observed, groups)
-    known = readings(observed, groups)
     last = [g.units for g in groups]
     for fraction in FRACTIONS:
         stay = select(groups, scores, costs, fraction)
@@ -64,6 +63,11 @@ def variants(observed: Observed, score: Score) -> Iterator[Variant]:
         gone, units = sum(g.units - len(s) for g, s in kept), sum(g.units for g in groups)
         setting = f"{fraction:.0%}: {gone} of {units} units in {len(kept)} of {len(groups)} groups"
         yield Variant(setting, pruned(observed, known, kept))
+
+
+def _read(observed: Observed) -> tuple[list[Group], list[Reading]]:
+    groups = prunable(observed.model)
+    return groups, readings(observed, groups)
 
 
 def pruned(observed: Observed, known: Sequence[Reading], kept: Kept) -> ir.Model:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from examples import web_digits, web_writer
+from examples import web_digits
 from tests.browser.chromium import Chromium, Page
 from tests.browser.png import write_png
 from tests.browser.site import Server
@@ -41,6 +41,8 @@ def test_pictures_of_digits_are_read(chromium: Chromium, server: Server, root: P
 
 
 def test_a_text_goes_on(chromium: Chromium, server: Server, root: Path) -> None:
+    from examples import web_writer  # and with it a library of models: seconds that collecting tests need not wait
+
     assert web_writer.main(str(root / "writer_example"), steps=2) == 0
 
     with chromium.page(f"{server.url}writer_example/") as page:

@@ -9,6 +9,7 @@ from tamago.backends.onnxruntime.run import Program
 from tamago.compiler.facts import Array
 from tamago.compiler.pipeline import compile_traced
 from tamago.compiler.store import Store
+from tamago.compiler.trace import Traced
 from tests.cpu.misses import MISSES
 from tests.cpu.misses.case import Miss, histogram
 
@@ -22,9 +23,19 @@ def difference(wanted: Array, found: Array) -> float:
     return float(np.max(np.abs(np.subtract(wanted, found))) / np.max(np.abs(wanted)))
 
 
-@pytest.mark.parametrize("miss", MISSES, ids=str)
-def test_hand_form_computes_what_the_module_computes(miss: Miss) -> None:
-    exported, by_hand = miss.traced().model, miss.by_hand()
+@pytest.fixture(scope="module", params=MISSES, ids=str)
+def miss(request: pytest.FixtureRequest) -> Miss:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def traced(miss: Miss) -> Traced:
+    """Once for the tests of a miss; the compiler works on a copy."""
+    return miss.traced()
+
+
+def test_hand_form_computes_what_the_module_computes(miss: Miss, traced: Traced) -> None:
+    exported, by_hand = traced.model, miss.by_hand()
 
     wanted = Program(exported, 1)(miss.feeds(exported))
     found = Program(by_hand, 1)(miss.feeds(by_hand))
@@ -33,9 +44,7 @@ def test_hand_form_computes_what_the_module_computes(miss: Miss) -> None:
     assert max(map(difference, wanted, found)) < TOLERANCE
 
 
-@pytest.mark.parametrize("miss", MISSES, ids=str)
-def test_compiled_program_has_the_hand_form(miss: Miss) -> None:
-    traced = miss.traced()
+def test_compiled_program_has_the_hand_form(miss: Miss, traced: Traced) -> None:
     feeds = miss.feeds(traced.model)
 
     # Without measuring the choice is the same on every machine, however busy; `tests/benchmarks/misses.py` measures.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from tamago.compiler.approximate.structure import Observed, Structure
 from tamago.compiler.inference import infer
 from tamago.compiler.report import Figures
 from tamago.compiler.rule import Skip
-from tamago.rewrites.pruning import STRUCTURES
+from tamago.rewrites.pruning import STRUCTURES, prune
 from tamago.rewrites.pruning.beta_rank import beta_rank, coefficients
 from tamago.rewrites.pruning.compensation import compensated
 from tamago.rewrites.pruning.costs import unit_costs
@@ -30,7 +30,7 @@ from tamago.rewrites.pruning.dead_channels import dead_channels
 from tamago.rewrites.pruning.groups import Group
 from tamago.rewrites.pruning.heads import head_groups
 from tamago.rewrites.pruning.l1 import l1, norms
-from tamago.rewrites.pruning.moments import readings
+from tamago.rewrites.pruning.moments import AT_ONCE, Gathered, Moments, Reading, readings
 from tamago.rewrites.pruning.prune import Score, prunable, pruned
 from tamago.rewrites.pruning.refit import refitted
 from tamago.rewrites.pruning.removal import Kept, without
@@ -260,6 +260,38 @@ def test_errors_of_layers_before_are_taken_back(pictures: Trained) -> None:
     twice = without(pictures.model, kept, compensated(pictures.observed, once, known, kept, contents))
     wanted = pictures.outputs(pictures.model)
     assert distance(pictures.outputs(twice), wanted) < distance(pictures.outputs(once), wanted)
+
+
+def test_rows_that_come_one_at_a_time_all_count() -> None:
+    x = np.random.default_rng(0).standard_normal((AT_ONCE + 3, 5))
+    found = Moments(0, np.zeros(5), np.zeros((5, 5)))
+    gathered = Gathered(found.add)
+    for row in x:
+        gathered.take(row[None])
+    assert found.count == AT_ONCE  # the last wait for others, or for the end
+
+    gathered.flush()
+    gathered.flush()
+
+    assert found.count == len(x)
+    np.testing.assert_allclose(found.first, x.sum(axis=0))
+    np.testing.assert_allclose(found.second, x.T @ x)
+
+
+def test_structures_share_what_they_read_of_a_program(rows: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    def counted(observed: Observed, groups: Sequence[Group]) -> list[Reading]:
+        seen.append(observed)
+        return readings(observed, groups)
+
+    monkeypatch.setattr(prune, "readings", counted)
+    observed, other = rows.on(20), rows.on(20)
+    for score in (l1, taylor):
+        assert next(score.function(observed)).setting
+    assert next(l1.function(other)).setting
+
+    assert seen == [observed, other]
 
 
 def distance(a: Array, b: Array) -> float:

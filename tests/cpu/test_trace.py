@@ -3,6 +3,7 @@
 import logging
 import re
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._export import utils as export_utils
 from torch.export import Dim
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from tamago.compiler.errors import TamagoError
+from tamago.compiler.torch_onnx import translate
 from tamago.compiler.trace import Traced, trace
 
 
@@ -540,3 +543,24 @@ def test_calls_that_do_not_fit_the_trace() -> None:
         run(traced, torch.randn(2, 4), good, n=5)
     with expect("T032", "batch", "a Tensor", "None"):
         run(traced, torch.randn(2, 4), {"a": [torch.randn(4), torch.randn(4)]}, n=2)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_torch_asks_cpp_for_its_composite_operators_once(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is left as it was, whether the decomposition ends well or not."""
+    asked: list[None] = []
+    ask = export_utils._materialize_cpp_cia_ops  # pyright: ignore[reportPrivateUsage]
+
+    def counted() -> None:
+        asked.append(ask())
+
+    program = torch.export.export(nn.Linear(2, 3).eval(), (torch.ones(1, 2),))
+    monkeypatch.setattr(export_utils, "_materialize_cpp_cia_ops", counted)
+    if fails:
+        monkeypatch.setattr(type(program), "run_decompositions", lambda *_: 1 / 0)
+
+    with pytest.raises(TamagoError, match="T011") if fails else nullcontext():
+        translate(program, 18)
+
+    assert len(asked) == 1
+    assert export_utils._materialize_cpp_cia_ops is counted  # pyright: ignore[reportPrivateUsage]

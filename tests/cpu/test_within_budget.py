@@ -22,7 +22,7 @@ from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.gain import Sides
 from tamago.compiler.approximate.proof import Proof
 from tamago.compiler.approximate.search import Search
-from tamago.compiler.approximate.stack import stacked
+from tamago.compiler.approximate.stack import stacked, together
 from tamago.compiler.approximate.tables import STORING
 from tamago.compiler.approximate.task import Found, Outcome
 from tamago.compiler.store import Store
@@ -422,6 +422,21 @@ def check_the_prediction(found: Approximation) -> None:
         assert (
             0.5 * (evidence.value - 2 * evidence.error) <= found.predicted <= 2 * (evidence.value + 2 * evidence.error)
         )
+
+
+def test_neighbours_of_one_shape_run_together_up_to_the_batch() -> None:
+    shapes = [(1, 3), (2, 3), (1, 3), (1, 3), (1, 4), (5, 4), (1, 4)]
+    samples = [Sample({"x": np.ones(shape, np.float32)}, None) for shape in shapes]
+
+    groups = together(samples, 4)
+
+    assert [[s.feeds["x"].shape for s in g] for g in groups] == [
+        shapes[:3],
+        shapes[3:4],
+        shapes[4:5],
+        shapes[5:6],
+        shapes[6:],
+    ]
 
 
 def test_torch_targets_are_stacked_and_others_are_not() -> None:

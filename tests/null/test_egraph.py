@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -59,6 +60,48 @@ def test_commutative_operators_match_in_both_orders() -> None:
     report = saturate(egraph, [negated_addend], Limits())
 
     assert report.applied["negated_addend"] == 1
+
+
+def test_two_rules_of_one_pattern_are_both_told_where_it_is() -> None:
+    egraph = EGraph()
+    builder = Builder(egraph)
+    apply(builder, "Relu", apply(builder, "Relu", leaf(egraph, 2)))
+    other = replace(relu_pair, name="other")
+
+    assert [m.rule.name for m in egraph.matches([relu_pair, other])] == ["other", "relu_pair"]
+    assert egraph.matches([relu_pair, other]) == []
+
+
+def test_a_pattern_is_looked_for_from_when_its_last_operator_came() -> None:
+    egraph = EGraph()
+    builder = Builder(egraph)
+    a, b = leaf(egraph, 2), leaf(egraph, 2)
+    apply(builder, "Relu", a)
+    assert egraph.matches([negated_addend]) == []
+    negated = apply(builder, "Neg", a)
+    assert egraph.matches([negated_addend]) == []
+
+    apply(builder, "Add", negated, b)
+
+    assert [m.rule.name for m in egraph.matches([negated_addend])] == ["negated_addend"]
+
+
+def test_a_variadic_pattern_is_looked_for_in_arities_that_come_later() -> None:
+    @rule(op.Concat(Rest("xs"), axis=var("axis")), drift="none", example={"xs": ["f32[2]"], "axis": 0})
+    def joined(xs: tuple[Value, ...], axis: int) -> Term:
+        """A twin."""
+        return op.Relu(xs[0])
+
+    egraph = EGraph()
+    builder = Builder(egraph)
+    a, b = leaf(egraph, 2), leaf(egraph, 2)
+    builder.node("Concat", {"axis": 0}, [a, b], MODEL)
+    assert len(egraph.matches([joined])) == 1
+
+    builder.node("Concat", {"axis": 0}, [a, b, a], MODEL)
+
+    (found,) = egraph.matches([joined])
+    assert found.values["xs"] == (a, b, a)
 
 
 def test_the_same_pattern_object_must_be_the_same_value() -> None:
