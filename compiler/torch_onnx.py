@@ -108,16 +108,16 @@ def _composite_operators_known() -> Generator[None]:
     """
     from torch._export import utils
 
-    ask = utils._materialize_cpp_cia_ops
-    if ask is _asked_already:  # by another thread, which puts back what was there
+    ask = getattr(utils, "_materialize_cpp_cia_ops", None)
+    if ask is None or ask is _asked_already:  # a version that has none; by another thread, which puts it back
         yield
         return
     ask()
-    utils._materialize_cpp_cia_ops = _asked_already
+    vars(utils)["_materialize_cpp_cia_ops"] = _asked_already
     try:
         yield
     finally:
-        utils._materialize_cpp_cia_ops = ask
+        vars(utils)["_materialize_cpp_cia_ops"] = ask
 
 
 def _asked_already() -> None:

@@ -18,7 +18,7 @@ from tamago.backends.triton.jobs import GemvJob, GemvNBitsJob, Job
 from tamago.backends.triton.tune_child import TOLERANCE, measure
 from tests.gpu.decode_table import copy_bandwidth
 
-SHAPES = ((8192, 8192), (2048, 2048), (16384, 2048), (2048, 8192), (128256, 2048), (4096, 14336))  # N, K
+SHAPES = ((8192, 8192), (4096, 4096), (2048, 2048), (16384, 2048), (2048, 8192), (128256, 2048), (4096, 14336))  # N, K
 FORMATS = ((4, 32), (4, 128), (8, 128))  # bits, weights of a block
 ROWS = (1, 16)
 

@@ -1,6 +1,7 @@
 """Records for the package out of a store: `python -m tests.gpu.ship_records store.sqlite records/device.json`.
 
-Of each kernel and shape the fastest candidates, and torch's own operators where they took part.
+Of each kernel and shape the fastest candidates, and torch's own operators where they took part; they join the records
+that are there, and take the place of those for the same job.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("records", type=Path)
     options = parser.parse_args()
-    chosen = sorted((json.dumps(_fewer(r), sort_keys=True) for r in tuned(options.store)), key=_job)
+    there = json.loads(options.records.read_text(encoding="utf-8")) if options.records.exists() else []
+    every = {_job(r): r for r in (*there, *map(_fewer, tuned(options.store)))}
+    chosen = [json.dumps(every[job], sort_keys=True) for job in sorted(every)]
     options.records.write_text("[\n" + ",\n".join(chosen) + "\n]\n", encoding="utf-8")
     print(f"{len(chosen)} records")
 
@@ -53,8 +56,8 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def _job(line: str) -> str:
-    return json.dumps(json.loads(line)["job"], sort_keys=True)
+def _job(record: Mapping[str, Any]) -> str:
+    return json.dumps([record["job"], record["environment"]], sort_keys=True)
 
 
 if __name__ == "__main__":
