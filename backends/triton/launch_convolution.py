@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from .counters import counters
 from .kernels import convolution as gathered
 from .kernels.depthwise import FULL, depthwise
 from .library_convolution import HALVES, by_tap, slid
-from .row_norm import LONGEST
 
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
 
@@ -26,20 +25,6 @@ MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
 def fits(x: Tensor, w: Tensor, results: int) -> bool:
     """Whether the kernels are made for these operands: half precision, for the tensor cores; and not too large."""
     return x.dtype in HALVES and x.dtype == w.dtype and max(x.numel(), results) < MOST_ELEMENTS
-
-
-def fits_normed(x: Tensor, scale: Tensor, w: Tensor) -> bool:
-    """The same of a product of normalised rows, which must not be too long for each program to read again."""
-    results = x.numel() // max(w.shape[1], 1) * w.shape[0]
-    return fits(x, w, results) and scale.dtype == x.dtype and w.shape[1] <= LONGEST
-
-
-class Norm(NamedTuple):
-    """LayerNorm of a product's rows: scale and shift, (K) each, and what is added to the variance."""
-
-    scale: Tensor
-    shift: Tensor
-    epsilon: float
 
 
 def launch_convolution(
@@ -105,7 +90,6 @@ def launch_affine(
     activation: str,
     after: str,
     candidate: Sequence[int],
-    norm: Norm | None = None,
 ) -> Tensor:
     """A product of many rows with a matrix: a convolution of one tap.
 
@@ -117,7 +101,6 @@ def launch_affine(
         activation: a name that `kernels.activations` knows, or "".
         after: another.
         candidate: as for `launch_convolution`.
-        norm: what the rows go through first.
     """
     rows = prod(x.shape[:-1])
     y = torch.empty((*x.shape[:-1], w.shape[0]), dtype=x.dtype, device=x.device)
@@ -125,7 +108,7 @@ def launch_affine(
     residual = None if residual is None else residual.expand(y.shape).contiguous()
     ones = dict.fromkeys(("H", "W", "HO", "WO", "KH", "KW", "SH", "SW"), 1)
     geometry = ones | {"PT": 0, "PL": 0, "XN": w.shape[1], "XC": 1, "XH": 0, "XW": 0}
-    _launch(x, w, bias, None, residual, y, rows, geometry, activation, after, candidate, norm)
+    _launch(x, w, bias, None, residual, y, rows, geometry, activation, after, candidate)
     return y
 
 
@@ -141,39 +124,31 @@ def _launch(
     activation: str,
     after: str,
     candidate: Sequence[int],
-    norm: Norm | None = None,
 ) -> None:
     rows, columns, inner, split, warps, stages = candidate
     tiles = -(-pixels // rows) * -(-w.shape[0] // columns)
-    held = tiles * rows * columns * split if split > 1 else 1
-    moments = 0 if norm is None else tiles * split * 2 * rows
-    partial = torch.empty(held + moments, dtype=torch.float32, device=x.device)
+    partial = torch.empty(tiles * rows * columns * split if split > 1 else 1, dtype=torch.float32, device=x.device)
     kernel: Any = gathered.convolution
     kernel[(tiles, split)](
         x,
         w,
         bias.contiguous(),
         bias if scale is None else scale,
-        bias if norm is None else norm.scale.contiguous(),
-        bias if norm is None else norm.shift.contiguous(),
         bias if residual is None else residual,
         y,
         partial,
         counters(x.device, tiles) if split > 1 else partial,
-        0.0 if norm is None else norm.epsilon,
         PIXELS=pixels,
         O=w.shape[0],
         C=w.shape[1],
         **geometry,
         SCALED=scale is not None,
-        NORMED=norm is not None,
         RESIDUAL=residual is not None,
         ACTIVATION=activation,
         AFTER=after,
         BM=rows,
         BN=columns,
         BK=inner,
-        BW=1 if norm is None else gathered.moments_width(rows, w.shape[1], warps),
         SPLIT=split,
         GROUP=gathered.GROUP,
         num_stages=stages,

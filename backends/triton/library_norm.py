@@ -1,4 +1,4 @@
-"""The torch operators that normalise rows, and multiply them then.
+"""The torch operators that normalise rows.
 
 As in `library`: on the CPU they compute what the kernels do in plain torch.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .library_convolution import LIBRARY, multiplied
+from .library_convolution import LIBRARY
 
 
 @torch.library.custom_op("tamago::layer_norm", mutates_args=(), device_types="cpu")
@@ -57,86 +57,3 @@ def _(
     if candidate is None or candidate[0] == LIBRARY or not fits(x, scale):
         return normalised(x, scale, shift, epsilon, centred)
     return launch_layer_norm(x, scale, shift, epsilon, centred, candidate)
-
-
-@torch.library.custom_op("tamago::normed_affine", mutates_args=(), device_types="cpu")
-def normed_affine(
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    epsilon: float,
-    activation: str,
-    after: str,
-    candidate: Sequence[int] | None,
-) -> Tensor:
-    """after(act(n·wᵀ + bias) + residual), n = LayerNorm(x)·scale + shift; what is None is left out.
-
-    Args:
-        x: (…, K).
-        scale: (K), of the norm.
-        shift: (K), of the norm.
-        w: (N, K), row by row.
-        bias: (N).
-        residual: as the result.
-        epsilon: of the norm.
-        activation: a name in `library_convolution.ACTIVATIONS`.
-        after: another.
-        candidate: as `library_convolution.convolution` takes it.
-    """
-    del candidate
-    return normalised_and_multiplied(x, scale, shift, w, bias, residual, epsilon, activation, after)
-
-
-def normalised_and_multiplied(
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    epsilon: float,
-    activation: str,
-    after: str,
-) -> Tensor:
-    """What `normed_affine` computes, in plain torch, on any device and in any precision."""
-    return multiplied(normalised(x, scale, shift, epsilon, True), w, bias, residual, activation, after)
-
-
-@normed_affine.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
-def _(
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    epsilon: float,
-    activation: str,
-    after: str,
-    candidate: Sequence[int] | None,
-) -> Tensor:
-    del scale, shift, bias, residual, epsilon, activation, after, candidate
-    return x.new_empty((*x.shape[:-1], w.shape[0]))
-
-
-@normed_affine.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
-def _(
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    epsilon: float,
-    activation: str,
-    after: str,
-    candidate: Sequence[int] | None,
-) -> Tensor:
-    from .launch_convolution import Norm, fits_normed, launch_affine
-
-    if candidate is None or candidate[0] == LIBRARY or not fits_normed(x, scale, w):
-        return normalised_and_multiplied(x, scale, shift, w, bias, residual, epsilon, activation, after)
-    return launch_affine(x, w, bias, residual, activation, after, candidate, Norm(scale, shift, epsilon))

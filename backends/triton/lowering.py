@@ -29,7 +29,6 @@ ATTENTION_STEP = torch.ops.tamago.attention_step.default
 CONVOLUTION = torch.ops.tamago.convolution.default
 AFFINE = torch.ops.tamago.affine.default
 DEPTHWISE = torch.ops.tamago.depthwise.default
-NORMED_AFFINE = torch.ops.tamago.normed_affine.default
 LAYER_NORM = torch.ops.tamago.layer_norm.default
 
 
@@ -233,14 +232,6 @@ def affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = No
     """x·wᵀ + b, and what is done to it."""
     epilogue = _epilogue(op, "Affine")
     return op.call(AFFINE, x, w, b, r, epilogue.activation, epilogue.after, None)
-
-
-@operator(*(f"NormAffine{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)
-def norm_affine(op: Operation, x: Tensor, s: Tensor, t: Tensor, w: Tensor, b: Tensor, r: Tensor | None = None) -> Any:
-    """Affine of the normalised rows."""
-    epilogue = _epilogue(op, "NormAffine")
-    rest = float(op.required("epsilon")), epilogue.activation, epilogue.after
-    return op.call(NORMED_AFFINE, x, s, t, w, b, r, *rest, None)
 
 
 @operator(*(f"Conv{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)

@@ -1,4 +1,4 @@
-"""Which nodes normalise rows as the kernels do, and how long rows may be that products normalise themselves."""
+"""Which nodes normalise rows as the kernels do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import onnx_ir as ir
 from ...compiler.ir import dims
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)  # other kernels are no faster than the libraries'
-LONGEST = 4096  # elements of a row that each program of a product reads once more to normalise it
 
 
 def normalises_rows(node: ir.Node) -> bool:

@@ -29,21 +29,6 @@ def test_every_candidate_of_a_norm_is_right(rows: int, length: int, centred: boo
         assert error <= TOLERANCE[dtype], (job, candidate, error)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize(("rows", "n", "k"), [(197, 1152, 384), (33, 40, 519), (49, 64, 4096), (2, 16, 96)])
-def test_every_candidate_of_a_product_of_normalised_rows_is_right(rows: int, n: int, k: int, dtype: str) -> None:
-    from tamago.backends.triton.jobs import NormedAffineJob
-    from tamago.backends.triton.tune_child import TOLERANCE
-
-    for residual, activation, after in ((False, "Gelu", ""), (True, "", "Relu"), (False, "", "")):
-        job = NormedAffineJob(rows, n, k, dtype, residual, activation, after)
-        subject = job.subject(copies=1)
-        wanted = subject.wanted
-        for candidate in job.candidates():
-            error = float((subject.launch(0, candidate).double() - wanted).norm() / wanted.norm())
-            assert error <= TOLERANCE[dtype], (job, candidate, error)
-
-
 class Block(nn.Module):
     """A transformer's feed-forward layer ahead of which is a norm, and a norm whose result two things read."""
 

@@ -33,16 +33,14 @@ def gathered(case):
     chosen = next(c for c in found if (c[3] > 1) == case["split"])
     rows, columns, inner, split, warps, stages = chosen
     strides = {"XN": channels * sizes["H"] * sizes["W"], "XC": 1, "XH": sizes["W"] * channels, "XW": channels}
-    fused = {"SCALED": case["scaled"], "NORMED": case["normed"], "RESIDUAL": case["residual"]}
+    fused = {"SCALED": case["scaled"], "RESIDUAL": case["residual"]}
     fused |= {"ACTIVATION": case["activation"], "AFTER": case["after"]}
     tile = {"BM": rows, "BN": columns, "BK": inner, "SPLIT": split, "GROUP": convolution.GROUP}
-    tile["BW"] = convolution.moments_width(rows, channels, warps) if case["normed"] else 1
     constants = {"PIXELS": pixels, "O": out, "C": channels, **sizes, **strides, **fused, **tile}
-    pointers = dict.fromkeys(("x", "w", "bias", "scale", "gamma", "beta", "residual", "y"), "*" + case["dtype"])
+    pointers = dict.fromkeys(("x", "w", "bias", "scale", "residual", "y"), "*" + case["dtype"])
     pointers |= {"partial": "*fp32", "arrived": "*i32" if split > 1 else "*fp32"}  # as it is launched
     options = {"num_warps": warps, "num_stages": stages}
-    numbers = {"eps": "fp32"}
-    return chosen, compiled(convolution.convolution, pointers, numbers, constants, case["capability"], **options)
+    return chosen, compiled(convolution.convolution, pointers, {}, constants, case["capability"], **options)
 
 def by_channel(case):
     n, sizes = geometry(case)
@@ -94,20 +92,13 @@ RESNET = CONV((32, 64, 56, 56), (64, 64, 3, 3), pads=SAME, residual=True, after=
 LATE = CONV((1, 512, 7, 7), (512, 512, 3, 3), pads=SAME, split=True, activation="Relu")
 FIRST = CONV((8, 3, 224, 224), (32, 3, 3, 3), strides=(2, 2), pads=(0, 0, 1, 1), activation="Silu")
 AFFINE = CONV((6272, 384, 1, 1), (1536, 384, 1, 1), activation="Gelu", dtype="bf16")
-FEW = CONV((197, 384, 1, 1), (1152, 384, 1, 1), normed=True)
-MANY = CONV((12608, 384, 1, 1), (1536, 384, 1, 1), normed=True, activation="Gelu", dtype="bf16")
-PARTED = CONV((49, 1536, 1, 1), (384, 1536, 1, 1), normed=True, split=True, residual=True)
 WEIGHED = CONV((8, 144, 28, 28), (40, 144, 1, 1), scaled=True, residual=True)
 DEEP = partial(Case, "depthwise")
 MOBILE = DEEP((8, 144, 56, 56), (144, 1, 3, 3), strides=(2, 2), pads=SAME, activation="Relu6")
 CONVNEXT = DEEP((8, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), normed=True)
 CASES = (
-    *(replace(case, capability=90) for case in (CONVNEXT, MANY, PARTED)),
-    *(
-        replace(case, capability=c)
-        for case in (RESNET, LATE, FIRST, AFFINE, FEW, WEIGHED, MOBILE)
-        for c in CAPABILITIES
-    ),
+    replace(CONVNEXT, capability=90),
+    *(replace(case, capability=c) for case in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE) for c in CAPABILITIES),
 )
 Made = dict[Case, dict[str, Any]]
 

@@ -13,16 +13,8 @@ if torch.cuda.is_available():
 
 from tamago.backends.triton import launch_convolution as launch_module
 from tamago.backends.triton import library_convolution as library
-from tamago.backends.triton import library_norm
 from tamago.backends.triton.kernels import convolution, depthwise
-from tamago.backends.triton.launch_convolution import (
-    Norm,
-    fits,
-    fits_normed,
-    launch_affine,
-    launch_convolution,
-    launch_depthwise,
-)
+from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution, launch_depthwise
 from tamago.compiler.operators.epilogue import EPILOGUES
 
 TOLERANCE = 2e-3  # of the largest result: the kernels' operands and results are halves
@@ -116,53 +108,6 @@ def test_a_product_of_many_rows_with_all_that_is_done_to_it(epilogue: object) ->
 
     for candidate in CANDIDATES[:2]:
         check(launch_affine(x, w, bias, residual, *rest, candidate), wanted)
-
-
-@pytest.mark.parametrize("epilogue", EPILOGUES, ids=lambda e: e.name or "plain")
-def test_a_product_of_normalised_rows_with_all_that_is_done_to_it(epilogue: object) -> None:
-    from tamago.compiler.operators.epilogue import Epilogue
-
-    assert isinstance(epilogue, Epilogue)
-    x, w, bias = 20 + draw(0, 2, 9, 36, size=2), draw(1, 20, 36, size=0.3), draw(2, 20)
-    scale, shift = 1 + draw(3, 36, size=0.2), draw(4, 36)
-    residual = draw(5, 2, 9, 20) if epilogue.residual else None
-    rest = epilogue.activation, epilogue.after
-    operands = x.double(), scale.double(), shift.double(), w.double(), bias.double()
-    wanted = library_norm.normalised_and_multiplied(*operands, doubled(residual), 1e-3, *rest)
-
-    for candidate in CANDIDATES[:2]:
-        check(launch_affine(x, w, bias, residual, *rest, candidate, Norm(scale, shift, 1e-3)), wanted)
-
-
-@pytest.mark.parametrize("candidate", [(16, 64, 128, 1, 4, 3), (64, 64, 64, 2, 4, 3)], ids=str)
-@pytest.mark.parametrize(("rows", "length"), [(1, 96), (197, 384), (49, 519), (196, 96), (5, 1), (3, 4096)])
-def test_rows_of_any_length_are_normalised_on_the_way(rows: int, length: int, candidate: tuple[int, ...]) -> None:
-    """In one piece or several, whether or not blocks divide them."""
-    x, w, bias = 20 + draw(0, rows, length), draw(1, 40, length, size=length**-0.5), draw(2, 40)
-    scale, shift = 1 + draw(3, length, size=0.2), draw(4, length)
-    operands = x.double(), scale.double(), shift.double(), w.double(), bias.double()
-    wanted = library_norm.normalised_and_multiplied(*operands, None, 1e-5, "", "")
-
-    check(launch_affine(x, w, bias, None, "", "", candidate, Norm(scale, shift, 1e-5)), wanted)
-
-
-def test_rows_that_are_too_long_or_wide_are_not_normalised_on_the_way() -> None:
-    x, w, scale = draw(0, 2, 4096), draw(1, 8, 4096), draw(2, 4096)
-
-    assert fits_normed(x, scale, w)
-    assert not fits_normed(x.float(), scale.float(), w.float())
-    assert not fits_normed(x, scale.float(), w)
-    assert not fits_normed(draw(0, 2, 4097), draw(2, 4097), draw(1, 8, 4097))
-
-
-@pytest.mark.parametrize("rows", [16, 32, 64, 128, 256])
-@pytest.mark.parametrize("channels", [1, 96, 384, 4096])
-def test_what_is_read_for_moments_at_a_time_stays_in_registers(rows: int, channels: int) -> None:
-    for warps in (4, 8):
-        width = convolution.moments_width(rows, channels, warps)
-
-        assert width == 16 or width < 2 * channels
-        assert rows * width <= convolution.HELD * 32 * warps
 
 
 DEPTHWISE = (

@@ -17,22 +17,13 @@ from .depthwise import DepthwiseJob
 from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
 from .layer_norm import LayerNormJob
-from .normed_affine import NormedAffineJob
 
 Job = (
-    AttentionJob
-    | AttentionStepJob
-    | GemvJob
-    | GemvNBitsJob
-    | ConvolutionJob
-    | AffineJob
-    | NormedAffineJob
-    | DepthwiseJob
-    | LayerNormJob
+    AttentionJob | AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob | LayerNormJob
 )
 KINDS: tuple[type[Job], ...] = (
     *(GemvJob, GemvNBitsJob, AttentionStepJob, AttentionJob),
-    *(ConvolutionJob, AffineJob, NormedAffineJob, DepthwiseJob, LayerNormJob),
+    *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob),
 )
 
 __all__ = [
@@ -46,7 +37,6 @@ __all__ = [
     "GemvNBitsJob",
     "Job",
     "LayerNormJob",
-    "NormedAffineJob",
     "job_of",
 ]
 

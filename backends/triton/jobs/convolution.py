@@ -172,14 +172,14 @@ class AffineSubject:
         return AFFINE(*operands, job.activation, job.after, list(candidate))
 
 
-def operand_sizes(source: ir.Node | None, place: int = 1) -> tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, str]:
-    """Sizes of a node's first operand and of a weight, the second one or that in another place, and their dtype.
+def operand_sizes(source: ir.Node | None) -> tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, str]:
+    """Sizes of a node's first two operands, the second a weight, and their dtype.
 
     None where the sizes are not all known, or the dtype is not one that the kernels are for.
     """
-    if source is None or source.inputs[0] is None or source.inputs[place] is None or source.inputs[0].dtype is None:
+    if source is None or source.inputs[0] is None or source.inputs[1] is None or source.inputs[0].dtype is None:
         return None, ""
-    x, w = dims(source.inputs[0]), dims(source.inputs[place])
+    x, w = dims(source.inputs[0]), dims(source.inputs[1])
     dtype = str(source.inputs[0].dtype.numpy())
     known = x is not None and w is not None and all(isinstance(d, int) for d in (*x, *w))
     if x is None or w is None or not known or getattr(torch, dtype, None) not in library.HALVES:

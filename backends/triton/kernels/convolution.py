@@ -4,8 +4,7 @@ The product's rows are pixels of the result, its columns channels of the result,
 of the kernel and blocks of channels: no im2col is ever stored. Channels fewer than a tile of the tensor cores takes, as
 a picture has, are walked together with the taps. With one tap it is a plain product of many rows, and so it serves
 linear layers too. Where few tiles would leave the device idle, the inner dimension is split; whoever comes last adds up
-the parts, always in the same order. With `NORMED` the rows are those of LayerNorm(x): each program takes the moments of
-its rows first and normalises every tile on its way to the tensor cores.
+the parts, always in the same order.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ TILES = (
 INNER, SPLITS = (16, 32, 64, 128), (1, 2, 4, 8, 16)
 SHARED = 200_000  # bytes of a processor's memory that stages may take
 FEW = tl.constexpr(16)  # channels: fewer would leave the inner dimension of a tile empty
-HELD = 64  # elements of a row's tile that a thread holds for its moments
 FLOPS, READ, WRITTEN = 4e6, 4e4, 2.5e4  # a processor's operations and bytes in a microsecond
 START, STEP, JOIN = 1.5, 0.12, 1.5  # microseconds of a program, of a step of its loop, of adding parts up
 
@@ -82,24 +80,16 @@ def _microseconds(
     return waves * (steps * step + written) + chain * -(-waves // at_once)
 
 
-def moments_width(rows: int, channels: int, warps: int) -> int:
-    """Elements of each row that a program reads at a time for its moments."""
-    return max(16, min(triton.next_power_of_2(channels), HELD * 32 * warps // rows))
-
-
 @triton.jit
 def convolution(
     x,
     w,
     bias,
     scale,
-    gamma,
-    beta,
     residual,
     y,
     partial,
     arrived,
-    eps,
     PIXELS: tl.constexpr,
     O: tl.constexpr,  # noqa: E741
     C: tl.constexpr,
@@ -118,14 +108,12 @@ def convolution(
     XH: tl.constexpr,
     XW: tl.constexpr,
     SCALED: tl.constexpr,
-    NORMED: tl.constexpr,
     RESIDUAL: tl.constexpr,
     ACTIVATION: tl.constexpr,
     AFTER: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
-    BW: tl.constexpr,
     SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
 ):
@@ -133,11 +121,8 @@ def convolution(
 
     Args:
         x: (N, H, W, C) with strides XN, XH, XW, XC, w: (O, KH, KW, C), bias: (O), scale: (N, C).
-        gamma, beta: (C), of LayerNorm over the channels, of one tap.
         residual, y: (N, HO, WO, O).
-        BW: channels that are read at a time for the moments.
-        partial: (SPLIT, tiles, BM, BN) float32, where `SPLIT` > 1; after it, with `NORMED`, (SPLIT, tiles, 2, BM).
-        arrived: (tiles), zeros, and again after.
+        partial: (SPLIT, tiles, BM, BN) float32. arrived: (tiles), zeros, and again after.
     """
     ROWS: tl.constexpr = (PIXELS + BM - 1) // BM
     COLUMNS: tl.constexpr = (O + BN - 1) // BN
@@ -160,17 +145,6 @@ def convolution(
     left = pixel % WO * SW - PL
     rows = x + picture * XN + up * XH + left * XW
     columns = w + column * (KH * KW * C)
-    if NORMED:
-        tl.static_assert(KH * KW == 1 and not SCALED)
-        mean, inverse = _moments(rows, real, eps, C, XC, BM, BW)
-        # Read back they come to the threads that multiply; kept, each tile would change hands at every step.
-        PARTS: tl.constexpr = SPLIT * ROWS * COLUMNS * BM * BN if SPLIT > 1 else 0
-        moments = partial + PARTS + (tl.program_id(1) * (ROWS * COLUMNS) + tile) * (2 * BM) + tl.arange(0, BM)
-        tl.store(moments, mean)
-        tl.store(moments + BM, inverse)
-        tl.debug_barrier()
-        mean = tl.load(moments)
-        inverse = tl.load(moments + BM)
     total = tl.zeros((BM, BN), tl.float32)
     start = tl.program_id(1) * SHARE
     for step in range(start, tl.minimum(start + SHARE, STEPS)):
@@ -203,11 +177,6 @@ def convolution(
         if SCALED:
             s = tl.load(scale + (picture * C)[:, None] + c[None, :], real[:, None] & (c < C)[None, :], 0.0)
             a = (a.to(tl.float32) * s.to(tl.float32)).to(a.dtype)
-        if NORMED:
-            factor = tl.load(gamma + c, c < C, 0.0).to(tl.float32)
-            shift = tl.load(beta + c, c < C, 0.0).to(tl.float32)
-            normal = (a.to(tl.float32) - mean[:, None]) * inverse[:, None]
-            a = (normal * factor[None, :] + shift[None, :]).to(a.dtype)  # rounded as the norm's own result would be
         total = tl.dot(a, b, total)
     last = True
     if SPLIT > 1:
@@ -231,39 +200,3 @@ def convolution(
             total += tl.load(residual + places, written, 0.0).to(tl.float32)
         total = activate(total, AFTER, HALF=True)
         tl.store(y + places, total.to(y.dtype.element_ty), written)
-
-
-@triton.jit
-def _moments(
-    rows,
-    real,
-    eps,
-    C: tl.constexpr,
-    XC: tl.constexpr,
-    BM: tl.constexpr,
-    BW: tl.constexpr,
-):
-    """Mean and 1/√(σ² + ε) of `BM` rows of C elements: the mean first, then what is left of it, squared."""
-    BLOCKS: tl.constexpr = (C + BW - 1) // BW
-    c = tl.arange(0, BW)
-    if BLOCKS == 1:
-        inside = real[:, None] & (c < C)[None, :]
-        tile = tl.load(rows[:, None] + (c * XC)[None, :], inside, 0.0).to(tl.float32)
-        mean = tl.sum(tile, 1) / C
-        tile = tl.where(inside, tile - mean[:, None], 0.0)
-        variance = tl.sum(tile * tile, 1) / C
-    else:
-        total = tl.zeros((BM, BW), tl.float32)
-        for block in range(BLOCKS):
-            at = block * BW + c
-            total += tl.load(rows[:, None] + (at * XC)[None, :], real[:, None] & (at < C)[None, :], 0.0).to(tl.float32)
-        mean = tl.sum(total, 1) / C
-        total = tl.zeros((BM, BW), tl.float32)
-        for block in range(BLOCKS):
-            at = block * BW + c
-            inside = real[:, None] & (at < C)[None, :]
-            tile = tl.load(rows[:, None] + (at * XC)[None, :], inside, 0.0).to(tl.float32)
-            tile = tl.where(inside, tile - mean[:, None], 0.0)
-            total += tile * tile
-        variance = tl.sum(total, 1) / C
-    return mean, 1.0 / tl.sqrt(variance + eps)

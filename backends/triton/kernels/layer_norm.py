@@ -1,6 +1,8 @@
 """y = (x - μ)/√(σ² + ε)·γ + β over rows, or x/√(mean(x²) + ε)·γ: a program holds whole rows in its registers.
 
-Mean and variance are taken one after the other, as torch takes them, in single precision, and x is read once.
+Mean and variance are taken one after the other, as torch takes them, in single precision, and x is read once. A product
+that normalised its rows itself was tried and is gone: each program takes their moments again. On an H200 it took 8.7 µs
+for 197x384 to 1536 where this kernel and the product take 1.4 and 3.8, and 80 µs for 12608 rows, not 6.5 and 45.
 """
 
 from __future__ import annotations

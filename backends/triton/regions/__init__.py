@@ -9,9 +9,8 @@ from .attention_step import attention_steps
 from .epilogues import epilogues
 from .fused_products import fused_products
 from .merged_linears import merged_linears
-from .normed_affines import normed_affines
 
 # What fusing leaves side by side can be merged once more.
-REGIONS = (fused_products, merged_linears, attention_steps, epilogues, merged_linears, normed_affines)
+REGIONS = (fused_products, merged_linears, attention_steps, epilogues, merged_linears)
 
-__all__ = ["REGIONS", "attention_steps", "epilogues", "fused_products", "merged_linears", "normed_affines"]
+__all__ = ["REGIONS", "attention_steps", "epilogues", "fused_products", "merged_linears"]
