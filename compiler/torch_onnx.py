@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 WITH_OPERATORS = ("torchvision", "torch.ao.quantization.fx._decomposed")  # modules that register what torch translates
 TORCH_OPSET = 18  # the opset that torch's translations are written for; others are converted from it
+COMPOSITES = "_materialize_cpp_cia_ops"  # torch asks C++ by this for its composite operators
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,16 @@ def _composite_operators_known() -> Generator[None]:
     """
     from torch._export import utils
 
-    ask = getattr(utils, "_materialize_cpp_cia_ops", None)
+    ask = getattr(utils, COMPOSITES, None)
     if ask is None or ask is _asked_already:  # a version that has none; by another thread, which puts it back
         yield
         return
     ask()
-    vars(utils)["_materialize_cpp_cia_ops"] = _asked_already
+    setattr(utils, COMPOSITES, _asked_already)
     try:
         yield
     finally:
-        vars(utils)["_materialize_cpp_cia_ops"] = ask
+        setattr(utils, COMPOSITES, ask)
 
 
 def _asked_already() -> None:

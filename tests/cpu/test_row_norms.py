@@ -98,6 +98,7 @@ def test_the_job_is_read_from_the_call(body: str, centred: bool, shifted: bool) 
     job = LayerNormJob.of_call(program.module, call, model.graph[0])
 
     assert job == LayerNormJob(10, 24, "float16", centred, shifted)
+    assert job is not None
     assert str(job) == "layer_norm 10x24, float16"
     assert list(call.args)[LayerNormJob.settings] is None
     assert job.candidates()[0] == (0, 0)
