@@ -52,8 +52,17 @@ def candidates(n: int, k: int, bits: int, block: int) -> list[tuple[int, int, in
 
 
 @triton.jit
-def scaling(scales, zeros, rows, step, N: tl.constexpr, G: tl.constexpr, BITS: tl.constexpr,
-            BLOCKS: tl.constexpr, GIVEN: tl.constexpr):  # fmt: skip
+def scaling(
+    scales,
+    zeros,
+    rows,
+    step,
+    N: tl.constexpr,
+    G: tl.constexpr,
+    BITS: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    GIVEN: tl.constexpr,
+):
     """Scales of a step's blocks, and what stands for 0, each row's from a byte of its own: two of (rows, blocks)."""
     block = step * BLOCKS + tl.arange(0, BLOCKS)
     inside = (rows < N)[:, None] & (block < G)[None, :]
@@ -97,8 +106,19 @@ def exactly(numbers, x, total):
 
 
 @triton.jit
-def step_of(w, parts, rows, step, magic, N: tl.constexpr, ROW: tl.constexpr, BITS: tl.constexpr,
-            UNITS: tl.constexpr, COLUMNS: tl.constexpr, ASSEMBLED: tl.constexpr):  # fmt: skip
+def step_of(
+    w,
+    parts,
+    rows,
+    step,
+    magic,
+    N: tl.constexpr,
+    ROW: tl.constexpr,
+    BITS: tl.constexpr,
+    UNITS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ASSEMBLED: tl.constexpr,
+):
     """Σ x·(2ᵉ + c) of a step (of codes of 8 bits with 17·2ᵉ): (rows, columns) float32."""
     kind: tl.constexpr = parts.dtype.element_ty
     PER: tl.constexpr = 16 // BITS
