@@ -38,7 +38,8 @@ def fits(
     if causal and mask is not None:
         return False
     scores = (*q.shape[:3], k.shape[2])
-    return max(map(_reach, (q, k, v, *([] if mask is None else [mask.expand(scores)])))) < MOST_ELEMENTS
+    read = (q, k, v, *([] if mask is None else [mask.expand(scores)]))
+    return max(q.numel(), *map(_reach, read)) < MOST_ELEMENTS  # what is written is no view that repeats
 
 
 def launch_attention(

@@ -79,7 +79,7 @@ def launch_nbits(
     steps, tiles = ceil(k / (blocks * block)), ceil(n / rows_of_tile)
     arranged = (
         x.new_empty(steps * blocks * block * 16 * blocks),
-        *_floats(x, steps * 16 * blocks, steps * 16 * blocks),
+        *_floats(x, *[steps * 16 * blocks] * 3),
     )
     (given, scale) = _operands(x, norm)
     sizes |= {"BLOCKS": blocks}
@@ -114,12 +114,18 @@ def _floats(x: Tensor, *counts: int) -> list[Tensor]:
 
 def _units(packed: Tensor | None) -> Tensor | None:
     """Bytes as the 16-bit units they lie in."""
-    return None if packed is None else packed.contiguous().view(torch.int16)
+    return None if packed is None else _in_words(packed).view(torch.int16)
+
+
+def _in_words(packed: Tensor) -> Tensor:
+    """Bytes that begin where a word does; a view may begin anywhere."""
+    packed = packed.contiguous()
+    return packed.clone() if packed.storage_offset() % 4 else packed
 
 
 def _words(packed: Tensor | None) -> Tensor | None:
     """Bytes as the 32-bit words they lie in."""
-    return None if packed is None else packed.contiguous().view(torch.int32)
+    return None if packed is None else _in_words(packed).view(torch.int32)
 
 
 def _operands(*tensors: Tensor | None) -> list[Tensor]:

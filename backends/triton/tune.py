@@ -23,7 +23,7 @@ from .children import Children
 from .jobs import KINDS, Job
 from .records import shipped
 
-KEY_VERSION = 2  # 1: settings of products in few bits meant other things
+KEY_VERSION = 1
 
 
 class Tuner:

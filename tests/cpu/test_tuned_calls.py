@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from tamago.backends.triton.jobs import GemvJob, GemvNBitsJob, Job
 from tamago.backends.triton.regions import fused_products
 from tamago.backends.triton.run import Program
@@ -58,3 +60,20 @@ def test_products_in_few_bits_of_one_row_and_of_a_few() -> None:
 
 def test_more_rows_than_the_kernel_takes_are_nothing_to_tune() -> None:
     assert asked(Graph(packed=True, rows=17)) == ([], [None, None])
+
+
+def test_what_computes_a_zero_point_must_be_awaited() -> None:
+    """The kernel reads what belongs to its weights before the one ahead has ended: only constants may be."""
+    model = fused_products(layer(Graph(packed=True, rows=1)))
+    assert model is not None
+    module = Program(model, None, device="cpu").module
+    sources = {n.name: n for n in model.graph.all_nodes()}
+    call = next(iter(module.graph.find_nodes(op="call_function", target=GemvNBitsJob.target)))
+    source = sources.get(call.meta["onnx"][2])
+    assert GemvNBitsJob.of_call(module, call, source) is not None
+
+    with module.graph.inserting_before(call):
+        computed = module.graph.call_function(torch.bitwise_not, (call.args[3],))
+    call.update_arg(3, computed)
+
+    assert GemvNBitsJob.of_call(module, call, source) is None

@@ -20,6 +20,7 @@ from tamago.backends.triton.library_attention import attended
 from tamago.backends.triton.lowering import ATTENTION
 from tamago.backends.triton.run import Program
 from tamago.compiler.torch_operators.attention import full_attention
+from tests.triton.guarded import Guarded
 
 TOLERANCE = 2e-3  # of the largest result: the kernel's operands and results are halves
 SMALL, LARGE = (16, 64, 4, 3), (64, 128, 4, 2)
@@ -150,13 +151,15 @@ def test_hidden_keys_count_for_nothing(least: float) -> None:
     assert bool((found[0, 0] == 0).all()) is (least == -torch.inf)
 
 
-def test_what_lies_beyond_is_neither_read_nor_written() -> None:
+def test_what_lies_beyond_is_neither_read_nor_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded = Guarded(monkeypatch)
     room = torch.full((1, 64, 3 * 16), float("nan")).half()
     room[:, :20] = draw(0, 1, 20, 48)
     q, k, v = room[:, :20].split(16, 2)
     shape = Shape(1, 1, 1, 20, 20, 16)
 
     check(launch_attention(q, k, v, None, (1, 1), False, None, SMALL), exact(q, k, v, None, shape))
+    assert guarded.untouched()
 
 
 def test_what_the_kernel_is_not_for() -> None:

@@ -34,7 +34,7 @@ def nbits(case):
     rows, split, blocks, warps, stages = case["candidate"] or rows_nbits.default(bits, case["block"])
     numbers = {"eps": "fp32", "m": "i32"}
     constants |= {"BN": rows, "BLOCKS": blocks, "SPLIT": split, "STAGES": stages, "ASSEMBLED": True}
-    pointers |= dict.fromkeys(("w", "gate"), "*i16") | dict.fromkeys(("sums", "squares", "partial"), "*fp32")
+    pointers |= dict.fromkeys(("w", "gate"), "*i16") | dict.fromkeys(("sums", "powers", "squares", "partial"), "*fp32")
     pointers |= {"parts": B, "arrived": "*i32"}
     del pointers["x"], pointers["norm"]
     return warped(rows_nbits.rows_nbits, pointers, numbers, constants, warps, case["capability"])

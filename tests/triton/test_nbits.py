@@ -193,3 +193,49 @@ def test_one_large_element_costs_the_others_no_more_than_its_own_last_bit(dtype:
     check(one.found("", (1, 4, 2, 4)), one.wanted(""))
     one.x *= 2.0**-40 if dtype == torch.float32 else 2.0**-6
     check(one.found("", (1, 4, 2, 4)), one.wanted(""))
+
+
+@pytest.mark.parametrize(("mean", "size", "norm"), [(0.0, 2000.0, 40.0), (0.0, 3e-4, 0.02), (0.0, 3e4, 4.0)])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_what_a_norm_s_scale_makes_of_x_may_be_more_than_halves_hold(
+    rows: int, mean: float, size: float, norm: float
+) -> None:
+    operands = Product(12, 256, 4, 32, torch.float16, rows=rows, normed=True)
+    operands.x = (mean + size * draw(7, torch.float32, 1, rows, 256)).clamp(-6e4, 6e4).half()
+    operands.norm = (norm * draw(8, torch.float32, 256).abs()).half()
+
+    found, wanted = operands.found("", None), operands.wanted("")
+
+    assert float((found.double() - wanted).norm()) <= 2e-3 * float(wanted.norm())
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_what_cancels_costs_no_more_than_halves_do(bits: int, rows: int) -> None:
+    """Elements of x far from zero, and codes near their zero point."""
+    operands = Product(12, 512, bits, 128, torch.float16, rows=rows, zeros=False)
+    operands.x = (5 + 0.1 * draw(7, torch.float32, 1, rows, 512)).half()
+    middle = 1 << bits - 1
+    codes = middle + torch.randint(-1, 2, (12, 512), generator=torch.Generator().manual_seed(0))
+    together = codes if bits == 8 else codes[:, ::2] | codes[:, 1::2] << 4
+    operands.w.codes = together.to(torch.uint8).reshape(operands.w.codes.shape)
+
+    found, wanted = operands.found("", None), operands.wanted("")
+
+    assert float((found.double() - wanted).norm()) <= 1e-3 * float(wanted.norm())
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_codes_may_begin_anywhere_in_memory(rows: int) -> None:
+    operands = Product(5, 64, 4, 32, torch.float16, rows=rows)
+    room = torch.empty(operands.w.codes.numel() + 1, dtype=torch.uint8)
+    operands.w.codes = room[1:].copy_(operands.w.codes.flatten()).view(operands.w.codes.shape)
+
+    check(operands.found("", None), operands.wanted(""))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_small_numbers_keep_their_bits(bits: int) -> None:
+    operands = Product(10, 256, bits, 32, torch.float32)
+    operands.x *= 2.0**-90
+    check(operands.found("", (1, 4, 2, 4)), operands.wanted(""))

@@ -44,11 +44,13 @@ class GemvNBitsJob:
 
     @classmethod
     def of_call(cls, module: fx.GraphModule, call: fx.Node, source: ir.Node | None) -> GemvNBitsJob | None:
-        """What a call asks for; None where its weight is no constant, or its rows are not known or too many."""
-        _, w, scales, zeros, gate, _, _, norm, residual, _, activation, bits, block, _ = call.args
+        """What a call asks for; None where its weights are no constants, or its rows are not known or too many."""
+        _, w, scales, zeros, gate, *others, norm, residual, _, activation, bits, block, _ = call.args
         codes, scale, size = constant(module, w), constant(module, scales), _rows_of(source)
         if codes is None or scale is None or size is None:
             return None
+        if any(constant(module, o) is None for o in (zeros, gate, *others) if o is not None):
+            return None  # the kernel reads all of them before the one ahead, which may compute them, has ended
         rows, k = size
         if rows > MOST_ROWS:
             return None

@@ -3,7 +3,8 @@
 A unit is 16 bits of weights, four codes of 4 bits or two of 8, so part i of x holds the elements that meet code i of
 every unit. A step covers one block of weights, or two where a block has fewer units than the tensor cores take: then
 each block has columns of its own, zero where the other's units lie. RMSNorm's scale is in, its factor is not: Σ x² of
-the step stands beside Σ x.
+the step stands beside Σ x. What such a scale makes of x may be more or less than x's type holds, so a column of a step
+is divided by a power of two, which stands there too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def arranged_rows(
     norm,
     parts,
     sums,
+    powers,
     squares,
     m,
     K: tl.constexpr,
@@ -41,7 +43,7 @@ def arranged_rows(
     Args:
         x: (m, K), m up to 16, norm: (K).
         parts: (steps, 16 / BITS, units, columns = BLOCKS·16), of x's type.
-        sums: (steps, columns), squares: (steps, columns), float32.
+        sums: of parts, powers: that they were divided by, squares: of x, each (steps, columns) float32.
         EARLY: as in `gemv`.
     """
     PER: tl.constexpr = 16 // BITS
@@ -57,15 +59,31 @@ def arranged_rows(
         gdc_wait()
     total = tl.zeros((COLUMNS,), tl.float32)
     square = tl.zeros((COLUMNS,), tl.float32)
+    power = tl.full((COLUMNS,), 1.0, tl.float32)
+    inverse = power
+    if NORM:
+        peak = tl.zeros((COLUMNS,), tl.float32)
+        for i in tl.static_range(PER):
+            at = step * (BLOCKS * BLOCK) + unit * PER + i
+            wide = tl.load(x + row * K + at, mine & (at < K), 0.0).to(tl.float32)
+            square += tl.sum(wide * wide, 0)
+            peak = tl.maximum(peak, tl.max(tl.abs(_normed(wide, norm, at, K)), 0))
+        exponent = tl.maximum(peak, 1e-30).to(tl.int32, bitcast=True) & 0x7F800000
+        power = exponent.to(tl.float32, bitcast=True)
+        inverse = (0x7F000000 - exponent).to(tl.float32, bitcast=True)
     for i in tl.static_range(PER):
         at = step * (BLOCKS * BLOCK) + unit * PER + i
         found = tl.load(x + row * K + at, mine & (at < K), 0.0)
         if NORM:
-            wide = found.to(tl.float32)
-            square += tl.sum(wide * wide, 0)
-            found = (wide * tl.load(norm + at, at < K, 0.0).to(tl.float32)).to(found.dtype)
+            found = (_normed(found.to(tl.float32), norm, at, K) * inverse[None, :]).to(found.dtype)
         total += tl.sum(found.to(tl.float32), 0)
         tl.store(parts + ((step * PER + i) * UNITS + unit) * COLUMNS + column, found)
     place = step * COLUMNS + tl.arange(0, COLUMNS)
     tl.store(sums + place, total)
+    tl.store(powers + place, power)
     tl.store(squares + place, square)
+
+
+@triton.jit
+def _normed(x, norm, at, K: tl.constexpr):
+    return x * tl.load(norm + at, at < K, 0.0).to(tl.float32)

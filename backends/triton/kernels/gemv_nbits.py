@@ -25,6 +25,7 @@ PROCESSORS = 132
 QUAD = 4  # words that a thread reads at once
 FEWEST, MOST = 4, 32  # words of the weights that a thread holds
 MOST_X = 64  # elements of x that a thread holds
+SMALLEST = tl.constexpr(1.2e-38)  # of what x is measured in: the least that has all its bits
 LARGEST = tl.constexpr(32512)  # of 16 bits, and its 255 upper limbs and 256 lower ones are numbers of 8
 
 # Four codes times four numbers of a limb, and what there is already.
@@ -184,7 +185,7 @@ def multiplied(
         product -= spread(zeros, BN, GP, BQ) * total[None, :]
     else:
         product -= spread(tl.join(zeros & 15, zeros >> 4).reshape(BN, GP), BN, GP, BQ) * total[None, :]
-    return tl.sum(spread(scales, BN, GP, BQ) * (product * unit[None, :]), 1)
+    return tl.sum((spread(scales, BN, GP, BQ) * unit[None, :]) * product, 1)
 
 
 @triton.jit
@@ -262,7 +263,7 @@ def gemv_nbits(
     LIMBS: tl.constexpr = 3 if x.dtype.element_ty == tl.float32 else 2
     MOST: tl.constexpr = LARGEST * (256 if LIMBS == 3 else 1)
     peak = tl.max(tl.max(largest, 1).reshape(GP, BQ // GP), 1)
-    peak = tl.broadcast_to(tl.maximum(peak, 1e-30)[:, None], (GP, BQ // GP)).reshape(BQ)
+    peak = tl.broadcast_to(tl.maximum(peak, MOST * SMALLEST)[:, None], (GP, BQ // GP)).reshape(BQ)
     unit = peak / MOST
     units = 1.0 / unit
     unit += tl.sum(void, 1)

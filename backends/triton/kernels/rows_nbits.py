@@ -1,9 +1,10 @@
 """What `gemv_nbits` computes for a few rows of x: codes as exact numbers of x's type, multiplied on the tensor cores.
 
-Four bits become a number by one shift and one logical instruction for two of them: in the lowest bits of its mantissa a
-nibble c of 1.…₂·2ᵉ says 2ᵉ + c, exactly. Nothing is interleaved or converted, and no weight is rounded:
+Four bits become a number by one shift, one logical instruction and one subtraction for two of them: in the lowest bits
+of its mantissa a nibble c of 1.…₂·2ᵉ says 2ᵉ + c, and c − 8 is exact too. Nothing is interleaved or converted, and no
+weight is rounded:
 
-    Σ x·(c − z)·s = s·(Σ x·(2ᵉ + c) − (2ᵉ + z)·Σ x)    # over a block; a code of 8 bits is 16·c₁ + c₀
+    Σ x·(c − z)·s = s·(Σ x·(c − 8) − (z − 8)·Σ x)    # over a block; of 8 bits 16·(c₁ − 8) + (c₀ − 8) = c − 136
 
 The codes come as 16-bit units into the registers from which the tensor cores read them; x as `arranged_rows` left it.
 """
@@ -78,15 +79,16 @@ def scaling(
 
 @triton.jit
 def nibble(units, magic, NUMBER: tl.constexpr, kind: tl.constexpr, ASSEMBLED: tl.constexpr):
-    """2ᵉ + the nibble of this number of each unit, in a type of 16 bits; the nibble itself in float32."""
+    """The nibble of this number of each unit, less 8."""
     if kind == tl.float32:
-        found = ((units >> (4 * NUMBER)) & 15).to(tl.float32)
+        found = ((units >> (4 * NUMBER)) & 15).to(tl.float32) - 8.0
     elif ASSEMBLED:
         SAID: tl.constexpr = FIRST if NUMBER == 0 else (SECOND if NUMBER == 1 else (THIRD if NUMBER == 2 else FOURTH))
         placed = tl.inline_asm_elementwise(SAID, "=r,r,r", [units, magic], dtype=tl.int16, is_pure=True, pack=2)
-        found = placed.to(kind, bitcast=True)
+        found = placed.to(kind, bitcast=True) - (136.0 if kind == tl.bfloat16 else 1032.0)
     else:
         found = (((units >> (4 * NUMBER)) & 15) | magic).to(kind, bitcast=True)
+        found -= 136.0 if kind == tl.bfloat16 else 1032.0
     return found
 
 
@@ -119,7 +121,7 @@ def step_of(
     COLUMNS: tl.constexpr,
     ASSEMBLED: tl.constexpr,
 ):
-    """Σ x·(2ᵉ + c) of a step (of codes of 8 bits with 17·2ᵉ): (rows, columns) float32."""
+    """Σ x·(c − 8) of a step, of codes of 8 bits Σ x·(c − 136): (rows, columns) float32."""
     kind: tl.constexpr = parts.dtype.element_ty
     PER: tl.constexpr = 16 // BITS
     unit = tl.arange(0, UNITS)
@@ -145,10 +147,10 @@ def by_column(x, BN: tl.constexpr, BLOCKS: tl.constexpr):
 
 
 @triton.jit
-def scaled(found, s, z, total, OFFSET: tl.constexpr, BN: tl.constexpr, BLOCKS: tl.constexpr):
-    """s·(found − (2ᵉ + z)·Σ x): (rows, columns)."""
-    minus = by_column(z.to(tl.float32) + OFFSET, BN, BLOCKS) * total
-    return by_column(s.to(tl.float32), BN, BLOCKS) * (found - minus)
+def scaled(found, s, z, total, power, MIDDLE: tl.constexpr, BN: tl.constexpr, BLOCKS: tl.constexpr):
+    """s·(found − (z − middle)·Σ x), times what x was divided by: (rows, columns)."""
+    minus = by_column(z.to(tl.float32) - MIDDLE, BN, BLOCKS) * total
+    return by_column(s.to(tl.float32), BN, BLOCKS) * ((found - minus) * power)
 
 
 @triton.jit
@@ -165,6 +167,7 @@ def joined(partial, place, BN: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.co
 def rows_nbits(
     parts,
     sums,
+    powers,
     squares,
     w,
     scales,
@@ -197,7 +200,7 @@ def rows_nbits(
     """One program: `BN` rows of the weights (and of the gate's), a `SPLIT`th of the steps.
 
     Args:
-        parts: and sums, squares: what `arranged_rows` wrote for m rows of x, up to 16.
+        parts: and sums, powers, squares: what `arranged_rows` wrote for m rows of x, up to 16.
         w: and gate: (N, blocks, units of a block) int16; scales, zeros, …: as in `gemv_nbits`.
         residual: and y: (m, N), eps: of the norm.
         partial: (SPLIT, tiles, BN, columns) float32, twice with a gate. arrived: (tiles), zeros, and again after.
@@ -213,8 +216,7 @@ def rows_nbits(
     STEPS: tl.constexpr = (G + BLOCKS - 1) // BLOCKS
     SHARE: tl.constexpr = (STEPS + SPLIT - 1) // SPLIT
     TILES: tl.constexpr = (N + BN - 1) // BN
-    BASE: tl.constexpr = 0.0 if kind == tl.float32 else (128.0 if kind == tl.bfloat16 else 1024.0)
-    OFFSET: tl.constexpr = BASE if BITS == 4 else 17.0 * BASE
+    MIDDLE: tl.constexpr = 8.0 if BITS == 4 else 136.0
     magic = tl.full((BN, UNITS), 0x4300 if kind == tl.bfloat16 else 0x6400, tl.int16)
     tile = tl.program_id(0)
     rows = tile * BN + tl.arange(0, BN)
@@ -236,11 +238,12 @@ def rows_nbits(
         if GATED:
             next_gs, next_gz = scaling(gate_scales, gate_zeros, rows, step + 1, N, G, BITS, BLOCKS, ZEROS)
         total = tl.load(sums + step * COLUMNS + column)[None, :]
+        power = tl.load(powers + step * COLUMNS + column)[None, :]
         found = step_of(w, parts, rows, step, magic, N, ROW, BITS, UNITS, COLUMNS, ASSEMBLED)
-        summed += scaled(found, s, z, total, OFFSET, BN, BLOCKS)
+        summed += scaled(found, s, z, total, power, MIDDLE, BN, BLOCKS)
         if GATED:
             found = step_of(gate, parts, rows, step, magic, N, ROW, BITS, UNITS, COLUMNS, ASSEMBLED)
-            gating += scaled(found, gs, gz, total, OFFSET, BN, BLOCKS)
+            gating += scaled(found, gs, gz, total, power, MIDDLE, BN, BLOCKS)
         s, z, gs, gz = next_s, next_z, next_gs, next_gz
     last = True
     if SPLIT > 1:
