@@ -102,19 +102,20 @@ def depthwise(
     sums = ()
     for _ in tl.static_range(CHUNKS * DOWN * RIGHT):
         sums = sums + (tl.zeros((RUNS, BC), tl.float32),)
-    ACROSS_X: tl.constexpr = (RIGHT - 1) * SW + KW
+    SPAN: tl.constexpr = (RIGHT - 1) * SW + KW
     rows = x + picture * (H * W * C)
     left = start * SW - PL
-    lines = _lines(rows, top * SH - PT, left, real, C, H, W, CHUNKS, ACROSS_X, BC)
+    lines = _lines(rows, top * SH - PT, left, real, C, H, W, CHUNKS, SPAN, BC)
     for i in range(KH + (DOWN - 1) * SH):
         h = top * SH - PT + i
-        coming = _lines(rows, h + 1, left, real, C, H, W, CHUNKS, ACROSS_X, BC) if AHEAD else lines
-        wide = _wide(lines if AHEAD else _lines(rows, h, left, real, C, H, W, CHUNKS, ACROSS_X, BC))
+        if AHEAD:
+            wide, lines = _wide(lines), _lines(rows, h + 1, left, real, C, H, W, CHUNKS, SPAN, BC)
+        else:
+            wide = _wide(_lines(rows, h, left, real, C, H, W, CHUNKS, SPAN, BC))
         for down in tl.static_range(DOWN):
             row = i - down * SH
             if (row >= 0) & (row < KH):
                 sums = _add(sums, wide, w + row * (KW * C), C, KW, SW, RIGHT, DOWN, down, CHUNKS, BC)
-        lines = coming
     results = ()
     for chunk in tl.static_range(CHUNKS):
         c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
