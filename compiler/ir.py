@@ -137,6 +137,13 @@ def dims(value: ir.Value) -> tuple[Dim, ...] | None:
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
 
+def static_dims(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The value's dimensions where all of them are numbers."""
+    shape = None if value is None else dims(value)
+    known = () if shape is None else tuple(d for d in shape if isinstance(d, int))
+    return known if shape is not None and len(known) == len(shape) else None
+
+
 def fact_of(value: ir.Value) -> Fact:
     """What the IR knows of a value, its constant contents included."""
     tensor = constant_tensor(value)

@@ -26,16 +26,9 @@ def fits(
 ) -> bool:
     """Whether the kernel is made for these operands: half precision, heads of one size; and not too large."""
     q, k, v = _by_heads(query, key, value, heads)
-    alike = (
-        q.shape[0] == k.shape[0]
-        and q.dtype == k.dtype == v.dtype
-        and q.shape[3] == k.shape[3] == v.shape[3]
-        and k.shape == v.shape
-    )
-    there = min(q.numel(), k.numel()) > 0 and k.shape[1] > 0 and q.shape[1] % k.shape[1] == 0
-    if q.dtype not in HALVES or not alike or not there or not is_for(q.shape[3], scale):
+    if q.dtype not in HALVES or not q.dtype == k.dtype == v.dtype or (causal and mask is not None):
         return False
-    if causal and mask is not None:
+    if not is_for(q.shape, k.shape, v.shape, scale):
         return False
     scores = (*q.shape[:3], k.shape[2])
     read = (q, k, v, *([] if mask is None else [mask.expand(scores)]))

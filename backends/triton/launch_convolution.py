@@ -187,9 +187,9 @@ def launch_depthwise(
     w = by_tap(w)
     gamma, beta = norm or (bias, bias)
     count = n * -(-height // down) * -(-width // right)
-    programs = -(-count // runs) * (1 if len(norm) > 0 else -(-channels // block))
+    grid = -(-count // runs), 1 if len(norm) > 0 else -(-channels // block)
     kernel: Any = depthwise
-    kernel[(-(-count // runs), 1 if len(norm) > 0 else -(-channels // block))](
+    kernel[grid](
         x.contiguous(memory_format=torch.channels_last),
         w,
         bias.contiguous(),
@@ -215,7 +215,7 @@ def launch_depthwise(
         DOWN=down,
         RUNS=runs,
         BC=block,
-        AHEAD=programs * warps < FULL,
+        AHEAD=prod(grid) * warps < FULL,
         num_warps=warps,
     )
     return y.permute(0, 2, 3, 1) if len(norm) > 0 else y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -57,9 +58,11 @@ def attended(
     return dot_product(query, key, value, mask, causal, scale, grouped=grouped, packed=packed)
 
 
-def is_for(size: int, scale: float | None) -> bool:
-    """Whether the kernel takes heads of this size and scores of this scale."""
-    return size in SIZES and (scale is None or scale > 0)
+def is_for(q: Sequence[int], k: Sequence[int], v: Sequence[int], scale: float | None) -> bool:
+    """Whether the kernel takes operands of these sizes, (B, heads, rows, D) each, and scores of this scale."""
+    alike = tuple(k) == tuple(v) and (q[0], q[3]) == (k[0], k[3])
+    there = min(prod(q), prod(k)) > 0 and q[1] % k[1] == 0
+    return alike and there and q[3] in SIZES and (scale is None or scale > 0)
 
 
 @attention.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from ...compiler.ir import dims
+from ...compiler.ir import dims, static_dims
 from ...compiler.operators import DOMAIN
 from ...compiler.operators.epilogue import EPILOGUES, Epilogue
 from ...compiler.operators.operator import MICROSOFT
@@ -20,7 +20,7 @@ from . import library_attention as library_attention
 from . import library_convolution as library_convolution
 from . import library_norm as library_norm
 from .library_nbits import BLOCKS, Packed  # registers another
-from .row_norm import epsilon_of, normalises_rows
+from .row_norm import HALVES, epsilon_of, normalises_rows
 
 LINEAR = torch.ops.tamago.linear.default
 LINEAR_NBITS = torch.ops.tamago.linear_nbits.default
@@ -86,14 +86,10 @@ def claim(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         if node.domain == MICROSOFT and node.op_type == "MatMulNBits" and is_packed_product(node):
             node.domain = DOMAIN
-        if normalises_rows(node) and _static(node.inputs[0]):
+        if normalises_rows(node) and static_dims(node.inputs[0]) is not None:
             node.domain = DOMAIN
         if not node.domain and node.op_type == "Attention" and is_whole_attention(node, version):
             node.domain = DOMAIN
-
-
-def _static(value: ir.Value | None) -> bool:
-    return value is not None and value.shape is not None and value.shape.is_static()
 
 
 def is_packed_product(node: ir.Node) -> bool:
@@ -113,7 +109,7 @@ def is_whole_attention(node: ir.Node, version: int) -> bool:
     query, mask, caches = given[0], given[3], given[4:6]
     if any(c is not None for c in caches) or any(o.name for o in node.outputs[1:]):
         return False
-    half = query is not None and query.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    half = query is not None and query.dtype in HALVES
     return half and (mask is None or standard.same_length(node, version))
 
 

@@ -33,7 +33,7 @@ from .widened import wide, widen
 if TYPE_CHECKING:
     from .tune import Tuner
 
-KERNELS = 2  # what prices and records were measured with; another number where kernels change
+KERNELS_VERSION = 2  # what prices and records were measured with; another number where kernels change
 WARM = 2  # runs before the capture: libraries choose their kernels and allocate in them
 
 
@@ -262,4 +262,6 @@ def environment() -> str:
     require_gpu()
     major, minor = torch.cuda.get_device_capability()
     name = torch.cuda.get_device_name()
-    return f"cuda {name} sm_{major}{minor} torch {torch.__version__} triton {version('triton')} kernels {KERNELS}"
+    return (
+        f"cuda {name} sm_{major}{minor} torch {torch.__version__} triton {version('triton')} kernels {KERNELS_VERSION}"
+    )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tamago.backends.triton.records import key
 from tamago.compiler.store import Store
 
 FASTEST = 3
@@ -26,8 +27,8 @@ def main() -> None:
     parser.add_argument("records", type=Path)
     options = parser.parse_args()
     there = json.loads(options.records.read_text(encoding="utf-8")) if options.records.exists() else []
-    every = {_job(r): r for r in (*there, *map(_fewer, tuned(options.store)))}
-    chosen = [json.dumps(every[job], sort_keys=True) for job in sorted(every)]
+    every = {key(r["job"], r["environment"]): r for r in (*there, *map(_fewer, tuned(options.store)))}
+    chosen = [json.dumps(every[place], sort_keys=True) for place in sorted(every)]
     options.records.write_text("[\n" + ",\n".join(chosen) + "\n]\n", encoding="utf-8")
     print(f"{len(chosen)} records")
 
@@ -54,10 +55,6 @@ def _fewer(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def _job(record: Mapping[str, Any]) -> str:
-    return json.dumps([record["job"], record["environment"]], sort_keys=True)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, ClassVar
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from ....compiler.ir import dims
+from ....compiler.ir import static_dims
 from ....compiler.torch_operators.attention import separated
 from .. import library_attention as library
 from ..library_convolution import HALVES, LIBRARY
@@ -53,7 +52,7 @@ class AttentionJob:
         if source is None:
             return None
         operands = [v for v in source.inputs[:4] if v is not None]
-        shapes = [shape for v in operands if (shape := _known(v)) is not None]
+        shapes = [shape for v in operands if (shape := static_dims(v)) is not None]
         dtype = _dtype(operands[0])
         if len(shapes) != len(operands) or getattr(torch, dtype, None) not in HALVES:
             return None
@@ -67,14 +66,7 @@ class AttentionJob:
         batch, heads, queries, size = q
         merged = packed and q[2] == k[2] and len({id(o.producer()) for o in operands[:3]}) == 1
         merged = merged and operands[0].producer() is not None
-        if (
-            k != v
-            or k[3] != size
-            or not library.is_for(size, scale)
-            or not k[1]
-            or heads % k[1]
-            or not prod(q) * prod(k)
-        ):
+        if not library.is_for(q, k, v, scale):
             return None
         shared, kind = heads // k[1], _dtype(operands[3]) if mask else ""
         return cls(batch, k[1], shared, queries, k[2], size, dtype, bool(causal), mask, kind, packed, merged)
@@ -149,13 +141,6 @@ class AttentionSubject:
 def _by_heads(shape: tuple[int, ...], heads: int) -> tuple[int, ...]:
     batch, length, width = shape
     return batch, heads, length, width // heads
-
-
-def _known(value: ir.Value) -> tuple[int, ...] | None:
-    """A value's shape; None where not all of it is known."""
-    shape = dims(value)
-    known = () if shape is None else tuple(d for d in shape if isinstance(d, int))
-    return known if shape is not None and len(known) == len(shape) else None
 
 
 def _dtype(value: ir.Value) -> str:

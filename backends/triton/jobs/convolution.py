@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from ....compiler.ir import dims
+from ....compiler.ir import static_dims
 from .. import library_convolution as library
 from ..lowering import AFFINE, CONVOLUTION
 from .subject import copies_of, draw, seeded
@@ -179,12 +179,11 @@ def operand_sizes(source: ir.Node | None) -> tuple[tuple[tuple[int, ...], tuple[
     """
     if source is None or source.inputs[0] is None or source.inputs[1] is None or source.inputs[0].dtype is None:
         return None, ""
-    x, w = dims(source.inputs[0]), dims(source.inputs[1])
+    x, w = static_dims(source.inputs[0]), static_dims(source.inputs[1])
     dtype = str(source.inputs[0].dtype.numpy())
-    known = x is not None and w is not None and all(isinstance(d, int) for d in (*x, *w))
-    if x is None or w is None or not known or getattr(torch, dtype, None) not in library.HALVES:
+    if x is None or w is None or getattr(torch, dtype, None) not in library.HALVES:
         return None, dtype
-    return (tuple(int(d) for d in x if isinstance(d, int)), tuple(int(d) for d in w if isinstance(d, int))), dtype
+    return (x, w), dtype
 
 
 def doubled(tensor: Tensor | None) -> Tensor | None:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from ....compiler.ir import dims
+from ....compiler.ir import static_dims
 from ..library_nbits import Packed, meaning_nbits
 from ..lowering import LINEAR_NBITS
 from .call import constant
@@ -76,11 +76,8 @@ class GemvNBitsJob:
 
 def _rows_of(source: ir.Node | None) -> tuple[int, int] | None:
     """How many rows of how many elements the first operand of a node has, where that is known before it runs."""
-    shape = None if source is None or source.inputs[0] is None else dims(source.inputs[0])
-    if not shape or not all(isinstance(d, int) for d in shape):
-        return None
-    sizes = [d for d in shape if isinstance(d, int)]
-    return prod(sizes[:-1]), sizes[-1]
+    sizes = None if source is None else static_dims(source.inputs[0])
+    return (prod(sizes[:-1]), sizes[-1]) if sizes else None
 
 
 class GemvNBitsSubject:

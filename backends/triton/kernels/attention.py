@@ -9,14 +9,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-PROCESSORS = 132
+from .hopper import PROCESSORS, SHARED
+
 MOST_CANDIDATES = 11
 TILES = (  # queries, keys, warps
     *((16, 32, 1), (16, 64, 1), (16, 32, 2), (16, 64, 2), (16, 64, 4), (16, 128, 4)),
     *((32, 32, 2), (32, 64, 2), (32, 64, 4), (32, 128, 4)),
     *((64, 32, 4), (64, 64, 4), (64, 128, 4), (128, 32, 4), (128, 64, 4), (128, 64, 8), (128, 128, 8)),
 )
-SHARED = 200_000  # bytes of a processor's memory that stages may take
 TENSOR_ROWS = 64  # from so many on the operands of products stay in that memory
 MOST_HELD = (143, 128)  # numbers of a thread with fewer rows, places included; of one with as many
 START, STEP, ELEMENT = 2000, 350, 12  # cycles of a program, of a step's chain, of an element in a thread

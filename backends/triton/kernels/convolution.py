@@ -13,16 +13,15 @@ import triton
 import triton.language as tl
 
 from .activations import activate
+from .hopper import PROCESSORS, SHARED
 
 GROUP = 8  # tiles of rows that share columns run side by side, so that both are read from the second-level cache
-PROCESSORS = 132
 MOST_CANDIDATES = 24
 TILES = (
     *((256, 32), (256, 64), (256, 128), (128, 32), (128, 64), (128, 128), (128, 256)),
     *((64, 32), (64, 64), (64, 128), (32, 32), (32, 64), (32, 128), (16, 32), (16, 64), (16, 128)),
 )
 INNER, SPLITS = (16, 32, 64, 128), (1, 2, 4, 8, 16)
-SHARED = 200_000  # bytes of a processor's memory that stages may take
 FEW = tl.constexpr(16)  # channels: fewer would leave the inner dimension of a tile empty
 FLOPS, READ, WRITTEN = 4e6, 4e4, 2.5e4  # a processor's operations and bytes in a microsecond
 START, STEP, JOIN = 1.5, 0.12, 1.5  # microseconds of a program, of a step of its loop, of adding parts up

@@ -12,11 +12,11 @@ import triton
 import triton.language as tl
 
 from .activations import activate
+from .hopper import PROCESSORS
 
 RIGHT, DOWN, RUNS, WIDTHS, WARPS = (1, 2, 4, 7, 8), (1, 2), (1, 2, 4, 8), (32, 64, 128, 256, 512), (1, 2, 4, 8)
 FEWEST, MOST = 4, 96  # results that a thread holds
 LARGEST = 180  # products written out in a program's text: each costs some 30 ms of compiling, with `AHEAD` three times
-PROCESSORS = 132
 FULL = 16 * PROCESSORS  # warps: of more, some work while others wait for what they read
 MOST_CANDIDATES = 24
 

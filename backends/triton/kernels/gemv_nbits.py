@@ -18,10 +18,10 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
+from .hopper import PROCESSORS
 
 ROWS, WARPS = (1, 2, 4, 8, 16), (2, 4, 8, 16)
 RESIDENT = (8, 16)  # warps of a processor
-PROCESSORS = 132
 QUAD = 4  # words that a thread reads at once
 FEWEST, MOST = 4, 32  # words of the weights that a thread holds
 MOST_X = 64  # elements of x that a thread holds

@@ -12,11 +12,12 @@ from math import log2
 import triton
 import triton.language as tl
 
+from .hopper import PROCESSORS
+
 LONGEST = 16384  # elements of a row
 ROWS, WARPS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
 FEWEST, MOST = 4, 64  # elements that a thread holds, as wide as the row's power of two
 VECTOR = 8  # halves that a thread reads at once
-PROCESSORS = 132
 MOST_CANDIDATES = 15  # and the library's own
 
 

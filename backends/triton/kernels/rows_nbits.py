@@ -17,10 +17,10 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 from .arranged_rows import blocks_of
+from .hopper import PROCESSORS
 
 MOST_ROWS = 16  # of x: what the smallest tile of the tensor cores holds
 OUTPUTS, WARPS, STAGES, SPLITS = (32, 64, 128), (4, 8), (2, 3, 4), (1, 2, 4, 8, 16)
-PROCESSORS = 132
 MOST_CANDIDATES = 24
 
 # Nibbles of two units, each in the lowest bits of a number of 16.

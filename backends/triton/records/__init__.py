@@ -16,7 +16,7 @@ from typing import Any
 
 def shipped(job: Mapping[str, Any], environment: str) -> Mapping[str, Any] | None:
     """The record of a job on this device, whatever versions it was measured with; None where there is none."""
-    return _by_job().get(_key(job, environment))
+    return _by_job().get(key(job, environment))
 
 
 @cache
@@ -24,10 +24,11 @@ def _by_job() -> Mapping[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for file in files(__name__).iterdir():
         if file.name.endswith(".json"):
-            found |= {_key(r["job"], r["environment"]): r for r in json.loads(file.read_text(encoding="utf-8"))}
+            found |= {key(r["job"], r["environment"]): r for r in json.loads(file.read_text(encoding="utf-8"))}
     return found
 
 
-def _key(job: Mapping[str, Any], environment: str) -> str:
+def key(job: Mapping[str, Any], environment: str) -> str:
+    """What a record is found by: its job and device, whatever versions it was measured with."""
     device = environment.partition(" torch ")[0]
     return json.dumps([device, job], sort_keys=True)

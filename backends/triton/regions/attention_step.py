@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from ....compiler.facts import Array
 from ....compiler.fold import remove_unused
-from ....compiler.ir import dims, metadata, new_constant, unique_names
+from ....compiler.ir import dims, metadata, new_constant, static_dims, unique_names
 from ....compiler.operators import DOMAIN
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
@@ -92,10 +92,10 @@ def _steps(node: ir.Node, known: _Known) -> Iterator[_Step]:
     query, key, value, mask = node.inputs
     if query is None or key is None or value is None or mask is None:
         return
-    shape = dims(key)
-    if shape is None or len(shape) != 4 or not all(isinstance(d, int) for d in shape):
+    shape = static_dims(key)
+    if shape is None or len(shape) != 4:
         return
-    batch, heads, length, size = (int(d) for d in shape if isinstance(d, int))
+    batch, heads, length, size = shape
     if batch != 1 or dims(value) != shape:
         return
     keys, values = _written(key, known, length), _written(value, known, length)
@@ -109,7 +109,7 @@ def _steps(node: ir.Node, known: _Known) -> Iterator[_Step]:
     k = turned_k[0]
     if not _one_token(q, None, size) or not _one_token(k, heads, size) or not _one_token(v, heads, size):
         return
-    shared, left = divmod(prod(_static(query) or (0,)), heads * size)
+    shared, left = divmod(prod(static_dims(query) or (0,)), heads * size)
     if not _one_token(query, None, size) or left or not takes(shared, size):
         return
     if any(_row(known.at_each(table, length), size // 2) is None for table in (cos, sin)):
@@ -163,16 +163,9 @@ def _turned(value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value] | Non
     return None
 
 
-def _static(value: ir.Value) -> tuple[int, ...] | None:
-    shape = dims(value)
-    if shape is None or not all(isinstance(d, int) for d in shape):
-        return None
-    return tuple(int(d) for d in shape if isinstance(d, int))
-
-
 def _one_token(value: ir.Value, heads: int | None, size: int) -> bool:
     """Whether a value holds heads of one token, and so lies in memory head by head, whatever its shape."""
-    shape = _static(value)
+    shape = static_dims(value)
     if shape is None or len(shape) not in (3, 4) or shape[0] != 1:
         return False
     token = shape[1] if len(shape) == 3 else shape[2]
@@ -185,7 +178,7 @@ def _row(table: Array | None, size: int) -> Array | None:
 
 
 def _write(graph: ir.Graph, step: _Step, known: _Known, fresh: Names) -> None:
-    cache = _static(step.keys.outputs[0])
+    cache = static_dims(step.keys.outputs[0])
     assert cache is not None
     _, _, length, size = cache
     cos, sin = (known.table(graph, t, length, fresh) for t in (step.cos, step.sin))
@@ -211,7 +204,7 @@ def _write(graph: ir.Graph, step: _Step, known: _Known, fresh: Names) -> None:
 
 def _four(graph: ir.Graph, value: ir.Value, size: int, fresh: Names, before: list[ir.Node]) -> ir.Value:
     """One token's heads as (1, heads, 1, size)."""
-    shape = _static(value)
+    shape = static_dims(value)
     assert shape is not None
     wanted = (1, prod(shape) // size, 1, size)
     if shape == wanted:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
-import numpy as np
 import onnx_ir as ir
 
 from ....compiler.facts import Array
-from ....compiler.ir import constant_array, constant_tensor, dims
+from ....compiler.ir import constant_array, constant_tensor, dims, static_dims
 from ....compiler.operators.epilogue import EPILOGUES, Epilogue
 from ..row_norm import HALVES, epsilon_of, normalises_rows
 
@@ -93,10 +93,10 @@ def _scaled(fused: Fused, node: ir.Node) -> Fused:
 
 
 def _product(node: ir.Node, x: ir.Value, w: ir.Value) -> Fused | None:
-    shape, weight = dims(x), dims(w)
-    if shape is None or weight is None or len(weight) != 2 or not all(isinstance(d, int) for d in shape):
+    shape, weight = static_dims(x), dims(w)
+    if shape is None or weight is None or len(weight) != 2:
         return None
-    if int(np.prod([d for d in shape[:-1] if isinstance(d, int)])) < 2:  # one row: other kernels
+    if prod(shape[:-1]) < 2:  # one row: other kernels
         return None
     plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
     given = plain | {k: a.value for k, a in node.attributes.items() if k in plain}
@@ -203,18 +203,14 @@ def _known_alike(a: ir.Value, b: ir.Value) -> bool:
 def _summed_through(fused: Fused, view: ir.Node) -> Iterator[Fused]:
     """View(p) + r = View(p + View⁻¹(r)): where only axes change their names, all of it is one kernel."""
     viewed = view.outputs[0]
-    if fused.kind != "Affine" or len(viewed.uses()) != 1 or viewed.is_graph_output() or not _static(viewed):
+    if fused.kind != "Affine" or len(viewed.uses()) != 1 or viewed.is_graph_output() or static_dims(viewed) is None:
         return
     if view.op_type == "Transpose" and "perm" not in view.attributes:
         return
     add = next(iter(viewed.uses())).node
-    if add.domain or add.op_type != "Add" or add.graph is not view.graph or not _static(fused.result):
+    if add.domain or add.op_type != "Add" or add.graph is not view.graph or static_dims(fused.result) is None:
         return
     yield from _summed(replace(fused, result=viewed, nodes=(*fused.nodes, view), view=view), add)
-
-
-def _static(value: ir.Value) -> bool:
-    return value.shape is not None and value.shape.is_static()
 
 
 def _other(fused: Fused, add: ir.Node) -> ir.Value | None:
