@@ -130,21 +130,31 @@ class Cuda:
 
     def finish(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> tuple[ir.Model, list[str]]:
         """The program with what is fused after the choice, where that is faster, and the functions of its operators."""
+        given = made_up(model, ZEROS) if feeds is None else feeds
         notes: list[str] = []
-        within: float | None = None
-        for region in () if self.portable else REGIONS:
-            found = region(model)
-            if found is None:
-                continue
-            within = self._noise(model, feeds) if within is None else within
-            times = self.time_blocks([model, found], FINISH_SECONDS, feeds, within=within)
-            if times is None:
-                continue
-            name = region.__name__.replace("_", " ")
-            notes.append(f"{name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
-            if times[1] < times[0]:
-                model = found
+        if not self.portable and given is not None:
+            model, notes = self._fused(model, given, inner=feeds is None)
         attach(model)
+        return model, notes
+
+    def _fused(self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> tuple[ir.Model, list[str]]:
+        """The program with each region that makes it faster, and what each was worth."""
+        notes: list[str] = []
+        within, best = AGREE, None
+        for region in REGIONS:
+            for place in region.places(model):
+                found = region.fuse(model, place)
+                if found is None:
+                    continue
+                if best is None:
+                    within, best = self._noise(model, feeds), self._try(model, feeds, inner=inner)
+                other = None if best is None else self._try(found, feeds, inner=inner)
+                times = time_alike([best, other], lambda runs: _timed(runs, FINISH_SECONDS), within)
+                if times is None:
+                    continue
+                notes.append(f"{region.name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
+                if times[1] < times[0]:
+                    model, best = found, other
         return model, notes
 
     def time_programs(
@@ -173,8 +183,6 @@ class Cuda:
         models: Sequence[ir.Model],
         seconds: float,
         feeds: Mapping[str, Array] | None = None,
-        *,
-        within: float = AGREE,
     ) -> list[float] | None:
         """Milliseconds of programs with the same inputs; infinity for one that differs or cannot be captured."""
         inner = feeds is None  # a block
@@ -182,17 +190,10 @@ class Cuda:
         if feeds is None:
             return None
         tried = (self._try(model, feeds, inner=inner) for model in models)
-        return time_alike(
-            tried,
-            lambda runs: interleave_graphs(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest),
-            within,
-        )
+        return time_alike(tried, lambda runs: _timed(runs, seconds))
 
-    def _noise(self, model: ir.Model, feeds: Mapping[str, Array] | None) -> float:
+    def _noise(self, model: ir.Model, feeds: Mapping[str, Array]) -> float:
         """How far two orders of a model's arithmetic may lie apart: so many times what its own rounding costs."""
-        feeds = made_up(model, ZEROS) if feeds is None else feeds
-        if feeds is None:
-            return AGREE
         try:
             program = self.lower(model)
             own = compare(program.outputs, self.lower(model, optimise=False)(feeds), program(feeds))
@@ -215,6 +216,11 @@ class Cuda:
     @cached_property
     def _tuner(self) -> Tuner:
         return Tuner(self.store, self.environment)
+
+
+def _timed(runs: Sequence[Callable[[], object]], seconds: float) -> list[Timing]:
+    """Interleaved timings of replays, until one is clearly the fastest."""
+    return interleave_graphs(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
 
 
 def _on_device(run: Callable[[], object]) -> Callable[[], object]:

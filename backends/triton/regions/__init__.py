@@ -1,6 +1,7 @@
 """What is fused after the choice, where one kernel has several results or several places become one.
 
 Each file gives a further program, or None; the target times it beside the one it came from, and the faster stays.
+Some are decided place by place (`Region`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from .attention_step import attention_steps
 from .epilogues import epilogues
 from .fused_products import fused_products
 from .merged_linears import merged_linears
+from .region import Region, everywhere
 
 # What fusing leaves side by side can be merged once more.
-REGIONS = (fused_products, merged_linears, attention_steps, epilogues, merged_linears)
+REGIONS: tuple[Region, ...] = tuple(
+    map(everywhere, (fused_products, merged_linears, attention_steps, epilogues, merged_linears))
+)
 
-__all__ = ["REGIONS", "attention_steps", "epilogues", "fused_products", "merged_linears"]
+__all__ = ["REGIONS", "Region", "attention_steps", "epilogues", "fused_products", "merged_linears"]

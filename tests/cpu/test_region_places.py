@@ -1,0 +1,71 @@
+"""Each place of a region is decided by itself, by what the whole program takes with and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from tamago.backends.triton import target
+from tamago.backends.triton.regions import Region
+from tamago.compiler.store import Store
+from tamago.compiler.timing import Timing
+
+PLACES = ("wide", "narrow", "wrong", "broken")
+MILLISECONDS = {"wide": 2.0, "narrow": 0.5, "wrong": 0.1}
+TEXT = '<ir_version: 10, opset_import: ["" : 23]> g (float[2] x) => (float[2] y) { y = Relu (x) }'
+
+
+def fuse(model: ir.Model, place: str) -> ir.Model:
+    """The program says in its metadata what was done to it."""
+    found = model.clone()
+    found.metadata_props[place] = "fused"
+    return found
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> target.Cuda:
+    """A target whose programs take what their places say, one being wrong and one not running."""
+    tried: dict[int, float] = {}
+
+    def attempt(self: target.Cuda, model: ir.Model, feeds: object, *, inner: bool) -> target.Tried | None:
+        del self, feeds, inner
+        if "broken" in model.metadata_props:
+            return None
+
+        def run() -> None: ...
+
+        tried[id(run)] = prod(MILLISECONDS[p] for p in PLACES if p in model.metadata_props)
+        kept.append(run)
+        return run, [np.ones(2, np.float32) * (2 if "wrong" in model.metadata_props else 1)]
+
+    def timed(runs: Sequence[object], seconds: float) -> list[Timing]:
+        del seconds
+        return [Timing((tried[id(run)],)) for run in runs]
+
+    kept: list[object] = []
+    monkeypatch.setattr(target, "REGIONS", (Region("fused", lambda _: PLACES, fuse),))
+    monkeypatch.setattr(target, "_timed", timed)
+    monkeypatch.setattr(target.Cuda, "_try", attempt)
+    monkeypatch.setattr(target.Cuda, "_noise", lambda *_: 1e-3)
+    return target.Cuda(Store.open(":memory:"))
+
+
+def test_a_place_is_fused_where_that_is_faster_and_right(cuda: target.Cuda) -> None:
+    found, notes = cuda.finish(ir.from_onnx_text(TEXT), None)
+
+    assert set(found.metadata_props) & set(PLACES) == {"narrow"}
+    assert notes[:2] == ["fused: 1.0000 ms without, 2.0000 ms with", "fused: 1.0000 ms without, 0.5000 ms with"]
+    assert [n.endswith("inf ms with") for n in notes] == [False, False, True, True]
+
+
+def test_a_portable_program_has_no_regions(cuda: target.Cuda) -> None:
+    portable = target.Cuda(cuda.store, portable=True)
+
+    found, notes = portable.finish(ir.from_onnx_text(TEXT), None)
+
+    assert not set(found.metadata_props) & set(PLACES)
+    assert not notes
