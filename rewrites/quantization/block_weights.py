@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -14,7 +16,8 @@ from .double_quantization import scales_in_8_bits
 
 INT8_INSIDE = 4  # accuracy_level: without it 8 bit weights are unpacked on every call, up to 200 times slower
 TINY = 1e-12
-AT_ONCE = 1 << 20  # weights that are rounded at a time: what that takes beside them stays in the caches
+AT_ONCE = 1 << 20  # weights that a thread rounds at a time: what that takes beside them stays in the caches
+MOST_THREADS = 16
 SETTINGS = ((8, 32), (8, 128), (4, 32), (4, 128))
 
 
@@ -41,9 +44,13 @@ def round_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Ar
     blocks, step = -(-width // block), max(1, AT_ONCE // max(width, 1))
     codes = np.empty((outputs, blocks, block), np.uint8)
     scale, zero = np.empty((outputs, blocks), np.float32), np.empty((outputs, blocks), np.uint8)
-    for start in range(0, outputs, step):
+
+    def write(start: int) -> None:
         part = slice(start, start + step)
         codes[part], scale[part], zero[part] = _rounded(weight[:, part], bits, block)
+
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:  # numpy lets others run meanwhile
+        list(pool.map(write, range(0, outputs, step)))
     return codes, scale, zero
 
 
