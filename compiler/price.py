@@ -20,6 +20,7 @@ from .egraph import ABSENT, OUTPUTS, EGraph, Row
 from .encode import UNIQUE
 from .facts import Fact, item_bytes
 from .hidden_scores import hides
+from .pointwise import POINTWISE
 from .sizes import Sizes, bound
 
 KEY_VERSION = 2
@@ -107,12 +108,29 @@ TIMELESS = frozenset(["epsilon", "scale"])
 
 
 def key_of(site: Site, environment: str) -> str:
-    """The price's name in the store. Small integer constants (axes, shapes) count by value, weights by shape."""
-    operands = [_operand(f) for f in site.operands]
+    """The price's name in the store. Small integer constants (axes, shapes) count by value, weights by shape.
+
+    What treats every element by itself takes as long in any shape of as many elements. Measured apart, noise would make
+    the same work look cheaper on one side of a Reshape or a Transpose, and keep those alive.
+    """
+    operands = [_operand(f) for f in (_in_a_row(site) or site.operands)]
     stated = [(k, v) for k, v in site.attributes if k not in TIMELESS]
     attributes = [(k, v.tobytes().hex() if isinstance(v, np.ndarray) else v) for k, v in stated]
     text = json.dumps([KEY_VERSION, site.op, attributes, operands, site.outputs, environment], default=str)
     return blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def _in_a_row(site: Site) -> list[Fact | None] | None:
+    """The operands without their shape; None where that matters, or is not known."""
+    shape = site.result.shape
+    if site.op not in POINTWISE or shape is None or not all(isinstance(d, int) for d in shape):
+        return None
+    found: list[Fact | None] = []
+    for fact in site.operands:
+        if fact is not None and fact.shape != shape and fact.size != 1:
+            return None
+        found.append(None if fact is None else replace(fact, shape=(fact.size,)))
+    return found
 
 
 def _operand(fact: Fact | None) -> Any:
