@@ -71,4 +71,5 @@ BINARY = frozenset(
         "Xor",
     ]
 )
+COMMUTATIVE = frozenset(["Add", "And", "Equal", "Max", "Min", "Mul", "Or", "Xor"])
 POINTWISE = UNARY | BINARY | {"Where"}

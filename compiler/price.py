@@ -20,7 +20,7 @@ from .egraph import ABSENT, OUTPUTS, EGraph, Row
 from .encode import UNIQUE
 from .facts import Fact, item_bytes
 from .hidden_scores import hides
-from .pointwise import POINTWISE
+from .pointwise import COMMUTATIVE, POINTWISE
 from .sizes import Sizes, bound
 
 KEY_VERSION = 2
@@ -110,10 +110,14 @@ TIMELESS = frozenset(["epsilon", "scale"])
 def key_of(site: Site, environment: str) -> str:
     """The price's name in the store. Small integer constants (axes, shapes) count by value, weights by shape.
 
-    What treats every element by itself takes as long in any shape of as many elements. Measured apart, noise would make
-    the same work look cheaper on one side of a Reshape or a Transpose, and keep those alive.
+    What treats every element by itself takes as long in any shape of as many elements, whichever operand comes first.
+    Measured apart, noise would make the same work look cheaper on one side of a Reshape or a Transpose, and keep those
+    alive.
     """
-    operands = [_operand(f) for f in (_in_a_row(site) or site.operands)]
+    row = _in_a_row(site)
+    operands = [_operand(f) for f in (site.operands if row is None else row)]
+    if row is not None and site.op in COMMUTATIVE:
+        operands.sort(key=str)
     stated = [(k, v) for k, v in site.attributes if k not in TIMELESS]
     attributes = [(k, v.tobytes().hex() if isinstance(v, np.ndarray) else v) for k, v in stated]
     text = json.dumps([KEY_VERSION, site.op, attributes, operands, site.outputs, environment], default=str)

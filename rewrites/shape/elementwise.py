@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from ...compiler.pointwise import COMMUTATIVE as COMMUTATIVE
 from ...compiler.rule import Drift, Phase, Rule, rule
 
 # Operators of one operand, with the element type and attributes their examples use.
@@ -71,7 +72,6 @@ EXACT = frozenset(
     {"Abs", "Cast", "Ceil", "Floor", "IsInf", "IsNaN", "LeakyRelu", "Neg", "Not", "Relu", "Round", "Sign", "Sqrt"}
     | (BINARY.keys() - {"Pow"})
 )
-COMMUTATIVE = frozenset(("Add", "And", "Equal", "Max", "Min", "Mul", "Or", "Xor"))
 
 
 def declare(

@@ -30,6 +30,12 @@ def test_one_price_for_two_of_a_size() -> None:
     assert key("Add", HEADS, HEADS) == key("Add", FLAT, FLAT)
 
 
+def test_one_price_in_either_order_where_that_means_the_same() -> None:
+    assert key_of(Site("Mul", (), (TWO, FLAT), FLAT), "") == key("Mul", HEADS, TWO)
+    assert key_of(Site("Sub", (), (TWO, FLAT), FLAT), "") != key("Sub", HEADS, TWO)
+    assert key_of(Site("Mul", (), (ROW, FLAT), FLAT), "") != key("Mul", FLAT, ROW)
+
+
 def test_a_shape_that_matters_or_is_not_known_is_kept() -> None:
     assert key("Softmax", HEADS) != key("Softmax", FLAT)
     assert key("Add", FLAT, ROW) != key("Add", Fact(FLOAT, (16, 32)), ROW)
