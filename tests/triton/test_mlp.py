@@ -45,8 +45,8 @@ def drawn(rows: int, inner: int, hidden: int, out: int, dtype: torch.dtype) -> t
 
 
 def check(found: Tensor, operands: Operands, residual: Tensor | None, activation: str, tolerance: float) -> None:
-    doubled = (t.double() for t in operands)
-    wanted = library.in_two(*doubled, None if residual is None else residual.double(), activation)
+    x, w, b, v, c = (t.double() for t in operands)
+    wanted = library.in_two(x, w, b, v, c, None if residual is None else residual.double(), activation)
     assert found.shape == wanted.shape
     assert found.dtype == operands[0].dtype
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=tolerance * float(wanted.abs().max()))

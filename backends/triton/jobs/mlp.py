@@ -83,8 +83,8 @@ class MlpSubject:
     @property
     def wanted(self) -> Tensor:
         """The result in double precision."""
-        operands = (t.double() for t in (self._x[0], self._w[0], self._b, self._v[0], self._c))
-        return library.in_two(*operands, doubled(self._residual[0]), self._job.activation)
+        x, w, b, v, c = (t.double() for t in (self._x[0], self._w[0], self._b, self._v[0], self._c))
+        return library.in_two(x, w, b, v, c, doubled(self._residual[0]), self._job.activation)
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""
