@@ -11,6 +11,7 @@ from torch import Tensor
 from ...compiler.ir import dims, static_dims
 from ...compiler.operators import DOMAIN
 from ...compiler.operators.epilogue import EPILOGUES, Epilogue
+from ...compiler.operators.mlp import MLPS
 from ...compiler.operators.operator import MICROSOFT
 from ...compiler.torch_operators import attention as standard
 from ...compiler.torch_operators.operation import Operation
@@ -18,6 +19,7 @@ from ...compiler.torch_operators.registry import Unsupported, operator
 from . import library as library  # registers the operators
 from . import library_attention as library_attention
 from . import library_convolution as library_convolution
+from . import library_mlp as library_mlp
 from . import library_norm as library_norm
 from .library_nbits import BLOCKS, Packed  # registers another
 from .row_norm import HALVES, epsilon_of, normalises_rows
@@ -28,6 +30,7 @@ ATTENTION = torch.ops.tamago.attention.default
 ATTENTION_STEP = torch.ops.tamago.attention_step.default
 CONVOLUTION = torch.ops.tamago.convolution.default
 AFFINE = torch.ops.tamago.affine.default
+MLP = torch.ops.tamago.mlp.default
 DEPTHWISE = torch.ops.tamago.depthwise.default
 LAYER_NORM = torch.ops.tamago.layer_norm.default
 
@@ -228,6 +231,13 @@ def affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = No
     """x·wᵀ + b, and what is done to it."""
     epilogue = _epilogue(op, "Affine")
     return op.call(AFFINE, x, w, b, r, epilogue.activation, epilogue.after, None)
+
+
+@operator(*(o.name for o in MLPS), domain=DOMAIN, like=0)
+def mlp(op: Operation, x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor, r: Tensor | None = None) -> Any:
+    """Two products with an activation between them."""
+    activation = op.node.op_type.removeprefix("MLP").removesuffix("Add")
+    return op.call(MLP, x, w, b, v, c, r, activation, None)
 
 
 @operator(*(f"Conv{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)

@@ -1,0 +1,94 @@
+"""The torch operator for two products of many rows with an activation between them.
+
+As in `library`: on the CPU it computes what the kernel does in plain torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .library_convolution import LIBRARY, multiplied
+
+LEAST = 16  # what a side of a tile of the tensor cores takes
+MOST_WIDE = 512  # elements of a row: sums of so many fill the registers
+
+
+@torch.library.custom_op("tamago::mlp", mutates_args=(), device_types="cpu")
+def mlp(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    v: Tensor,
+    c: Tensor,
+    residual: Tensor | None,
+    activation: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    """act(x·wᵀ + b)·vᵀ + c + residual; what is None is left out.
+
+    Args:
+        x: (…, K).
+        w: (H, K), row by row.
+        b: (H).
+        v: (O, H), row by row.
+        c: (O).
+        residual: as the result, (…, O).
+        activation: a name in `library_convolution.ACTIVATIONS`.
+        candidate: the kernel's settings, as `tune` chose them, or `LIBRARY`, the two apart; None: apart, too.
+    """
+    del candidate
+    return in_two(x, w, b, v, c, residual, activation)
+
+
+def in_two(x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+    """What `mlp` computes, in plain torch, on any device and in any precision."""
+    return multiplied(multiplied(x, w, b, None, activation, ""), v, c, residual, "", "")
+
+
+def takes(inner: int, out: int) -> bool:
+    """Whether the kernel holds rows of these widths in registers and shared memory."""
+    return max(sum(parts(inner)), sum(parts(out))) <= MOST_WIDE
+
+
+def parts(width: int) -> tuple[int, int]:
+    """Widths of two tiles, powers of two, that hold a row together; the second is 0 where one does as well."""
+    whole = max(LEAST, 1 << (width - 1).bit_length())
+    first = whole // 2
+    rest = max(LEAST, 1 << (width - first - 1).bit_length()) if width > first else 0
+    return (first, rest) if first >= LEAST and rest <= first // 2 else (whole, 0)
+
+
+@mlp.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    v: Tensor,
+    c: Tensor,
+    residual: Tensor | None,
+    activation: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    del w, b, c, residual, activation, candidate
+    return x.new_empty((*x.shape[:-1], v.shape[0]))
+
+
+@mlp.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
+def _(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    v: Tensor,
+    c: Tensor,
+    residual: Tensor | None,
+    activation: str,
+    candidate: Sequence[int] | None,
+) -> Tensor:
+    from .launch_mlp import fits_mlp, launch_mlp
+
+    if candidate is None or candidate[0] == LIBRARY or not fits_mlp(x, w, v):
+        return in_two(x, w, b, v, c, residual, activation)
+    return launch_mlp(x, w, b, v, c, residual, activation, candidate)
