@@ -10,11 +10,13 @@ from .attention_step import attention_steps
 from .epilogues import epilogues
 from .fused_products import fused_products
 from .merged_linears import merged_linears
+from .mlps import fuse_mlps, mlp_places
 from .region import Region, everywhere
 
 # What fusing leaves side by side can be merged once more.
-REGIONS: tuple[Region, ...] = tuple(
-    map(everywhere, (fused_products, merged_linears, attention_steps, epilogues, merged_linears))
+REGIONS: tuple[Region, ...] = (
+    *map(everywhere, (fused_products, merged_linears, attention_steps, epilogues, merged_linears)),
+    Region("two products in one", mlp_places, fuse_mlps),
 )
 
 __all__ = ["REGIONS", "Region", "attention_steps", "epilogues", "fused_products", "merged_linears"]
