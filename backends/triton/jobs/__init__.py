@@ -17,13 +17,22 @@ from .depthwise import DepthwiseJob
 from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
 from .layer_norm import LayerNormJob
+from .separable import SeparableJob
 
 Job = (
-    AttentionJob | AttentionStepJob | GemvJob | GemvNBitsJob | ConvolutionJob | AffineJob | DepthwiseJob | LayerNormJob
+    AttentionJob
+    | AttentionStepJob
+    | GemvJob
+    | GemvNBitsJob
+    | ConvolutionJob
+    | AffineJob
+    | DepthwiseJob
+    | LayerNormJob
+    | SeparableJob
 )
 KINDS: tuple[type[Job], ...] = (
     *(GemvJob, GemvNBitsJob, AttentionStepJob, AttentionJob),
-    *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob),
+    *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob, SeparableJob),
 )
 
 __all__ = [
@@ -37,6 +46,7 @@ __all__ = [
     "GemvNBitsJob",
     "Job",
     "LayerNormJob",
+    "SeparableJob",
     "job_of",
 ]
 
