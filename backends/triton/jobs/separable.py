@@ -98,7 +98,8 @@ class SeparableSubject:
     def wanted(self) -> Tensor:
         """The result in double precision."""
         job = self._job
-        operands = (t.double() for t in (self._x[0], self._w, self._bias, self._v, self._shift))
+        x, w, bias = self._x[0].double(), self._w.double(), self._bias.double()
+        operands = x, w, bias, self._v.double(), self._shift.double()
         fused = job.first, job.activation, job.after
         return separated(*operands, doubled(self._residual[0]), job.strides, job.pads, *fused)
 

@@ -22,7 +22,8 @@ RECTANGLES = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (4, 2))  # to the right, d
 RUNS, INNER, WIDTHS = (16, 32, 64, 128), (16, 32, 64), (16, 32, 64, 128)
 SPLITS, WARPS = (1, 2, 4, 8, 16), (2, 4, 8)
 LARGEST = 90  # products of a tensor that a program's text holds: each costs some 30 ms of compiling
-HELD = 255  # registers of a thread
+HELD = 230  # registers of a thread as estimated: of more some spill
+ASKED = 132  # and of those, the most that hold what has been asked for
 MOST_CANDIDATES = 24
 ALIKE = 2  # settings that differ only in columns, splits and warps
 AHEAD = 8  # of the best settings, those that are measured with blocks read one ahead as well
@@ -101,8 +102,9 @@ def _microseconds(tile: Tile, count: int, out: int, channels: int, read: int, ta
     right, down, runs, inner, width, parts, split, warps = tile
     each, threads = right * down, 32 * warps
     block, result = runs * inner, runs * width * parts
-    # Vectors of eight channels; and as the machine code shows, all that a block reads is asked for at once.
-    registers = (read / 2 + each) * block / threads + each * result / threads + 4 * taps + 35
+    # Vectors of eight channels; and as the machine code shows, as much as there is room for is asked for at once.
+    asked = min(read / 2 * block / threads + 4 * taps, ASKED)
+    registers = asked + each * (block + result) / threads + 35
     if block < 8 * threads or runs * width < 4 * threads or registers > HELD:
         return None
     programs = -(-count // runs) * -(-out // (width * parts)) * split
