@@ -11,9 +11,9 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from .library_convolution import HALVES, LIBRARY, by_tap
-from .lowering import CONVOLUTION, DEPTHWISE
+from .lowering import CONVOLUTION, DEPTHWISE, SEPARABLE
 
-CONVOLUTIONS = (functional.conv2d, CONVOLUTION, DEPTHWISE)
+CONVOLUTIONS = (functional.conv2d, CONVOLUTION, DEPTHWISE, SEPARABLE)
 
 
 def lay_out_weights(module: fx.GraphModule) -> bool:
@@ -31,7 +31,7 @@ def lay_out_weights(module: fx.GraphModule) -> bool:
         weight = getattr(owner, name)
         if not isinstance(weight, Tensor) or weight.dim() != 4 or weight.dtype not in HALVES:
             continue
-        own = node.target is DEPTHWISE and node.args[-1] is not None and node.args[-1][0] != LIBRARY
+        own = node.target in (DEPTHWISE, SEPARABLE) and node.args[-1] is not None and node.args[-1][0] != LIBRARY
         if laid.get(place, own) != own:  # calls that share a weight read it in two orders
             owner, name, place = module, f"{name}_of_{node.name}", f"{name}_of_{node.name}"
             module.register_buffer(name, weight)

@@ -13,6 +13,7 @@ from ...compiler.operators import DOMAIN
 from ...compiler.operators.epilogue import EPILOGUES, Epilogue
 from ...compiler.operators.mlp import MLPS
 from ...compiler.operators.operator import MICROSOFT
+from ...compiler.operators.separable import KINDS as SEPARABLES
 from ...compiler.torch_operators import attention as standard
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import Unsupported, operator
@@ -21,6 +22,7 @@ from . import library_attention as library_attention
 from . import library_convolution as library_convolution
 from . import library_mlp as library_mlp
 from . import library_norm as library_norm
+from . import library_separable as library_separable
 from .library_nbits import BLOCKS, Packed  # registers another
 from .row_norm import HALVES, epsilon_of, normalises_rows
 
@@ -32,6 +34,7 @@ CONVOLUTION = torch.ops.tamago.convolution.default
 AFFINE = torch.ops.tamago.affine.default
 MLP = torch.ops.tamago.mlp.default
 DEPTHWISE = torch.ops.tamago.depthwise.default
+SEPARABLE = torch.ops.tamago.separable.default
 LAYER_NORM = torch.ops.tamago.layer_norm.default
 
 
@@ -259,6 +262,14 @@ def conv(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = None
 def scaled_conv(op: Operation, x: Tensor, w: Tensor, b: Tensor, s: Tensor, r: Tensor | None = None) -> Any:
     """A convolution of one tap over weighed channels, and what is done to it."""
     return op.call(CONVOLUTION, x, w, b, s, r, [1, 1], [0, 0, 0, 0], "", "", None)
+
+
+@operator(*(kind.name for kind in SEPARABLES), domain=DOMAIN, like=0)
+def separable(op: Operation, x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor, r: Tensor | None = None) -> Any:
+    """A depthwise convolution and one of one tap, and what is done to both."""
+    kind = next(k for k in SEPARABLES if k.name == op.node.op_type)
+    rest = kind.first, kind.epilogue.activation, kind.epilogue.after
+    return op.call(SEPARABLE, x, w, b, v, c, r, op.numbers("strides"), op.numbers("pads"), *rest, None)
 
 
 @operator("ConvLayerNorm", domain=DOMAIN, like=0)

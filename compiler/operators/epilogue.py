@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Each writes `{y}` from `{x}`.
+# Each writes `{y}` from `{x}`; what lies between them is named after `{y}`, so that a function may hold several.
 ACTIVATIONS: Mapping[str, str] = {
     "": "{y} = Identity ({x})",
     "Relu": "{y} = Relu ({x})",
     "Relu6": """
-        zero = Constant <value_float = 0.0> ()
-        six = Constant <value_float = 6.0> ()
-        low = CastLike (zero, {x})
-        high = CastLike (six, {x})
-        {y} = Clip ({x}, low, high)
+        {y}_zero = Constant <value_float = 0.0> ()
+        {y}_six = Constant <value_float = 6.0> ()
+        {y}_low = CastLike ({y}_zero, {x})
+        {y}_high = CastLike ({y}_six, {x})
+        {y} = Clip ({x}, {y}_low, {y}_high)
     """,
     "Sigmoid": "{y} = Sigmoid ({x})",
     "Silu": """
-        gate = Sigmoid ({x})
-        {y} = Mul ({x}, gate)
+        {y}_gate = Sigmoid ({x})
+        {y} = Mul ({x}, {y}_gate)
     """,
     "HardSwish": "{y} = HardSwish ({x})",
     "Gelu": "{y} = Gelu ({x})",

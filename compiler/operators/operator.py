@@ -30,6 +30,7 @@ class Operator:
         opset: of the standard operators in the body.
         convolves: results are as large as a convolution of the first two operands is.
         channels_last: and the channels are their last axis.
+        projects: and the channels are as many as this operand has rows.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Operator:
     opset: int = 23
     convolves: bool = False
     channels_last: bool = False
+    projects: int | None = None
 
     def function(self) -> ir.Function:
         """The body, as a function of its own."""

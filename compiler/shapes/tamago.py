@@ -10,6 +10,9 @@ from .convolution import conv_shape
 def _rule(operator: Operator) -> Rule:
     def convolved(call: Call) -> list[Known]:
         shape = conv_shape(call, call.shape(0), call.shape(1))
+        if operator.projects is not None and shape is not None:
+            projection = call.shape(operator.projects)
+            shape = (shape[0], None if projection is None else projection[0], *shape[2:])
         if operator.channels_last and shape is not None:
             shape = (shape[0], *shape[2:], shape[1])
         return [(call.dtype(0), shape)]

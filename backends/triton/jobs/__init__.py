@@ -18,6 +18,7 @@ from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
 from .layer_norm import LayerNormJob
 from .mlp import MlpJob
+from .separable import SeparableJob
 
 Job = (
     AttentionJob
@@ -29,10 +30,11 @@ Job = (
     | DepthwiseJob
     | LayerNormJob
     | MlpJob
+    | SeparableJob
 )
 KINDS: tuple[type[Job], ...] = (
     *(GemvJob, GemvNBitsJob, AttentionStepJob, AttentionJob),
-    *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob, MlpJob),
+    *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob, MlpJob, SeparableJob),
 )
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "Job",
     "LayerNormJob",
     "MlpJob",
+    "SeparableJob",
     "job_of",
 ]
 
