@@ -23,18 +23,18 @@ KEPT = 1024  # bytes of it for each program that are the system's
 BARRIERS = 256  # bytes: of the stages
 # Tile (rows, columns, inner), parts in which it is written, stages, warps, programs of a processor.
 SETTINGS = (
+    (128, 128, 64, 4, 3, 4, 2),
+    (128, 128, 64, 4, 3, 8, 2),
     (128, 256, 64, 2, 4, 8, 1),
     (128, 256, 64, 4, 3, 8, 1),
     (256, 128, 64, 2, 4, 8, 1),
     (256, 128, 64, 2, 3, 8, 1),
-    (128, 128, 64, 4, 3, 4, 2),
-    (128, 128, 64, 4, 3, 8, 2),
     (128, 128, 32, 2, 5, 4, 2),
     (128, 128, 64, 2, 5, 8, 1),
     (64, 256, 64, 4, 2, 4, 2),
     (64, 128, 64, 2, 4, 4, 2),
     (128, 64, 64, 1, 4, 4, 2),
-    (128, 64, 64, 1, 3, 4, 3),
+    (128, 64, 64, 1, 2, 4, 3),
 )
 
 
@@ -69,6 +69,11 @@ def _work(rows: int, n: int, candidate: tuple[int, ...]) -> int:
     high, wide, *_, programs = candidate
     tiles = -(-rows // high) * -(-n // wide)
     return -(-tiles // (PROCESSORS * programs)) * programs * high * wide
+
+
+def registers(warps: int, programs: int) -> int:
+    """What a thread may have at most, so that so many programs share a processor."""
+    return min(255, 65536 // (32 * warps * programs) // 8 * 8)
 
 
 @triton.jit
