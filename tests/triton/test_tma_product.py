@@ -37,6 +37,11 @@ def check(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=tolerance)
 
 
+def has_it(device: torch.device) -> bool:
+    del device
+    return True
+
+
 def doubled(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.double()
 
@@ -102,7 +107,12 @@ def test_operands_that_lie_where_the_engine_cannot_fetch_them_are_copied() -> No
 
 def test_nothing_is_written_beyond_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     room = torch.full((64, 64), 7.0).half()
-    monkeypatch.setattr(torch, "empty", lambda *_, **__: room[:17].view(-1)[: 17 * 40].view(17, 40))
+
+    def within(*size: object, **of: object) -> Tensor:
+        del size, of
+        return room.view(-1)[: 17 * 40].view(17, 40)
+
+    monkeypatch.setattr(torch, "empty", within)
     x, w, bias = draw(0, 17, 16), draw(1, 40, 16), draw(2, 40)
 
     launch_fetched_affine(x, w, bias, None, "", "", SETTINGS[2])
@@ -164,7 +174,7 @@ def test_on_one_that_has_it_only_products_of_pixels_do(
     any_is: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(launch_product, "hopper", lambda _: True)
+    monkeypatch.setattr(launch_product, "hopper", has_it)
     job = ConvolutionJob(x, w, strides, pads, "float16", scaled, False, "", "", first)
 
     assert any(c[0] == library.TMA for c in job.candidates()) is any_is
