@@ -14,6 +14,7 @@ from torch.nn import functional
 
 HALVES = (torch.float16, torch.bfloat16)  # what tensor cores multiply, and so what the kernels are for
 LIBRARY = 0  # the first setting of a candidate that says: torch's own operators, cuDNN and cuBLAS
+TMA = -1  # and one that says: the product whose tiles the copying engine fetches, its settings behind
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "": lambda x: x,
@@ -117,6 +118,11 @@ def slid(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], pad
     return height, (size[1] + pads[1] + pads[3] - kernel[1]) // strides[1] + 1
 
 
+def pointwise(w: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> bool:
+    """Whether a convolution with a weight of this shape is a product of its pixels with a matrix."""
+    return tuple(w[2:]) == (1, 1) and tuple(strides) == (1, 1) and not any(pads)
+
+
 @convolution.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
 def _(
     x: Tensor,
@@ -135,6 +141,12 @@ def _(
     results = prod((x.shape[0], w.shape[0], *slid(x.shape[2:], w.shape[2:], strides, pads)))
     if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
         return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
+    if candidate[0] == TMA:
+        from .launch_product import launch_fetched_convolution, may_fetch
+
+        if scale is not None or not pointwise(w.shape, strides, pads) or not may_fetch(x, w):
+            return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
+        return launch_fetched_convolution(x, w, bias, residual, activation, after, candidate)
     return launch_convolution(x, w, bias, scale, residual, strides, pads, activation, after, candidate)
 
 
@@ -198,6 +210,12 @@ def _(
     results = x.numel() // w.shape[1] * w.shape[0]
     if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
         return multiplied(x, w, bias, residual, activation, after)
+    if candidate[0] == TMA:
+        from .launch_product import launch_fetched_affine, may_fetch
+
+        if not may_fetch(x, w):
+            return multiplied(x, w, bias, residual, activation, after)
+        return launch_fetched_affine(x, w, bias, residual, activation, after, candidate)
     return launch_affine(x, w, bias, residual, activation, after, candidate)
 
 

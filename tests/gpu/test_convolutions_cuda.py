@@ -61,6 +61,38 @@ def test_every_candidate_of_a_product_of_many_rows_is_right(rows: int, n: int, k
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize(("residual", "activation", "after"), [(False, "Gelu", ""), (True, "", "Relu")])
+def test_every_product_that_the_copying_engine_feeds_is_right(
+    pictures: bool, residual: bool, activation: str, after: str, dtype: str
+) -> None:
+    """Replayed from a graph; no size is a multiple of a tile."""
+    from tamago.backends.triton.jobs import AffineJob, ConvolutionJob
+    from tamago.backends.triton.library_convolution import TMA
+    from tamago.backends.triton.tune_child import TOLERANCE
+
+    fused = dtype, residual, activation, after
+    job = AffineJob(3005, 1544, 520, *fused)
+    if pictures:
+        geometry = (5, 520, 24, 26), (1544, 520, 1, 1), (1, 1), (0, 0, 0, 0)
+        job = ConvolutionJob(*geometry, dtype, False, residual, activation, after, False)
+    found = [c for c in job.candidates() if c[0] == TMA]
+    assert bool(found) is (torch.cuda.get_device_capability() == (9, 0))
+
+    subject = job.subject(copies=1)
+    wanted = subject.wanted
+    for candidate in found:
+        subject.launch(0, candidate)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = subject.launch(0, candidate)
+        y.zero_()
+        graph.replay()
+        error = float((y.double() - wanted).norm() / wanted.norm())
+        assert error <= TOLERANCE[dtype], (job, candidate, error)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize(
     ("x", "kernel", "strides", "pads"),

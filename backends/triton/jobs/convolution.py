@@ -59,7 +59,10 @@ class ConvolutionJob:
 
         out, channels, height, width = self.w
         pixels = self.x[0] * prod(library.slid(self.x[2:], self.w[2:], self.strides, self.pads))
-        return [tuple(MINE), *candidates(pixels, out, channels, height * width, residual=self.residual)]
+        found = [tuple(MINE), *candidates(pixels, out, channels, height * width, residual=self.residual)]
+        if self.scaled or self.first or not library.pointwise(self.w, self.strides, self.pads):
+            return found
+        return [*found, *fetched(pixels, out, channels, residual=self.residual)]
 
     def subject(self, copies: int | None = None) -> ConvolutionSubject:
         """What they are measured on."""
@@ -136,7 +139,8 @@ class AffineJob:
         """Settings worth measuring."""
         from ..kernels.convolution import candidates
 
-        return [tuple(MINE), *candidates(self.rows, self.n, self.k, 1, residual=self.residual)]
+        found = [tuple(MINE), *candidates(self.rows, self.n, self.k, 1, residual=self.residual)]
+        return [*found, *fetched(self.rows, self.n, self.k, residual=self.residual)]
 
     def subject(self, copies: int | None = None) -> AffineSubject:
         """What they are measured on."""
@@ -170,6 +174,16 @@ class AffineSubject:
         job = self._job
         operands = self._x[copy], self._w[copy], self._bias, self._residual[copy]
         return AFFINE(*operands, job.activation, job.after, list(candidate))
+
+
+def fetched(rows: int, n: int, k: int, *, residual: bool) -> list[tuple[int, ...]]:
+    """Settings of the product whose tiles the copying engine fetches, where the device has one."""
+    from ..kernels.tma_product import candidates
+    from ..launch_product import hopper
+
+    if not hopper(torch.device("cuda" if torch.cuda.is_available() else "cpu")):
+        return []
+    return [(library.TMA, *c) for c in candidates(rows, n, k, residual=residual)]
 
 
 def operand_sizes(source: ir.Node | None) -> tuple[tuple[tuple[int, ...], tuple[int, ...]] | None, str]:
