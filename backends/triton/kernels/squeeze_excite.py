@@ -67,8 +67,8 @@ def width(squeezed: int) -> int:
 
 
 def expanded(channels: int, small: int, warps: int) -> int:
-    """Channels of the result that the last program makes at once: 64 weights a thread, and as many on their way."""
-    return min(triton.next_power_of_2(channels), max(32, 2048 * warps // small))
+    """Channels of the result that the last program makes at once: 32 weights a thread, and as many on their way."""
+    return min(triton.next_power_of_2(channels), max(32, 1024 * warps // small))
 
 
 @triton.jit
@@ -162,11 +162,11 @@ def squeeze_excite(
     tl.debug_barrier()
     if tl.atomic_add(arrived + picture, 1, sem="acq_rel") == PARTS - 1:
         tl.store(arrived + picture, 0)
-        small = _added(parts, PARTS, BS, BS) + tl.load(squeezed_bias + s, s < S, 0.0).to(tl.float32)
-        small = tl.where(s < S, activate(small, ACTIVATION), 0.0)[:, None]
         rows = expand + (s * C)[:, None]
         e = tl.arange(0, BE)
         tile = tl.load(rows + e[None, :], (s < S)[:, None] & (e < C)[None, :], 0.0)
+        small = _added(parts, PARTS, BS, BS) + tl.load(squeezed_bias + s, s < S, 0.0).to(tl.float32)
+        small = tl.where(s < S, activate(small, ACTIVATION), 0.0)[:, None]
         for start in range(0, C, BE):
             e = start + tl.arange(0, BE)
             after = e + BE  # read while this one is multiplied
