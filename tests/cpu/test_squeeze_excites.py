@@ -185,6 +185,7 @@ def test_a_mean_over_pixels_is_taken_over(module: nn.Module) -> None:
 
     job = MeanPixelsJob.of_call(program.module, call, source)
 
+    assert job is not None
     assert job == MeanPixelsJob((2, 16, 6, 5), "float16")
     assert job.candidates()[0][0] == LIBRARY
     assert job_of({**vars(job), "kernel": "mean_pixels"}) == job
@@ -205,6 +206,7 @@ def test_it_is_measured_as_it_is_called() -> None:
 
     job = SqueezeExciteJob.of_call(program.module, call, source)
 
+    assert job is not None
     assert job == SqueezeExciteJob((2, 16, 6, 5), 4, "float16", "Silu", "Sigmoid")
     candidates = job.candidates()
     assert candidates[0][0] == LIBRARY

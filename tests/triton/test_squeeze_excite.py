@@ -17,6 +17,7 @@ from tamago.backends.triton.library_squeeze import excited
 from tamago.compiler.operators.squeeze_excite import KINDS, Kind
 from tests.triton.guarded import Guarded
 
+Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 TOLERANCE = {torch.float16: 1e-3, torch.float32: 2e-6}  # of the largest result
 CANDIDATES = ((8, 32, 1, 4), (16, 64, 3, 4), (8, 32, 5, 8))  # pixels, channels, slices, warps
 CASES = (
@@ -32,9 +33,7 @@ def interpreting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
-def operands(
-    shape: tuple[int, ...], squeezed: int, dtype: torch.dtype = torch.float16
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def operands(shape: tuple[int, ...], squeezed: int, dtype: torch.dtype = torch.float16) -> Operands:
     """Pictures far from zero, and both layers."""
     generator, channels = torch.Generator().manual_seed(0), shape[1]
 
@@ -44,6 +43,11 @@ def operands(
     first = draw(squeezed, channels, 1, 1, fan=channels), draw(squeezed)
     weights = *first, draw(channels, squeezed, 1, 1, fan=squeezed), draw(channels)
     return (draw(*shape) + 1, *weights)
+
+
+def doubled(given: Operands) -> Operands:
+    x, w, b, v, c = given
+    return x.double(), w.double(), b.double(), v.double(), c.double()
 
 
 def check(found: Tensor, wanted: Tensor) -> None:
@@ -58,7 +62,7 @@ def test_channels_are_weighed_as_torch_says(
     shape: tuple[int, ...], squeezed: int, candidate: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     x, w, b, v, c = operands(shape, squeezed, dtype)
-    wanted = excited(*(t.double() for t in (x, w, b, v, c)), "Silu", "Sigmoid")
+    wanted = excited(*doubled((x, w, b, v, c)), "Silu", "Sigmoid")
 
     for laid, second in ((x, v), (x.contiguous(memory_format=torch.channels_last), by_tap(v))):
         check(launch_squeeze_excite(laid, w, b, second, c, "Silu", "Sigmoid", candidate), wanted)
@@ -67,14 +71,14 @@ def test_channels_are_weighed_as_torch_says(
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_each_activation_and_gate(kind: Kind) -> None:
     given = operands((2, 40, 3, 3), 6, torch.float32)
-    wanted = excited(*(t.double() for t in given), kind.activation, kind.gate)
+    wanted = excited(*doubled(given), kind.activation, kind.gate)
 
     check(launch_squeeze_excite(*given, kind.activation, kind.gate, CANDIDATES[0]), wanted)
 
 
 def test_a_wide_result_is_made_in_several_parts() -> None:
     given = operands((1, 300, 2, 2), 130, torch.float32)  # 256 wide, so 32 channels at once
-    wanted = excited(*(t.double() for t in given), "Relu", "Sigmoid")
+    wanted = excited(*doubled(given), "Relu", "Sigmoid")
 
     check(launch_squeeze_excite(*given, "Relu", "Sigmoid", (8, 32, 1, 4)), wanted)
 

@@ -78,7 +78,8 @@ class SqueezeExciteSubject:
     @property
     def wanted(self) -> Tensor:
         """The result in double precision."""
-        operands = (t.double() for t in (self._x[0], *self._first, *self._second))
+        (w, b), (v, c) = self._first, self._second
+        operands = self._x[0].double(), w.double(), b.double(), v.double(), c.double()
         return library.excited(*operands, self._job.activation, self._job.gate)
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
