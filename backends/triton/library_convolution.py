@@ -21,6 +21,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Relu": torch.relu,
     "Relu6": functional.relu6,
     "Sigmoid": torch.sigmoid,
+    "HardSigmoid": functional.hardsigmoid,
     "Silu": functional.silu,
     "HardSwish": functional.hardswish,
     "Gelu": functional.gelu,
@@ -267,9 +268,9 @@ def convolved_by_channel(
 
 
 def by_tap(w: Tensor) -> Tensor:
-    """A depthwise weight (C, 1, KH, KW) that lies in memory as (KH, KW, C); as it is where it does."""
-    order = (2, 3, 0, 1)
-    return w if w.permute(order).is_contiguous() else w.permute(order).contiguous().permute(2, 3, 0, 1)
+    """A weight (O, I, KH, KW) that lies in memory as (I, KH, KW, O), outputs last; as it is where it does."""
+    order = (1, 2, 3, 0)
+    return w if w.permute(order).is_contiguous() else w.permute(order).contiguous().permute(3, 0, 1, 2)
 
 
 @depthwise.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]

@@ -14,6 +14,7 @@ from ...compiler.operators.epilogue import EPILOGUES, Epilogue
 from ...compiler.operators.mlp import MLPS
 from ...compiler.operators.operator import MICROSOFT
 from ...compiler.operators.separable import KINDS as SEPARABLES
+from ...compiler.operators.squeeze_excite import KINDS as SQUEEZES
 from ...compiler.torch_operators import attention as standard
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import Unsupported, operator
@@ -23,7 +24,9 @@ from . import library_convolution as library_convolution
 from . import library_mlp as library_mlp
 from . import library_norm as library_norm
 from . import library_separable as library_separable
+from . import library_squeeze as library_squeeze
 from .library_nbits import BLOCKS, Packed  # registers another
+from .pixel_mean import keeps, means_pixels
 from .row_norm import HALVES, epsilon_of, normalises_rows
 
 LINEAR = torch.ops.tamago.linear.default
@@ -36,6 +39,8 @@ MLP = torch.ops.tamago.mlp.default
 DEPTHWISE = torch.ops.tamago.depthwise.default
 SEPARABLE = torch.ops.tamago.separable.default
 LAYER_NORM = torch.ops.tamago.layer_norm.default
+SQUEEZE_EXCITE = torch.ops.tamago.squeeze_excite.default
+MEAN_PIXELS = torch.ops.tamago.mean_pixels.default
 
 
 def _linear(
@@ -85,14 +90,17 @@ def norm_swiglu(op: Operation, x: Tensor, s: Tensor, w: Tensor, v: Tensor) -> An
 def claim(model: ir.Model) -> None:
     """Take over what there is a kernel for.
 
-    Products in few bits, whose weights torch would make wide at every run; rows of known sizes that are normalised; and
-    attention over whole sequences, which torch splits into several launches.
+    Products in few bits, whose weights torch would make wide at every run; rows of known sizes that are normalised;
+    means over a picture's pixels, for which torch takes several times what reading them takes; and attention over whole
+    sequences, which torch splits into several launches.
     """
     version = model.opset_imports.get("", 1)
     for node in model.graph.all_nodes():
         if node.domain == MICROSOFT and node.op_type == "MatMulNBits" and is_packed_product(node):
             node.domain = DOMAIN
         if normalises_rows(node) and static_dims(node.inputs[0]) is not None:
+            node.domain = DOMAIN
+        if means_pixels(node) and static_dims(node.inputs[0]) is not None:
             node.domain = DOMAIN
         if not node.domain and node.op_type == "Attention" and is_whole_attention(node, version):
             node.domain = DOMAIN
@@ -289,3 +297,17 @@ def layer_norm(op: Operation, x: Tensor, s: Tensor, t: Tensor | None = None) -> 
 def rms_norm(op: Operation, x: Tensor, s: Tensor) -> Any:
     """ONNX's operator, as `claim` takes it over."""
     return op.call(LAYER_NORM, x, s, None, epsilon_of(op.node), False, None)
+
+
+@operator(*(kind.name for kind in SQUEEZES), domain=DOMAIN, like=0)
+def squeeze_excite(op: Operation, x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor) -> Any:
+    """What weighs a picture's channels, of their means."""
+    kind = next(k for k in SQUEEZES if k.name == op.node.op_type)
+    return op.call(SQUEEZE_EXCITE, x, w, b, v, c, kind.activation, kind.gate, None)
+
+
+@operator("GlobalAveragePool", "ReduceMean", domain=DOMAIN, like=0)
+def mean_pixels(op: Operation, x: Tensor, axes: Tensor | None = None) -> Any:
+    """ONNX's operators, as `claim` takes them over."""
+    del axes
+    return op.call(MEAN_PIXELS, x, keeps(op.node), None)

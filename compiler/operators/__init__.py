@@ -25,13 +25,14 @@ from .norm_swiglu_nbits import NORM_SWIGLU_NBITS
 from .operator import DOMAIN, VERSION, Operator
 from .plain_linear import LINEAR
 from .separable import SEPARABLES
+from .squeeze_excite import SQUEEZE_EXCITES
 from .swiglu import SWIGLU
 from .swiglu_nbits import SWIGLU_NBITS
 
 _WIDE = (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU)
 _PACKED = (LINEAR_ADD_NBITS, NORM_LINEAR_NBITS, SWIGLU_NBITS, NORM_SWIGLU_NBITS)
 _MANY_ROWS = (*AFFINES, *MLPS, *CONVOLUTIONS, *SCALED_CONVOLUTIONS, CONV_LAYER_NORM)
-_ALL = (*_WIDE, *_PACKED, ATTENTION_STEP, *_MANY_ROWS, *SEPARABLES)
+_ALL = (*_WIDE, *_PACKED, ATTENTION_STEP, *_MANY_ROWS, *SEPARABLES, *SQUEEZE_EXCITES)
 OPERATORS: Mapping[str, Operator] = {o.name: o for o in _ALL}
 
 __all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "attach", "detach"]

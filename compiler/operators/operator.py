@@ -30,6 +30,7 @@ class Operator:
         opset: of the standard operators in the body.
         convolves: results are as large as a convolution of the first two operands is.
         channels_last: and the channels are their last axis.
+        pools: results have one pixel for all of the first operand's.
         projects: and the channels are as many as this operand has rows.
     """
 
@@ -42,6 +43,7 @@ class Operator:
     opset: int = 23
     convolves: bool = False
     channels_last: bool = False
+    pools: bool = False
     projects: int | None = None
 
     def function(self) -> ir.Function:
@@ -53,6 +55,8 @@ class Operator:
     def shapes(self, operands: Sequence[Shape | None]) -> list[Shape | None]:
         """The results' dimensions: those of what they are like, the last one the number of a weight's rows."""
         found = [operands[i] for i in self.like]
+        if self.pools:
+            return [None if x is None else (*x[:2], *(1 for _ in x[2:])) for x in found]
         if self.weight is None:
             return found
         x, weight = found[0], operands[self.weight]

@@ -19,6 +19,7 @@ from .gemv_nbits import GemvNBitsJob
 from .layer_norm import LayerNormJob
 from .mlp import MlpJob
 from .separable import SeparableJob
+from .squeeze_excite import MeanPixelsJob, SqueezeExciteJob
 
 Job = (
     AttentionJob
@@ -31,10 +32,13 @@ Job = (
     | LayerNormJob
     | MlpJob
     | SeparableJob
+    | SqueezeExciteJob
+    | MeanPixelsJob
 )
 KINDS: tuple[type[Job], ...] = (
     *(GemvJob, GemvNBitsJob, AttentionStepJob, AttentionJob),
     *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob, MlpJob, SeparableJob),
+    *(SqueezeExciteJob, MeanPixelsJob),
 )
 
 __all__ = [
@@ -48,8 +52,10 @@ __all__ = [
     "GemvNBitsJob",
     "Job",
     "LayerNormJob",
+    "MeanPixelsJob",
     "MlpJob",
     "SeparableJob",
+    "SqueezeExciteJob",
     "job_of",
 ]
 

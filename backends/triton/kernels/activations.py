@@ -19,6 +19,8 @@ def activate(x, NAME: tl.constexpr, HALF: tl.constexpr = False):
         x = x * tl.minimum(tl.maximum(x / 6.0 + 0.5, 0.0), 1.0)
     elif NAME == "Sigmoid":
         x = 1.0 / (1.0 + tl.exp(-x))
+    elif NAME == "HardSigmoid":
+        x = tl.minimum(tl.maximum(x / 6.0 + 0.5, 0.0, tl.PropagateNan.ALL), 1.0, tl.PropagateNan.ALL)
     elif NAME == "Gelu" and HALF:
         x = tl.maximum(x, 0.0, tl.PropagateNan.ALL) - _tail(x)
     elif NAME == "Gelu":

@@ -13,12 +13,14 @@ from .merged_linears import merged_linears
 from .mlps import fuse_mlps, mlp_places
 from .region import Region, everywhere
 from .separables import fuse_separables, separable_places
+from .squeeze_excites import squeeze_excites
 
 # What fusing leaves side by side can be merged once more.
 REGIONS: tuple[Region, ...] = (
-    *map(everywhere, (fused_products, merged_linears, attention_steps, epilogues, merged_linears)),
+    *map(everywhere, (fused_products, merged_linears, attention_steps)),
+    *map(everywhere, (squeeze_excites, epilogues, merged_linears)),
     Region("two products in one", mlp_places, fuse_mlps),
     Region("depthwise and pointwise in one", separable_places, fuse_separables),
 )
 
-__all__ = ["REGIONS", "Region", "attention_steps", "epilogues", "fused_products", "merged_linears"]
+__all__ = ["REGIONS", "Region", "attention_steps", "epilogues", "fused_products", "merged_linears", "squeeze_excites"]

@@ -1,0 +1,189 @@
+"""gate(expand·act(reduce·mean(x) + b) + d), what squeeze-and-excitation weighs channels by; or mean(x) alone.
+
+The first product is linear, so a program multiplies what it has summed, a slice of a picture's pixels and a block of
+channels, and leaves `S` numbers of the small layer; its share of the weights is asked for before the pixels are.
+Whoever comes last of a picture adds these up, always in the same order, and makes the second product alone: nothing is
+rounded to half precision between the pixels and the result.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import triton
+import triton.language as tl
+
+from .activations import activate
+from .hopper import PROCESSORS
+
+BLOCKS, ROWS, WARPS = (32, 64, 128, 256), (8, 16, 32, 64, 128, 256), (4, 8, 16)
+FEWEST = 2048  # elements of x that are read at once
+STEPS = (1, 2, 4, 8, 16, 32)  # tiles of a program, the next after the one before
+LARGEST = 8192  # weights that a program holds at once
+WIDEST = LARGEST // BLOCKS[0]  # small layer
+MOST_PARTS = 512  # of a picture
+START, STEP, JOIN = 2.0, 0.6, 2.0  # microseconds of a launch, of a tile, of adding parts up
+READ = 2e4  # bytes that a processor reads in a microsecond
+MOST_CANDIDATES = 16
+
+
+def candidates(pictures: int, pixels: int, channels: int, squeezed: int) -> list[tuple[int, int, int, int]]:
+    """Settings worth measuring: pixels and channels of a tile, slices of the pixels, warps.
+
+    Args:
+        pictures: of x.
+        pixels: of a picture.
+        channels: of it.
+        squeezed: the width of the small layer; 0: the mean alone.
+    """
+    small = width(squeezed)
+    blocks = [b for b in BLOCKS if b == BLOCKS[0] or (b < 2 * channels and b * small <= LARGEST)]
+    found: dict[tuple[int, int, int, int], float] = {}
+    for block, rows, warps in product(blocks, ROWS, WARPS):
+        tile, enough = rows * block, rows >= pixels
+        if (rows > ROWS[0] and rows >= 2 * pixels) or not (tile >= FEWEST or enough) or tile > 2048 * warps:
+            continue
+        if warps > WARPS[0] and tile < 256 * warps:
+            continue
+        for steps in STEPS:
+            slices = -(-pixels // (rows * steps))
+            parts = slices * -(-channels // block)
+            if parts > MOST_PARTS:
+                continue
+            waves = max(1.0, pictures * parts * warps / (PROCESSORS * 32))
+            read = 2 * tile * steps * max(1.0, pictures * parts / PROCESSORS) / READ
+            joined = 0.0
+            if squeezed:
+                joined = JOIN + 4 * parts * small / READ + STEP * -(-channels // expanded(channels, small, warps))
+            elif slices > 1:
+                joined = JOIN
+            found[rows, block, slices, warps] = waves * (START + steps * STEP) + read + joined
+    return sorted(found, key=lambda c: found[c])[:MOST_CANDIDATES]
+
+
+def width(squeezed: int) -> int:
+    """The small layer's, as a kernel's tiles have it."""
+    return triton.next_power_of_2(max(squeezed, 1))
+
+
+def expanded(channels: int, small: int, warps: int) -> int:
+    """Channels of the result that the last program makes at once: 32 weights a thread, and as many on their way."""
+    return min(triton.next_power_of_2(channels), max(32, 1024 * warps // small))
+
+
+@triton.jit
+def _summed(x, PIXELS: tl.constexpr, C: tl.constexpr, SHARE: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):
+    """Sums over a slice of a picture's pixels, of a block of channels: (BC) float32."""
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    total = tl.zeros((BP, BC), tl.float32)
+    first = tl.program_id(1) * SHARE
+    for start in range(first, tl.minimum(first + SHARE, PIXELS), BP):
+        pixel = start + tl.arange(0, BP)
+        inside = (pixel < tl.minimum(first + SHARE, PIXELS))[:, None] & (c < C)[None, :]
+        total += tl.load(x + (pixel * C)[:, None] + c[None, :], inside, 0.0).to(tl.float32)
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def mean_pixels(
+    x,
+    y,
+    partial,
+    arrived,
+    PIXELS: tl.constexpr,
+    C: tl.constexpr,
+    SLICES: tl.constexpr,
+    SHARE: tl.constexpr,
+    BP: tl.constexpr,
+    BC: tl.constexpr,
+):
+    """One program: a slice of a picture's pixels, a block of channels; grid (N, SLICES, blocks).
+
+    Args:
+        x: (N, PIXELS, C), y: (N, C).
+        partial: (N, blocks, SLICES, BC) float32. arrived: (N, blocks), zeros, and again after.
+    """
+    BLOCKS: tl.constexpr = (C + BC - 1) // BC
+    picture = tl.program_id(0).to(tl.int64)
+    total = _summed(x + picture * (PIXELS * C), PIXELS, C, SHARE, BP, BC)
+    last = True
+    group = picture * BLOCKS + tl.program_id(2)
+    column = tl.arange(0, BC)
+    if SLICES > 1:
+        tl.store(partial + (group * SLICES + tl.program_id(1)) * BC + column, total)
+        tl.debug_barrier()
+        last = tl.atomic_add(arrived + group, 1, sem="acq_rel") == SLICES - 1
+    if last:
+        if SLICES > 1:
+            tl.store(arrived + group, 0)
+            total = _added(partial + group * (SLICES * BC), SLICES, BC, BC)
+        c = tl.program_id(2) * BC + column
+        tl.store(y + picture * C + c, (total / PIXELS).to(y.dtype.element_ty), c < C)
+
+
+@triton.jit
+def squeeze_excite(
+    x,
+    reduce,
+    squeezed_bias,
+    expand,
+    bias,
+    y,
+    partial,
+    arrived,
+    PIXELS: tl.constexpr,
+    C: tl.constexpr,
+    S: tl.constexpr,
+    SLICES: tl.constexpr,
+    SHARE: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    GATE: tl.constexpr,
+    BP: tl.constexpr,
+    BC: tl.constexpr,
+    BS: tl.constexpr,
+    BE: tl.constexpr,
+):
+    """One program: a slice of a picture's pixels, a block of channels; grid (N, SLICES, blocks).
+
+    Args:
+        x: (N, PIXELS, C), reduce: (S, C), squeezed_bias: (S).
+        expand: (S, C), bias: (C), y: (N, C).
+        partial: (N, SLICES · blocks, BS) float32. arrived: (N), zeros, and again after.
+    """
+    PARTS: tl.constexpr = SLICES * ((C + BC - 1) // BC)
+    picture = tl.program_id(0).to(tl.int64)
+    s = tl.arange(0, BS)
+    c = tl.program_id(2) * BC + tl.arange(0, BC)
+    weights = tl.load(reduce + (s * C)[:, None] + c[None, :], (s < S)[:, None] & (c < C)[None, :], 0.0)
+    total = _summed(x + picture * (PIXELS * C), PIXELS, C, SHARE, BP, BC)
+    part = tl.sum(weights.to(tl.float32) * (total / PIXELS)[None, :], 1)
+    parts = partial + picture * (PARTS * BS)
+    tl.store(parts + (tl.program_id(2) * SLICES + tl.program_id(1)) * BS + s, part)
+    tl.debug_barrier()
+    if tl.atomic_add(arrived + picture, 1, sem="acq_rel") == PARTS - 1:
+        tl.store(arrived + picture, 0)
+        rows = expand + (s * C)[:, None]
+        e = tl.arange(0, BE)
+        tile = tl.load(rows + e[None, :], (s < S)[:, None] & (e < C)[None, :], 0.0)
+        small = _added(parts, PARTS, BS, BS) + tl.load(squeezed_bias + s, s < S, 0.0).to(tl.float32)
+        small = tl.where(s < S, activate(small, ACTIVATION), 0.0)[:, None]
+        for start in range(0, C, BE):
+            e = start + tl.arange(0, BE)
+            after = e + BE  # read while this one is multiplied
+            ahead = tl.load(rows + after[None, :], (s < S)[:, None] & (after < C)[None, :], 0.0)
+            result = tl.sum(tile.to(tl.float32) * small, 0) + tl.load(bias + e, e < C, 0.0).to(tl.float32)
+            tl.store(y + picture * C + e, activate(result, GATE).to(y.dtype.element_ty), e < C)
+            tile = ahead
+
+
+@triton.jit
+def _added(parts, COUNT: tl.constexpr, LENGTH: tl.constexpr, B: tl.constexpr):
+    """The sum of `COUNT` rows that other programs have written, in an order that is always the same."""
+    ROWS: tl.constexpr = 4096 // B if B < 512 else 8
+    column = tl.arange(0, B)
+    total = tl.zeros((ROWS, B), tl.float32)
+    for start in range(0, COUNT, ROWS):
+        row = start + tl.arange(0, ROWS)
+        place = (row * LENGTH)[:, None] + column[None, :]
+        total += tl.load(parts + place, (row < COUNT)[:, None], 0.0, cache_modifier=".cg")
+    return tl.sum(total, 0)

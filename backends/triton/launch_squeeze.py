@@ -1,0 +1,101 @@
+"""Launching squeeze-and-excitation, and means over pixels; they wait for the kernel ahead, as convolutions do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .counters import counters
+from .kernels import squeeze_excite as kernels
+from .launch_convolution import fits as fits_in_half
+from .library_convolution import by_tap
+
+
+def fits(x: Tensor, squeezed: int = 0) -> bool:
+    """Whether the kernels are made for these pictures, in half precision and not too large, and for the small layer."""
+    return fits_in_half(x, x, 0) and x.numel() > 0 and squeezed <= kernels.WIDEST
+
+
+def launch_squeeze_excite(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    v: Tensor,
+    c: Tensor,
+    activation: str,
+    gate: str,
+    candidate: Sequence[int],
+) -> Tensor:
+    """Squeeze-and-excitation.
+
+    Args:
+        x: this and what follows as `library_squeeze.squeeze_excite` takes them.
+        w: (S, C, 1, 1).
+        b: (S).
+        v: (C, S, 1, 1).
+        c: (C).
+        activation: a name that `kernels.activations` knows.
+        gate: another.
+        candidate: pixels and channels of a tile, slices of a picture's pixels, warps.
+    """
+    rows, block, slices, warps = candidate
+    n, channels, height, across = x.shape
+    squeezed = w.shape[0]
+    blocks, small = -(-channels // block), kernels.width(squeezed)
+    y = torch.empty((n, channels, 1, 1), dtype=x.dtype, device=x.device)
+    kernel: Any = kernels.squeeze_excite
+    kernel[(n, slices, blocks)](
+        x.contiguous(memory_format=torch.channels_last),
+        w.contiguous(),
+        b.contiguous(),
+        by_tap(v),
+        c.contiguous(),
+        y,
+        torch.empty((n * slices * blocks * small,), dtype=torch.float32, device=x.device),
+        counters(x.device, n),
+        PIXELS=height * across,
+        C=channels,
+        S=squeezed,
+        SLICES=slices,
+        SHARE=-(-height * across // slices),
+        ACTIVATION=activation,
+        GATE=gate,
+        BP=rows,
+        BC=block,
+        BS=small,
+        BE=kernels.expanded(channels, small, warps),
+        num_warps=warps,
+    )
+    return y
+
+
+def launch_mean_pixels(x: Tensor, keep: bool, candidate: Sequence[int]) -> Tensor:
+    """Means over pixels.
+
+    Args:
+        x: this and what follows as `library_squeeze.mean_pixels` takes them.
+        keep: whether the axes stay.
+        candidate: as for `launch_squeeze_excite`.
+    """
+    rows, block, slices, warps = candidate
+    n, channels, height, across = x.shape
+    blocks = -(-channels // block)
+    y = torch.empty((n, channels, 1, 1) if keep else (n, channels), dtype=x.dtype, device=x.device)
+    kernel: Any = kernels.mean_pixels
+    kernel[(n, slices, blocks)](
+        x.contiguous(memory_format=torch.channels_last),
+        y,
+        torch.empty((n * blocks * slices * block,), dtype=torch.float32, device=x.device),
+        counters(x.device, n * blocks),
+        PIXELS=height * across,
+        C=channels,
+        SLICES=slices,
+        SHARE=-(-height * across // slices),
+        BP=rows,
+        BC=block,
+        num_warps=warps,
+    )
+    return y

@@ -1,0 +1,230 @@
+"""Where squeeze-and-excitation and means over pixels become operators of their own, and where they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tamago.backends.onnxruntime.run import Program as Plain
+from tamago.backends.triton.jobs import MeanPixelsJob, SqueezeExciteJob, job_of
+from tamago.backends.triton.layout import lay_out_weights
+from tamago.backends.triton.library_convolution import LIBRARY
+from tamago.backends.triton.regions.epilogues import epilogues
+from tamago.backends.triton.regions.squeeze_excites import squeeze_excites
+from tamago.backends.triton.run import Program
+from tamago.compiler.inference import infer
+from tamago.compiler.ir import dims
+from tamago.compiler.operators import DOMAIN, attach
+from tamago.compiler.opset import to_target
+from tamago.compiler.prepare import prepare
+from tamago.compiler.trace import trace
+
+TOLERANCE = 1e-2  # of the largest output: sums of halves in another order
+
+
+class Weighed(nn.Module):
+    """The end of an inverted residual block."""
+
+    def __init__(self, activation: nn.Module | None = None, gate: nn.Module | None = None) -> None:
+        super().__init__()
+        self.reduce, self.expand, self.project = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1), nn.Conv2d(16, 8, 1)
+        self.activation, self.gate = activation or nn.SiLU(), gate or nn.Sigmoid()
+
+    def mean(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+    def weights(self, x: Tensor) -> Tensor:
+        return self.gate(self.expand(self.activation(self.reduce(self.mean(x)))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(x * self.weights(x))
+
+
+class Pooled(Weighed):
+    """As torchvision writes it, and without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.ReLU(), nn.Hardsigmoid())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(16, 4, 1, bias=False)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self.pool(x)
+
+
+class Shown(Weighed):
+    """The mean has another reader."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(x * self.weights(x)) + self.mean(x)[:, :8]
+
+
+class Padded(Weighed):
+    """The second layer makes more of its one pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(4, 16, 1, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weights(x)
+
+
+class Grouped(Weighed):
+    """The first layer is of two groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(16, 4, 1, groups=2)
+
+
+class Rows(Weighed):
+    """The mean is one over the rows alone."""
+
+    def mean(self, x: Tensor) -> Tensor:
+        return x.mean(2, keepdim=True)
+
+
+class End(nn.Module):
+    """A network's: a mean, and a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.mean((2, 3)))
+
+
+def pictures(*, half: bool = True) -> Tensor:
+    x = torch.randn(2, 16, 6, 5, generator=torch.Generator().manual_seed(0)) + 1
+    return x.half() if half else x
+
+
+def traced(module: nn.Module, *, half: bool = True) -> ir.Model:
+    torch.manual_seed(0)
+    model = trace(module.eval().to(torch.half if half else torch.float), (pictures(half=half),)).model
+    prepare(model)
+    to_target(model)
+    infer(model)
+    return model
+
+
+def own(model: ir.Model) -> list[str]:
+    return [n.op_type for n in model.graph if n.domain == DOMAIN]
+
+
+def check_equal(model: ir.Model, found: ir.Model) -> None:
+    """The same outputs by the same names, in ONNX Runtime and as an FX program."""
+    attach(found)
+    reference = Plain(model, 1, optimise=False)
+    feeds = {reference.inputs[0]: pictures().numpy()}
+    for program in (Plain(found, 1), Program(found, device="cpu")):
+        assert program.outputs == reference.outputs
+        for wanted, y in zip(reference(feeds), program(feeds), strict=True):
+            np.testing.assert_allclose(y, wanted, rtol=0, atol=TOLERANCE * float(np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted"),
+    [
+        (Weighed(), "SqueezeExciteSiluSigmoid"),
+        (Pooled(), "SqueezeExciteReluHardSigmoid"),
+        (Weighed(nn.Hardswish()), "SqueezeExciteHardSwishSigmoid"),
+    ],
+    ids=["efficientnet", "mobilenet", "hard swish"],
+)
+def test_all_of_it_becomes_one_operator(module: nn.Module, wanted: str) -> None:
+    model = traced(module)
+
+    found = squeeze_excites(model)
+
+    assert found is not None
+    assert own(found) == [wanted]
+    made = next(n for n in found.graph if n.domain == DOMAIN)
+    assert dims(made.outputs[0]) == (2, 16, 1, 1)
+    fused = epilogues(found)
+    assert fused is not None
+    assert own(fused) == [wanted, "ScaledConv"]
+    check_equal(model, fused)
+    assert not own(model), "the model that was given is as it was"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *(Shown(), Padded(), Grouped(), Rows(), End()),
+        *(Weighed(nn.GELU()), Weighed(gate=nn.Tanh()), Weighed(nn.Identity())),
+    ],
+    ids=["readers", "padding", "groups", "rows", "end", "activation", "gate", "no activation"],
+)
+def test_others_are_left_alone(module: nn.Module) -> None:
+    assert squeeze_excites(traced(module)) is None
+
+
+def test_single_precision_is_left_alone() -> None:
+    model = traced(Weighed(), half=False)
+
+    assert squeeze_excites(model) is None
+    assert not list(mean_calls(Program(model, device="cpu")))
+
+
+def mean_calls(program: Program) -> list[torch.fx.Node]:
+    return list(program.module.graph.find_nodes(op="call_function", target=MeanPixelsJob.target))
+
+
+@pytest.mark.parametrize("module", [End(), Shown(), Pooled()], ids=["end", "mean", "pool"])
+def test_a_mean_over_pixels_is_taken_over(module: nn.Module) -> None:
+    model = traced(module)
+    program = Program(model, device="cpu")
+    (call,) = mean_calls(program)
+    source = next(n for n in model.graph if n.op_type in ("ReduceMean", "GlobalAveragePool"))
+
+    job = MeanPixelsJob.of_call(program.module, call, source)
+
+    assert job is not None
+    assert job == MeanPixelsJob((2, 16, 6, 5), "float16")
+    assert job.candidates()[0][0] == LIBRARY
+    assert job_of({**vars(job), "kernel": "mean_pixels"}) == job
+    assert len(call.args) == MeanPixelsJob.settings + 1
+    check_equal(model, model)
+
+
+def test_other_means_stay_torch_s() -> None:
+    assert not mean_calls(Program(traced(Rows()), device="cpu"))
+
+
+def test_it_is_measured_as_it_is_called() -> None:
+    found = squeeze_excites(traced(Weighed()))
+    assert found is not None
+    program = Program(found, device="cpu")
+    (call,) = program.module.graph.find_nodes(op="call_function", target=SqueezeExciteJob.target)
+    source = next(n for n in found.graph if n.domain == DOMAIN)
+
+    job = SqueezeExciteJob.of_call(program.module, call, source)
+
+    assert job is not None
+    assert job == SqueezeExciteJob((2, 16, 6, 5), 4, "float16", "Silu", "Sigmoid")
+    candidates = job.candidates()
+    assert candidates[0][0] == LIBRARY
+    assert {len(c) for c in candidates} == {len(candidates[0])}
+    assert job_of({**vars(job), "kernel": "squeeze_excite"}) == job
+    assert len(call.args) == SqueezeExciteJob.settings + 1
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_its_second_layer_lies_as_it_is_read(mine: bool) -> None:
+    found = squeeze_excites(traced(Weighed()))
+    assert found is not None
+    module = Program(found, device="cpu").module
+    (call,) = module.graph.find_nodes(op="call_function", target=SqueezeExciteJob.target)
+    call.update_arg(SqueezeExciteJob.settings, [8 if mine else LIBRARY, *[1] * 3])
+
+    lay_out_weights(module)
+
+    weight = module.get_buffer(str(call.args[3].target))
+    assert weight.shape == (16, 4, 1, 1)
+    assert weight.permute(1, 2, 3, 0).is_contiguous() is mine
