@@ -114,7 +114,7 @@ DEPTHWISE = (
     Shape((1, 40, 6, 5), (40, 1, 3, 3), (2, 2), (0, 0, 1, 1)),
     Shape((1, 96, 2, 3), (96, 1, 5, 3), (1, 2), (2, 1, 2, 1)),
 )
-SETTINGS = ((1, 1, 4, 32, 4, 0), (4, 1, 2, 64, 4, 1), (2, 2, 1, 32, 1, 2), (2, 2, 2, 8, 1, 0), (2, 1, 1, 32, 1, 3))
+SETTINGS = ((1, 1, 4, 32, 4, 0), (4, 1, 2, 64, 4, 1), (2, 2, 1, 32, 1, 2), (2, 2, 2, 16, 1, 0), (2, 1, 1, 32, 1, 3))
 
 
 @pytest.mark.parametrize("candidate", SETTINGS, ids=str)
@@ -202,3 +202,10 @@ def test_so_are_there_for_depthwise_convolutions(pixels: int, side: int, channel
     assert len(found) <= depthwise.MOST_CANDIDATES
     assert len(set(found)) == len(found)
     assert found or channels < 32
+
+
+@pytest.mark.parametrize(("pictures", "waits"), [(1, False), (64, True)])
+def test_few_results_read_all_lines_at_once_and_many_one_after_the_other(pictures: int, waits: bool) -> None:
+    first, *_ = depthwise.candidates(pictures * 28 * 28, 28, 28, 192, (7, 7), (1, 1), normed=True)
+
+    assert (first[-1] in (depthwise.IN_TURN, depthwise.AHEAD)) is waits

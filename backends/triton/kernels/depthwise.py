@@ -278,7 +278,15 @@ def depthwise(
 @triton.jit
 def _line(x, place, h, left, real, chunk: tl.constexpr, GEOMETRY: tl.constexpr):
     """Neighbours of a line of x, those that a rectangle reads: tensors of (rows, BC), zero outside the picture."""
-    C, H, W, _, _, SW, PL, SPAN, ACROSS, RIGHT, _, BC, _ = GEOMETRY
+    C: tl.constexpr = GEOMETRY[0]
+    H: tl.constexpr = GEOMETRY[1]
+    W: tl.constexpr = GEOMETRY[2]
+    SW: tl.constexpr = GEOMETRY[5]
+    PL: tl.constexpr = GEOMETRY[6]
+    SPAN: tl.constexpr = GEOMETRY[7]
+    ACROSS: tl.constexpr = GEOMETRY[8]
+    RIGHT: tl.constexpr = GEOMETRY[9]
+    BC: tl.constexpr = GEOMETRY[11]
     LAST: tl.constexpr = (ACROSS - 1) * RIGHT * SW - PL  # where the last rectangle of a line begins to read
     c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
     here = x + (place[:, None] + c[None, :])
@@ -344,7 +352,12 @@ def _channel(of, ROWS: tl.constexpr, chunk: tl.constexpr, C: tl.constexpr, BC: t
 @triton.jit
 def _taps(w, row, chunk: tl.constexpr, GEOMETRY: tl.constexpr):
     """A row of the kernel, (rows, BC) for each tap: as `_channel` reads."""
-    C, _, _, KH, KW, _, _, _, _, _, ROWS, BC, WALK = GEOMETRY
+    C: tl.constexpr = GEOMETRY[0]
+    KH: tl.constexpr = GEOMETRY[3]
+    KW: tl.constexpr = GEOMETRY[4]
+    ROWS: tl.constexpr = GEOMETRY[10]
+    BC: tl.constexpr = GEOMETRY[11]
+    WALK: tl.constexpr = GEOMETRY[12]
     c = (tl.program_id(1) + chunk) * BC + tl.arange(0, BC)
     row = row + tl.zeros((ROWS,), tl.int32)
     at = w + (row[:, None] * (KW * C) + c[None, :])
