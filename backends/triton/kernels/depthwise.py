@@ -32,7 +32,7 @@ LATENCY, NEAR = 700, 40  # cycles from asking memory to having, and where it lie
 FULL = 4 * PROCESSORS  # programs: with fewer a warp waits for its own instructions too
 CACHE = 3200  # bytes a cycle that all processors read from the second cache
 MEMORY = 1700  # and from memory
-MOST_CANDIDATES, MOST_OF_A_WALK, MOST_OF_A_RECTANGLE = 24, 8, 3
+MOST_CANDIDATES, MOST_OF_A_WALK, MOST_OF_A_RECTANGLE = 24, 10, 2
 Candidate = tuple[int, int, int, int, int, int]
 
 
