@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .counters import counters
 from .kernels import convolution as gathered
-from .kernels.depthwise import FULL, depthwise
+from .kernels.depthwise import depthwise
 from .library_convolution import HALVES, by_tap, slid
 
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
@@ -178,9 +178,9 @@ def launch_depthwise(
         strides: down, right.
         pads: above, left, below, right.
         activation: a name that `kernels.activations` knows, or "".
-        candidate: results to the right and downwards, runs of them, channels of a block, warps.
+        candidate: results to the right and downwards, runs of them, channels of a block, warps, how lines are read.
     """
-    right, down, runs, block, warps = candidate
+    right, down, runs, block, warps, walk = candidate
     n, channels, above, across = x.shape
     height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
     y = _channels_last(x, (n, channels, height, width))
@@ -215,7 +215,7 @@ def launch_depthwise(
         DOWN=down,
         RUNS=runs,
         BC=block,
-        AHEAD=prod(grid) * warps < FULL,
+        WALK=walk,
         num_warps=warps,
     )
     return y.permute(0, 2, 3, 1) if len(norm) > 0 else y

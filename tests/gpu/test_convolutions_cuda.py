@@ -96,7 +96,11 @@ def test_every_product_that_the_copying_engine_feeds_is_right(
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize(
     ("x", "kernel", "strides", "pads"),
-    [((2, 96, 14, 14), (7, 7), (1, 1), (3, 3, 3, 3)), ((1, 40, 15, 13), (3, 3), (2, 2), (0, 0, 1, 1))],
+    [
+        ((2, 96, 14, 14), (7, 7), (1, 1), (3, 3, 3, 3)),
+        ((1, 384, 7, 7), (7, 7), (1, 1), (3, 3, 3, 3)),
+        ((1, 40, 15, 13), (3, 3), (2, 2), (0, 0, 1, 1)),
+    ],
 )
 def test_every_candidate_of_a_depthwise_convolution_is_right(
     x: tuple[int, ...],

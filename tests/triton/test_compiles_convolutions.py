@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tamago.backends.triton.kernels.depthwise import AHEAD, AT_ONCE, IN_TURN, SPREAD
 from tests.triton.ahead import compiled_ahead
 
 CAPABILITIES = (80, 90)
@@ -44,12 +45,12 @@ def gathered(case):
 
 def by_channel(case):
     n, sizes = geometry(case)
-    channels, _, _, taps = case["w"]
+    channels, _, *taps = case["w"]
     pixels, size = n * sizes["HO"] * sizes["WO"], (sizes["WO"], sizes["HO"])
-    chosen = depthwise.candidates(pixels, *size, channels, taps, normed=case["normed"])[0]
-    right, down, runs, block, warps = chosen
-    programs = -(-pixels // (right * down * runs)) * (1 if case["normed"] else -(-channels // block))
-    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "AHEAD": programs * warps < depthwise.FULL}
+    found = depthwise.candidates(pixels, *size, channels, taps, case["strides"], normed=case["normed"])
+    chosen = next(c for c in found if case["walk"] in (None, c[-1]))
+    right, down, runs, block, warps, walk = chosen
+    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "WALK": walk}
     fused = {"ACTIVATION": case["activation"], "NORMED": case["normed"]}
     constants = {"N": n, "C": channels, **sizes, **fused, **tile}
     pointers = dict.fromkeys(("x", "w", "bias", "gamma", "beta", "y"), "*" + case["dtype"])
@@ -79,11 +80,13 @@ class Case:
     after: str = ""
     normed: bool = False
     dtype: str = "fp16"
+    walk: int | None = None  # the first candidate that reads lines so, or the first
 
     def __str__(self) -> str:
         sizes = "-".join("x".join(map(str, s)) for s in (self.x, self.w))
         flags = [f for f in ("split", "scaled", "residual", "normed") if getattr(self, f)]
-        return "-".join([self.kernel, sizes, f"sm_{self.capability}", self.dtype, *flags])
+        walk = [] if self.walk is None else [f"walk{self.walk}"]
+        return "-".join([self.kernel, sizes, f"sm_{self.capability}", self.dtype, *flags, *walk])
 
 
 SAME = (1, 1, 1, 1)
@@ -95,9 +98,12 @@ AFFINE = CONV((6272, 384, 1, 1), (1536, 384, 1, 1), activation="Gelu", dtype="bf
 WEIGHED = CONV((8, 144, 28, 28), (40, 144, 1, 1), scaled=True, residual=True)
 DEEP = partial(Case, "depthwise")
 MOBILE = DEEP((8, 144, 56, 56), (144, 1, 3, 3), strides=(2, 2), pads=SAME, activation="Relu6")
-CONVNEXT = DEEP((8, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), normed=True)
+CONVNEXT = DEEP((64, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), normed=True)
+FEW = DEEP((1, 768, 7, 7), (768, 1, 7, 7), pads=(3, 3, 3, 3), normed=True, walk=SPREAD)
 CASES = (
-    replace(CONVNEXT, capability=90),
+    *(replace(CONVNEXT, walk=walk) for walk in (IN_TURN, AHEAD)),
+    replace(CONVNEXT, x=(1, 384, 14, 14), w=(384, 1, 7, 7), walk=AT_ONCE),
+    FEW,
     *(replace(case, capability=c) for case in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE) for c in CAPABILITIES),
 )
 Made = dict[Case, dict[str, Any]]

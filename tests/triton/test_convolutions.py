@@ -11,7 +11,6 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
-from tamago.backends.triton import launch_convolution as launch_module
 from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.kernels import convolution, depthwise
 from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution, launch_depthwise
@@ -115,15 +114,13 @@ DEPTHWISE = (
     Shape((1, 40, 6, 5), (40, 1, 3, 3), (2, 2), (0, 0, 1, 1)),
     Shape((1, 96, 2, 3), (96, 1, 5, 3), (1, 2), (2, 1, 2, 1)),
 )
-SETTINGS = ((1, 1, 4, 32, 4), (4, 1, 2, 64, 4), (2, 2, 1, 32, 1), (3, 2, 2, 16, 1))
+SETTINGS = ((1, 1, 4, 32, 4, 0), (4, 1, 2, 64, 4, 1), (2, 2, 1, 32, 1, 2), (2, 2, 2, 16, 1, 0), (2, 1, 1, 32, 1, 3))
 
 
 @pytest.mark.parametrize("candidate", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
 def test_a_depthwise_convolution_is_what_torch_says(shape: Shape, candidate: tuple[int, ...]) -> None:
     x, w, bias = draw(0, *shape.x, size=2), draw(1, *shape.w, size=0.3), draw(2, shape.w[0])
-    right, *rest = candidate
-    candidate = (1 << right.bit_length() - 1, *rest)  # 3 becomes 2: all kinds of remainders
     geometry = shape.strides, shape.pads
     operands = x.double(), w.double(), bias.double()
 
@@ -135,14 +132,9 @@ def test_a_depthwise_convolution_is_what_torch_says(shape: Shape, candidate: tup
     check(found, library.convolved_by_channel(*operands, [], 0.0, *geometry, "Silu"))
 
 
-@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("candidate", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", DEPTHWISE, ids=str)
-def test_its_channels_are_normalised(
-    shape: Shape, candidate: tuple[int, ...], ahead: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether a line is read while the one before is multiplied, or not."""
-    monkeypatch.setattr(launch_module, "FULL", 1e9 if ahead else 0)
+def test_its_channels_are_normalised(shape: Shape, candidate: tuple[int, ...]) -> None:
     x, w, bias = draw(0, *shape.x, size=2), draw(1, *shape.w, size=0.3), draw(2, shape.w[0])
     norm = [1 + draw(3, shape.w[0], size=0.2), draw(4, shape.w[0])]
     geometry = shape.strides, shape.pads
@@ -159,7 +151,7 @@ def test_programs_past_the_end_write_nothing() -> None:
     room = torch.full((4, 32, 3, 3), 7.0).half().contiguous(memory_format=torch.channels_last)
     x = room[:1].copy_(x)
 
-    launch_depthwise(x, w, bias, [], 0.0, (1, 1), (1, 1, 1, 1), "", (2, 1, 8, 32, 4))
+    launch_depthwise(x, w, bias, [], 0.0, (1, 1), (1, 1, 1, 1), "", (2, 1, 8, 32, 4, 0))
 
     assert bool((room[1:] == 7).all())
 
@@ -205,8 +197,15 @@ def test_there_are_a_few_candidates_and_each_is_another(pixels: int, out: int, c
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize(("pixels", "side", "channels"), [(200704, 56, 96), (49, 7, 768), (1, 1, 8)])
 def test_so_are_there_for_depthwise_convolutions(pixels: int, side: int, channels: int, normed: bool) -> None:
-    found = depthwise.candidates(pixels, side, side, channels, 7, normed=normed)
+    found = depthwise.candidates(pixels, side, side, channels, (7, 7), (1, 1), normed=normed)
 
     assert len(found) <= depthwise.MOST_CANDIDATES
     assert len(set(found)) == len(found)
     assert found or channels < 32
+
+
+@pytest.mark.parametrize(("pictures", "waits"), [(1, False), (64, True)])
+def test_few_results_read_all_lines_at_once_and_many_one_after_the_other(pictures: int, waits: bool) -> None:
+    first, *_ = depthwise.candidates(pictures * 28 * 28, 28, 28, 192, (7, 7), (1, 1), normed=True)
+
+    assert (first[-1] in (depthwise.IN_TURN, depthwise.AHEAD)) is waits

@@ -16,7 +16,7 @@ from ..lowering import DEPTHWISE
 from .convolution import numbers, operand_sizes
 from .subject import copies_of, draw, seeded
 
-MINE = [library.LIBRARY] * 5
+MINE = [library.LIBRARY] * 6
 EPSILON = 1e-6
 
 
@@ -55,7 +55,8 @@ class DepthwiseJob:
 
         height, width = library.slid(self.x[2:], self.kernel_shape, self.strides, self.pads)
         pixels = self.x[0] * height * width
-        return [tuple(MINE), *candidates(pixels, width, height, self.x[1], self.kernel_shape[1], normed=self.normed)]
+        sizes = pixels, width, height, self.x[1], self.kernel_shape, self.strides
+        return [tuple(MINE), *candidates(*sizes, normed=self.normed)]
 
     def subject(self, copies: int | None = None) -> DepthwiseSubject:
         """What they are measured on."""
