@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tamago.backends.onnxruntime.run import Program as Plain
+from tamago.backends.triton.alternatives import RULES
 from tamago.backends.triton.jobs import MeanPixelsJob, SqueezeExciteJob, job_of
 from tamago.backends.triton.layout import lay_out_weights
 from tamago.backends.triton.library_convolution import LIBRARY
@@ -16,12 +17,17 @@ from tamago.backends.triton.regions.epilogues import epilogues
 from tamago.backends.triton.regions.squeeze_excites import squeeze_excites
 from tamago.backends.triton.run import Program
 from tamago.compiler.inference import infer
-from tamago.compiler.ir import dims
+from tamago.compiler.ir import dims, static_dims
 from tamago.compiler.operators import DOMAIN, attach
 from tamago.compiler.opset import to_target
+from tamago.compiler.optimise import Settings, optimise
 from tamago.compiler.prepare import prepare
+from tamago.compiler.price import Prices
+from tamago.compiler.store import Store
 from tamago.compiler.trace import trace
+from tamago.rewrites import all_rules
 
+LOVED = ("MatMul", "Gemm", f"{DOMAIN}::Linear", f"{DOMAIN}::LinearAdd")
 TOLERANCE = 1e-2  # of the largest output: sums of halves in another order
 
 
@@ -88,6 +94,26 @@ class Rows(Weighed):
         return x.mean(2, keepdim=True)
 
 
+class Flat(Weighed):
+    """As SENet writes it: products of rows, the second without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.ReLU())
+        self.down, self.up = nn.Linear(16, 4), nn.Linear(4, 16, bias=False)
+
+    def weights(self, x: Tensor) -> Tensor:
+        rows = self.up(self.activation(self.down(x.mean((2, 3)))))
+        return self.gate(rows).view(*rows.shape, 1, 1)
+
+
+class Turned(Flat):
+    """The channels of two pictures change places on the way."""
+
+    def weights(self, x: Tensor) -> Tensor:
+        rows = self.up(self.activation(self.down(x.mean((2, 3)).view(16, 2).t())))
+        return self.gate(rows).view(*rows.shape, 1, 1)
+
+
 class End(nn.Module):
     """A network's: a mean, and a product."""
 
@@ -99,14 +125,14 @@ class End(nn.Module):
         return self.last(x.mean((2, 3)))
 
 
-def pictures(*, half: bool = True) -> Tensor:
-    x = torch.randn(2, 16, 6, 5, generator=torch.Generator().manual_seed(0)) + 1
+def pictures(batch: int = 2, *, half: bool = True) -> Tensor:
+    x = torch.randn(batch, 16, 6, 5, generator=torch.Generator().manual_seed(0)) + 1
     return x.half() if half else x
 
 
-def traced(module: nn.Module, *, half: bool = True) -> ir.Model:
+def traced(module: nn.Module, batch: int = 2, *, half: bool = True) -> ir.Model:
     torch.manual_seed(0)
-    model = trace(module.eval().to(torch.half if half else torch.float), (pictures(half=half),)).model
+    model = trace(module.eval().to(torch.half if half else torch.float), (pictures(batch, half=half),)).model
     prepare(model)
     to_target(model)
     infer(model)
@@ -121,7 +147,9 @@ def check_equal(model: ir.Model, found: ir.Model) -> None:
     """The same outputs by the same names, in ONNX Runtime and as an FX program."""
     attach(found)
     reference = Plain(model, 1, optimise=False)
-    feeds = {reference.inputs[0]: pictures().numpy()}
+    shape = static_dims(model.graph.inputs[0])
+    assert shape is not None
+    feeds = {reference.inputs[0]: pictures(shape[0]).numpy()}
     for program in (Plain(found, 1), Program(found, device="cpu")):
         assert program.outputs == reference.outputs
         for wanted, y in zip(reference(feeds), program(feeds), strict=True):
@@ -134,8 +162,9 @@ def check_equal(model: ir.Model, found: ir.Model) -> None:
         (Weighed(), "SqueezeExciteSiluSigmoid"),
         (Pooled(), "SqueezeExciteReluHardSigmoid"),
         (Weighed(nn.Hardswish()), "SqueezeExciteHardSwishSigmoid"),
+        (Flat(), "SqueezeExciteReluSigmoid"),
     ],
-    ids=["efficientnet", "mobilenet", "hard swish"],
+    ids=["efficientnet", "mobilenet", "hard swish", "rows"],
 )
 def test_all_of_it_becomes_one_operator(module: nn.Module, wanted: str) -> None:
     model = traced(module)
@@ -153,13 +182,28 @@ def test_all_of_it_becomes_one_operator(module: nn.Module, wanted: str) -> None:
     assert not own(model), "the model that was given is as it was"
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_it_is_found_in_what_the_choice_made_of_it(batch: int) -> None:
+    model = traced(Weighed(), batch=batch)
+    chosen = model.clone()
+    prices = Prices(Store.open(":memory:"), "tests", preferences=dict.fromkeys(LOVED, 1e-3))
+    optimise(chosen, Settings((*all_rules(), *RULES)), prices, infer)
+    assert any(n.op_type in ("MatMul", "Gemm", "Linear", "LinearAdd") for n in chosen.graph)
+
+    found = squeeze_excites(chosen)
+
+    assert found is not None
+    assert "SqueezeExciteSiluSigmoid" in own(found)
+    check_equal(model, found)
+
+
 @pytest.mark.parametrize(
     "module",
     [
-        *(Shown(), Padded(), Grouped(), Rows(), End()),
+        *(Shown(), Padded(), Grouped(), Rows(), Turned(), End()),
         *(Weighed(nn.GELU()), Weighed(gate=nn.Tanh()), Weighed(nn.Identity())),
     ],
-    ids=["readers", "padding", "groups", "rows", "end", "activation", "gate", "no activation"],
+    ids=["readers", "padding", "groups", "rows", "turned", "end", "activation", "gate", "no activation"],
 )
 def test_others_are_left_alone(module: nn.Module) -> None:
     assert squeeze_excites(traced(module)) is None
