@@ -48,7 +48,9 @@ def _replays(run: Callable[[], object]) -> int:
 
 
 def _sample(run: Callable[[], object], count: int) -> float:
+    """Milliseconds of each of so many replays, after one that keeps the device busy while the host enqueues them."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    run()
     start.record()
     for _ in range(count):
         run()
