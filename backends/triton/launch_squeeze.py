@@ -39,36 +39,37 @@ def launch_squeeze_excite(
         c: (C).
         activation: a name that `kernels.activations` knows.
         gate: another.
-        candidate: pixels and channels of a tile, slices of a picture's pixels, warps.
+        candidate: pixels and channels of a tile, slices of a picture's pixels, warps, launches.
     """
-    rows, block, slices, warps = candidate
+    rows, block, slices, warps, launches = candidate
     n, channels, height, across = x.shape
     squeezed = w.shape[0]
     blocks, small = -(-channels // block), kernels.width(squeezed)
     y = torch.empty((n, channels, 1, 1), dtype=x.dtype, device=x.device)
+    partial = torch.empty((n * slices * blocks * small,), dtype=torch.float32, device=x.device)
+    second = b.contiguous(), by_tap(v), c.contiguous(), y
+    sizes: dict[str, Any] = {"C": channels, "S": squeezed, "ACTIVATION": activation, "GATE": gate, "BS": small}
     kernel: Any = kernels.squeeze_excite
     kernel[(n, slices, blocks)](
         x.contiguous(memory_format=torch.channels_last),
         w.contiguous(),
-        b.contiguous(),
-        by_tap(v),
-        c.contiguous(),
-        y,
-        torch.empty((n * slices * blocks * small,), dtype=torch.float32, device=x.device),
+        *second,
+        partial,
         counters(x.device, n),
         PIXELS=height * across,
-        C=channels,
-        S=squeezed,
         SLICES=slices,
         SHARE=-(-height * across // slices),
-        ACTIVATION=activation,
-        GATE=gate,
         BP=rows,
         BC=block,
-        BS=small,
         BE=kernels.expanded(channels, small, warps),
+        APART=launches > 1,
         num_warps=warps,
+        **sizes,
     )
+    if launches > 1:
+        each = kernels.apart(channels, small)
+        excite: Any = kernels.excite
+        excite[(n, -(-channels // each))](partial, *second, PARTS=slices * blocks, BE=each, num_warps=4, **sizes)
     return y
 
 
@@ -80,7 +81,7 @@ def launch_mean_pixels(x: Tensor, keep: bool, candidate: Sequence[int]) -> Tenso
         keep: whether the axes stay.
         candidate: as for `launch_squeeze_excite`.
     """
-    rows, block, slices, warps = candidate
+    rows, block, slices, warps, _ = candidate
     n, channels, height, across = x.shape
     blocks = -(-channels // block)
     y = torch.empty((n, channels, 1, 1) if keep else (n, channels), dtype=x.dtype, device=x.device)

@@ -265,7 +265,7 @@ def test_its_second_layer_lies_as_it_is_read(mine: bool) -> None:
     assert found is not None
     module = Program(found, device="cpu").module
     (call,) = module.graph.find_nodes(op="call_function", target=SqueezeExciteJob.target)
-    call.update_arg(SqueezeExciteJob.settings, [8 if mine else LIBRARY, *[1] * 3])
+    call.update_arg(SqueezeExciteJob.settings, [8 if mine else LIBRARY, *[1] * 4])
 
     lay_out_weights(module)
 

@@ -19,7 +19,8 @@ from tests.triton.guarded import Guarded
 
 Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 TOLERANCE = {torch.float16: 1e-3, torch.float32: 2e-6}  # of the largest result
-CANDIDATES = ((8, 32, 1, 4), (16, 64, 3, 4), (8, 32, 5, 8))  # pixels, channels, slices, warps
+# Pixels, channels, slices, warps, launches.
+CANDIDATES = ((8, 32, 1, 4, 1), (16, 64, 3, 4, 1), (8, 32, 5, 8, 1), (8, 32, 1, 4, 2), (16, 64, 3, 4, 2))
 CASES = (
     *(((2, 40, 5, 7), 10, candidate) for candidate in CANDIDATES),
     ((1, 33, 9, 4), 3, CANDIDATES[1]),
@@ -80,7 +81,7 @@ def test_a_wide_result_is_made_in_several_parts() -> None:
     given = operands((1, 300, 2, 2), 130, torch.float32)  # 256 wide, so 32 channels at once
     wanted = excited(*doubled(given), "Relu", "Sigmoid")
 
-    check(launch_squeeze_excite(*given, "Relu", "Sigmoid", (8, 32, 1, 4)), wanted)
+    check(launch_squeeze_excite(*given, "Relu", "Sigmoid", (8, 32, 1, 4, 1)), wanted)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -97,7 +98,7 @@ def test_a_mean_of_many_large_halves_is_finite() -> None:
     x = torch.full((1, 32, 16, 16), 6e4, dtype=torch.float16)
     x[0, 3, 2, 2] = torch.nan
 
-    found = launch_mean_pixels(x, False, (16, 32, 2, 4))
+    found = launch_mean_pixels(x, False, (16, 32, 2, 4, 1))
 
     assert torch.isnan(found).nonzero().tolist() == [[0, 3]]
     assert torch.equal(found[0, 4:], x[0, 4:, 0, 0])
@@ -151,12 +152,13 @@ def test_candidates_cover_a_picture_and_no_more(pictures: int, pixels: int, chan
 
     assert found
     assert len(set(found)) == len(found)
-    for rows, block, slices, _ in found:
+    for rows, block, slices, *_ in found:
         share = -(-pixels // slices)
         assert (slices - 1) * share < pixels
         assert rows < 2 * pixels or rows == 8
         assert block < 2 * channels or block == 32
+    assert {launches for *_, launches in found} == ({1, 2} if squeezed else {1})
 
 
 def test_a_single_large_picture_is_read_by_many_programs() -> None:
-    assert all(slices * -(-32 // block) >= 64 for _, block, slices, _ in candidates(1, 12544, 32, 8)[:4])
+    assert all(slices * -(-32 // block) >= 64 for _, block, slices, *_ in candidates(1, 12544, 32, 8)[:4])

@@ -18,7 +18,7 @@ from ..lowering import MEAN_PIXELS, SQUEEZE_EXCITE
 from .convolution import operand_sizes
 from .subject import copies_of, draw, seeded
 
-MINE = (LIBRARY,) * 4
+MINE = (LIBRARY,) * 5
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 The first product is linear, so a program multiplies what it has summed, a slice of a picture's pixels and a block of
 channels, and leaves `S` numbers of the small layer; its share of the weights is asked for before the pixels are.
-Whoever comes last of a picture adds these up, always in the same order, and makes the second product alone: nothing is
-rounded to half precision between the pixels and the result.
+These are added up, always in the same order, and multiplied on: by whoever comes last of a picture, alone, or in a
+launch of its own, where many programs add up the same numbers and each makes a part of the result. Nothing is rounded
+to half precision between the pixels and the result.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ WIDEST = LARGEST // BLOCKS[0]  # small layer
 MOST_PARTS = 512  # of a picture
 START, STEP, JOIN = 2.0, 0.6, 2.0  # microseconds of a launch, of a tile, of adding parts up
 READ = 2e4  # bytes that a processor reads in a microsecond
-MOST_CANDIDATES = 16
+MOST_CANDIDATES, HALF = 16, 8
 
 
-def candidates(pictures: int, pixels: int, channels: int, squeezed: int) -> list[tuple[int, int, int, int]]:
-    """Settings worth measuring: pixels and channels of a tile, slices of the pixels, warps.
+def candidates(pictures: int, pixels: int, channels: int, squeezed: int) -> list[tuple[int, int, int, int, int]]:
+    """Settings worth measuring: pixels and channels of a tile, slices of the pixels, warps, launches.
 
     Args:
         pictures: of x.
@@ -38,7 +39,7 @@ def candidates(pictures: int, pixels: int, channels: int, squeezed: int) -> list
     """
     small = width(squeezed)
     blocks = [b for b in BLOCKS if b == BLOCKS[0] or (b < 2 * channels and b * small <= LARGEST)]
-    found: dict[tuple[int, int, int, int], float] = {}
+    found: dict[tuple[int, int, int, int, int], float] = {}
     for block, rows, warps in product(blocks, ROWS, WARPS):
         tile, enough = rows * block, rows >= pixels
         if (rows > ROWS[0] and rows >= 2 * pixels) or not (tile >= FEWEST or enough) or tile > 2048 * warps:
@@ -52,13 +53,18 @@ def candidates(pictures: int, pixels: int, channels: int, squeezed: int) -> list
                 continue
             waves = max(1.0, pictures * parts * warps / (PROCESSORS * 32))
             read = 2 * tile * steps * max(1.0, pictures * parts / PROCESSORS) / READ
-            joined = 0.0
+            alone = waves * (START + steps * STEP) + read
+            setting = rows, block, slices, warps
+            added = 4 * parts * small / READ
             if squeezed:
-                joined = JOIN + 4 * parts * small / READ + STEP * -(-channels // expanded(channels, small, warps))
-            elif slices > 1:
-                joined = JOIN
-            found[rows, block, slices, warps] = waves * (START + steps * STEP) + read + joined
-    return sorted(found, key=lambda c: found[c])[:MOST_CANDIDATES]
+                found[*setting, 1] = alone + JOIN + added + STEP * -(-channels // expanded(channels, small, warps))
+                programs = pictures * -(-channels // apart(channels, small))
+                found[*setting, 2] = alone + max(1.0, programs / PROCESSORS) * (START + added)
+            else:
+                found[*setting, 1] = alone + (JOIN if slices > 1 else 0)
+    ranked = sorted(found, key=lambda c: found[c])
+    each = [[c for c in ranked if c[-1] == launches] for launches in (1, 2)]
+    return [*each[0][: MOST_CANDIDATES - len(each[1][:HALF])], *each[1][:HALF]]
 
 
 def width(squeezed: int) -> int:
@@ -69,6 +75,11 @@ def width(squeezed: int) -> int:
 def expanded(channels: int, small: int, warps: int) -> int:
     """Channels of the result that the last program makes at once: 32 weights a thread, and as many on their way."""
     return min(triton.next_power_of_2(channels), max(32, 1024 * warps // small))
+
+
+def apart(channels: int, small: int) -> int:
+    """Channels of the result that a program of the second launch makes."""
+    return min(triton.next_power_of_2(channels), max(32, 4096 // small))
 
 
 @triton.jit
@@ -142,6 +153,7 @@ def squeeze_excite(
     BC: tl.constexpr,
     BS: tl.constexpr,
     BE: tl.constexpr,
+    APART: tl.constexpr,
 ):
     """One program: a slice of a picture's pixels, a block of channels; grid (N, SLICES, blocks).
 
@@ -149,6 +161,7 @@ def squeeze_excite(
         x: (N, PIXELS, C), reduce: (S, C), squeezed_bias: (S).
         expand: (S, C), bias: (C), y: (N, C).
         partial: (N, SLICES · blocks, BS) float32. arrived: (N), zeros, and again after.
+        APART: leave the parts to `excite`.
     """
     PARTS: tl.constexpr = SLICES * ((C + BC - 1) // BC)
     picture = tl.program_id(0).to(tl.int64)
@@ -159,14 +172,16 @@ def squeeze_excite(
     part = tl.sum(weights.to(tl.float32) * (total / PIXELS)[None, :], 1)
     parts = partial + picture * (PARTS * BS)
     tl.store(parts + (tl.program_id(2) * SLICES + tl.program_id(1)) * BS + s, part)
-    tl.debug_barrier()
-    if tl.atomic_add(arrived + picture, 1, sem="acq_rel") == PARTS - 1:
+    last = False
+    if not APART:
+        tl.debug_barrier()
+        last = tl.atomic_add(arrived + picture, 1, sem="acq_rel") == PARTS - 1
+    if last:
         tl.store(arrived + picture, 0)
         rows = expand + (s * C)[:, None]
         e = tl.arange(0, BE)
         tile = tl.load(rows + e[None, :], (s < S)[:, None] & (e < C)[None, :], 0.0)
-        small = _added(parts, PARTS, BS, BS) + tl.load(squeezed_bias + s, s < S, 0.0).to(tl.float32)
-        small = tl.where(s < S, activate(small, ACTIVATION), 0.0)[:, None]
+        small = _small(parts, squeezed_bias, s, S, PARTS, ACTIVATION, BS)
         for start in range(0, C, BE):
             e = start + tl.arange(0, BE)
             after = e + BE  # read while this one is multiplied
@@ -174,6 +189,38 @@ def squeeze_excite(
             result = tl.sum(tile.to(tl.float32) * small, 0) + tl.load(bias + e, e < C, 0.0).to(tl.float32)
             tl.store(y + picture * C + e, activate(result, GATE).to(y.dtype.element_ty), e < C)
             tile = ahead
+
+
+@triton.jit
+def excite(
+    parts,
+    squeezed_bias,
+    expand,
+    bias,
+    y,
+    C: tl.constexpr,
+    S: tl.constexpr,
+    PARTS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    GATE: tl.constexpr,
+    BS: tl.constexpr,
+    BE: tl.constexpr,
+):
+    """One program: `BE` channels of a picture's result; grid (N, blocks). Arguments are as of `squeeze_excite`."""
+    picture = tl.program_id(0).to(tl.int64)
+    s = tl.arange(0, BS)
+    e = tl.program_id(1) * BE + tl.arange(0, BE)
+    tile = tl.load(expand + (s * C)[:, None] + e[None, :], (s < S)[:, None] & (e < C)[None, :], 0.0)
+    small = _small(parts + picture * (PARTS * BS), squeezed_bias, s, S, PARTS, ACTIVATION, BS)
+    result = tl.sum(tile.to(tl.float32) * small, 0) + tl.load(bias + e, e < C, 0.0).to(tl.float32)
+    tl.store(y + picture * C + e, activate(result, GATE).to(y.dtype.element_ty), e < C)
+
+
+@triton.jit
+def _small(parts, squeezed_bias, s, S: tl.constexpr, PARTS: tl.constexpr, ACTIVATION: tl.constexpr, BS: tl.constexpr):
+    """The small layer's activated numbers, (BS, 1)."""
+    small = _added(parts, PARTS, BS, BS) + tl.load(squeezed_bias + s, s < S, 0.0).to(tl.float32)
+    return tl.where(s < S, activate(small, ACTIVATION), 0.0)[:, None]
 
 
 @triton.jit
