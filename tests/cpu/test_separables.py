@@ -173,6 +173,7 @@ def test_it_is_measured_as_it_is_called() -> None:
 
     job = SeparableJob.of_call(program.module, call, source)
 
+    assert job is not None
     fields = (True, "Relu6", "", "")
     assert job == SeparableJob((2, 24, 6, 5), (3, 3), 8, (1, 1), (1, 1, 1, 1), "float16", *fields)
     candidates = job.candidates()

@@ -66,6 +66,12 @@ def operands(shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, 
     return draw(*shape.x, size=2.0), *deep, *point, draw(shape.x[0], shape.out, *sizes)
 
 
+def doubled(
+    x: Tensor, w: Tensor, bias: Tensor, v: Tensor, shift: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return x.double(), w.double(), bias.double(), v.double(), shift.double()
+
+
 def check(found: Tensor, wanted: Tensor) -> None:
     """Equal up to rounding; what is wanted was computed in double precision."""
     assert found.shape == wanted.shape
@@ -77,18 +83,18 @@ def check(found: Tensor, wanted: Tensor) -> None:
 @pytest.mark.parametrize("candidate", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_what_torch_says(shape: Shape, candidate: tuple[int, ...], dtype: torch.dtype) -> None:
-    *given, residual = operands(shape, dtype)
+    x, w, bias, v, shift, residual = operands(shape, dtype)
     rest = shape.strides, shape.pads, "Relu6", "", "Relu"
-    wanted = separated(*(t.double() for t in given), residual.double(), *rest)
+    wanted = separated(*doubled(x, w, bias, v, shift), residual.double(), *rest)
 
-    check(launch_separable(*given, residual, *rest, candidate), wanted)
+    check(launch_separable(x, w, bias, v, shift, residual, *rest, candidate), wanted)
 
 
 @pytest.mark.parametrize(("first", "activation"), [("", ""), ("Silu", "Silu"), ("HardSwish", "Relu6")])
 def test_its_activations_are_those_that_are_asked_for(first: str, activation: str) -> None:
     x, w, bias, v, shift, _ = operands(SHAPES[0], torch.float16)
     rest = (1, 1), (1, 1, 1, 1), first, activation, ""
-    wanted = separated(*(t.double() for t in (x, w, bias, v, shift)), None, *rest)
+    wanted = separated(*doubled(x, w, bias, v, shift), None, *rest)
 
     for laid in (x, x.contiguous(memory_format=torch.channels_last)):
         check(launch_separable(laid, by_tap(w), bias, v, shift, None, *rest, SETTINGS[0]), wanted)
