@@ -149,7 +149,7 @@ class Cuda:
                 if best is None:
                     within, best = self._noise(model, feeds), self._try(model, feeds, inner=inner)
                 other = None if best is None else self._try(found, feeds, inner=inner)
-                times = time_alike([best, other], lambda runs: _timed(runs, FINISH_SECONDS), within)
+                times = time_alike([best, other], lambda runs: self._timed(runs, FINISH_SECONDS), within)
                 if times is None:
                     continue
                 notes.append(f"{region.name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
@@ -190,7 +190,7 @@ class Cuda:
         if feeds is None:
             return None
         tried = (self._try(model, feeds, inner=inner) for model in models)
-        return time_alike(tried, lambda runs: _timed(runs, seconds))
+        return time_alike(tried, lambda runs: self._timed(runs, seconds))
 
     def _noise(self, model: ir.Model, feeds: Mapping[str, Array]) -> float:
         """How far two orders of a model's arithmetic may lie apart: so many times what its own rounding costs."""
@@ -210,17 +210,16 @@ class Cuda:
         except (TamagoError, RuntimeError, ValueError, TypeError, TritonError):
             return None
 
+    def _timed(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[Timing]:
+        """Interleaved timings of replays, until one is clearly the fastest."""
+        return interleave_graphs(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
+
     def _replay(self, model: ir.Model, feeds: Mapping[str, Array]) -> Callable[[], object] | None:
         return _replay(self.lower(model, inner=True), feeds)
 
     @cached_property
     def _tuner(self) -> Tuner:
         return Tuner(self.store, self.environment)
-
-
-def _timed(runs: Sequence[Callable[[], object]], seconds: float) -> list[Timing]:
-    """Interleaved timings of replays, until one is clearly the fastest."""
-    return interleave_graphs(runs, rounds=MOST_ROUNDS, seconds=seconds, enough=clearly_fastest)
 
 
 def _on_device(run: Callable[[], object]) -> Callable[[], object]:

@@ -42,13 +42,13 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> target.Cuda:
         kept.append(run)
         return run, [np.ones(2, np.float32) * (2 if "wrong" in model.metadata_props else 1)]
 
-    def timed(runs: Sequence[object], seconds: float) -> list[Timing]:
-        del seconds
+    def timed(self: target.Cuda, runs: Sequence[object], seconds: float) -> list[Timing]:
+        del self, seconds
         return [Timing((tried[id(run)],)) for run in runs]
 
     kept: list[object] = []
     monkeypatch.setattr(target, "REGIONS", (Region("fused", lambda _: PLACES, fuse),))
-    monkeypatch.setattr(target, "_timed", timed)
+    monkeypatch.setattr(target.Cuda, "_timed", timed)
     monkeypatch.setattr(target.Cuda, "_try", attempt)
     monkeypatch.setattr(target.Cuda, "_noise", lambda *_: 1e-3)
     return target.Cuda(Store.open(":memory:"))

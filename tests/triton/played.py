@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from tamago.backends.triton.run import Program
 from tamago.backends.triton.target import Cuda
 from tamago.compiler import pipeline
 from tamago.compiler.approximate.costs import Run
+from tamago.compiler.facts import Array
 from tamago.compiler.timing import Timing
+from tamago.compiler.trials import Tried
 
 
 def play(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +45,13 @@ class Played(Cuda):
 
     def time_blocks(self, models: Sequence[ir.Model], *_: Any, **__: Any) -> list[float]:
         return [_kilobytes(self.lower(m)) for m in models]
+
+    def _try(self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> Tried:
+        program = self.lower(model, inner=inner)
+        return Run(program, feeds), program(feeds)
+
+    def _timed(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[Timing]:
+        return [Timing((_cost(run),) * 6) for run in runs]
 
     def time_side_by_side(self, runs: Sequence[Callable[[], object]], seconds: float) -> list[float]:
         return [_cost(run) for run in runs]
