@@ -199,6 +199,15 @@ def test_there_are_a_few_candidates_and_each_is_another(pixels: int, out: int, c
     assert all(6 * (rows + columns) * inner <= convolution.SHARED for rows, columns, inner, *_ in found)
 
 
+def test_parts_are_no_more_than_their_places_can_be_counted() -> None:
+    pixels, out = 64 * 224 * 224, 512
+
+    found = convolution.candidates(pixels, out, 512, 9, residual=False)
+
+    assert found
+    assert all(pixels * out * split < 1 << 31 for *_, split, _, _ in found)
+
+
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize(("pixels", "side", "channels"), [(200704, 56, 96), (49, 7, 768), (1, 1, 8)])
 def test_so_are_there_for_depthwise_convolutions(pixels: int, side: int, channels: int, normed: bool) -> None:
