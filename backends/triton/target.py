@@ -148,14 +148,25 @@ class Cuda:
                     continue
                 if best is None:
                     within, best = self._noise(model, feeds), self._try(model, feeds, inner=inner)
-                other = None if best is None else self._try(found, feeds, inner=inner)
-                times = time_alike([best, other], lambda runs: self._timed(runs, FINISH_SECONDS), within)
-                if times is None:
-                    continue
+                if best is None:  # it will not be captured the next time either
+                    return model, notes
+                times, faster = self._beside(best, found, feeds, within, inner=inner)
                 notes.append(f"{region.name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
-                if times[1] < times[0]:
-                    model, best = found, other
+                if faster is not None:
+                    model, best = found, faster
         return model, notes
+
+    def _beside(
+        self, best: Tried, model: ir.Model, feeds: Mapping[str, Array], within: float, *, inner: bool
+    ) -> tuple[list[float], Tried | None]:
+        """Milliseconds of the best program so far and of another, and that one, ready to run, where it is faster.
+
+        One that is not is let go: two programs' weights are on the device, never three.
+        """
+        other = self._try(model, feeds, inner=inner)
+        times = time_alike([best, other], lambda runs: self._timed(runs, FINISH_SECONDS), within)
+        assert times is not None  # the first of them runs
+        return times, other if times[1] < times[0] else None
 
     def time_programs(
         self, programs: Sequence[Program], feeds: Mapping[str, Array], *, rounds: int = 21, seconds: float = 20.0

@@ -267,6 +267,17 @@ def test_hqq_never_leaves_a_block_worse_and_takes_zeros() -> None:
     assert np.all(error[0] <= error[1] + 1e-6)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_columns_that_are_rounded_at_a_time_stay_where_they_are(bits: int) -> None:
+    weight = weights(4096, 600)  # three times what a thread takes
+    alone = [round_blocks(weight[:, i : i + 1], bits, 128) for i in (0, 255, 256, 511, 512, 599)]
+
+    together = [part[[0, 255, 256, 511, 512, 599]] for part in round_blocks(weight, bits, 128)]
+
+    for part, each in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(part, np.concatenate(each))
+
+
 # --- low rank -------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from math import prod
 
@@ -69,3 +70,44 @@ def test_a_portable_program_has_no_regions(cuda: target.Cuda) -> None:
 
     assert not set(found.metadata_props) & set(PLACES)
     assert not notes
+
+
+def test_a_program_that_is_not_captured_is_tried_once(cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[ir.Model] = []
+
+    def attempt(self: target.Cuda, model: ir.Model, feeds: object, *, inner: bool) -> None:
+        del self, feeds, inner
+        tried.append(model)
+
+    monkeypatch.setattr(target.Cuda, "_try", attempt)
+
+    found, notes = cuda.finish(ir.from_onnx_text(TEXT), None)
+
+    assert len(tried) == 1
+    assert not notes
+    assert not set(found.metadata_props) & set(PLACES)
+
+
+def test_a_program_that_was_not_faster_is_let_go_before_the_next_is_made(
+    cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs: list[weakref.ref[object]] = []
+    held: list[int] = []
+
+    def attempt(self: target.Cuda, model: ir.Model, feeds: object, *, inner: bool) -> target.Tried:
+        del self, model, feeds, inner
+        held.append(sum(made() is not None for made in programs))
+
+        def run() -> None: ...
+
+        programs.append(weakref.ref(run))
+        return run, [np.ones(2, np.float32)]
+
+    monkeypatch.setattr(target.Cuda, "_try", attempt)
+    monkeypatch.setattr(
+        target.Cuda, "_timed", lambda _, runs, __: [Timing((float(i),)) for i in range(1, len(runs) + 1)]
+    )
+
+    cuda.finish(ir.from_onnx_text(TEXT), None)
+
+    assert held == [0, *[1] * len(PLACES)]

@@ -196,3 +196,16 @@ def test_its_weights_lie_as_they_are_read(mine: bool) -> None:
 
     weight = module.get_buffer(str(call.args[1].target))
     assert weight.permute(2, 3, 0, 1).is_contiguous() is mine
+
+
+def test_convolutions_of_one_channel_are_not_two_things_at_once() -> None:
+    module = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(3)))
+    torch.manual_seed(0)
+    model = trace(module.eval().half(), (pictures()[:, :1],)).model
+    prepare(model)
+    infer(model)
+    found = epilogues(model)
+    assert found is not None
+    assert own(found) == ["Conv"] * 3
+
+    assert not separable_places(found)

@@ -209,6 +209,56 @@ def test_others_are_left_alone(module: nn.Module) -> None:
     assert squeeze_excites(traced(module)) is None
 
 
+ROWS = """
+    <ir_version: 10, opset_import: ["" : 23]>
+    g (float16[2,8,3,3] x, float16[2,4] e) => (float16[2,8,1,1] y)
+    <float16[8,4] w, float16[4] b, float16[4,8] v, int64[2] axes = {2, 3}, int64[4] sizes = {2, 8, 1, 1}> {
+        m = ReduceMean <keepdims = 0> (x, axes)
+        p = Gemm (m, w%s)
+        q = Add (p, b)
+        r = Relu (q)
+        t = Gemm (r, v)
+        g = Sigmoid (t)
+        y = Reshape (g, sizes)
+    }
+"""
+BRANCH = """
+    <ir_version: 10, opset_import: ["" : 23]>
+    g (float16[2,8,3,3] x, bool given) => (float16[2,8,1,1] y) <float16[4,8,1,1] w, float16[8,4,1,1] v> {
+        m = GlobalAveragePool (x)
+        y = If (given) <
+            then_branch = t () => (float16[2,8,1,1] z) { p = Conv (m, w) r = Relu (p) q = Conv (r, v) z = Sigmoid (q) },
+            else_branch = f () => (float16[2,8,1,1] z) { z = Sigmoid (x) }
+        >
+    }
+"""
+SCALAR = """
+    <ir_version: 10, opset_import: ["" : 23]>
+    g (float16[1,1,3,3] x) => (float16 y) { m = GlobalAveragePool (x) s = Squeeze (m) y = Sigmoid (s) }
+"""
+
+
+def written(text: str, **sizes: tuple[int, ...]) -> ir.Model:
+    """A model of a text, its weights all ones."""
+    weights = [ir.tensor(np.ones(of, np.float16), name=name) for name, of in sizes.items()]
+    model = ir.from_onnx_text(text, initializers=weights)
+    infer(model)
+    return model
+
+
+def test_a_product_s_own_sum_is_not_lost_where_another_follows() -> None:
+    assert squeeze_excites(written(ROWS % "", w=(8, 4), b=(4,), v=(4, 8))) is not None
+    assert squeeze_excites(written(ROWS % ", e", w=(8, 4), b=(4,), v=(4, 8))) is None
+
+
+def test_what_is_computed_in_a_branch_is_left_alone() -> None:
+    assert squeeze_excites(written(BRANCH, w=(4, 8, 1, 1), v=(8, 4, 1, 1))) is None
+
+
+def test_a_mean_that_becomes_a_single_number_is_left_alone() -> None:
+    assert squeeze_excites(written(SCALAR)) is None
+
+
 def test_single_precision_is_left_alone() -> None:
     model = traced(Weighed(), half=False)
 

@@ -145,15 +145,20 @@ def test_its_channels_are_normalised(shape: Shape, candidate: tuple[int, ...]) -
     check(found, library.convolved_by_channel(*operands, 1e-3, *geometry, ""))
 
 
-def test_programs_past_the_end_write_nothing() -> None:
+def test_programs_past_the_end_write_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last runs of a grid lie beyond the last picture."""
     x, w, bias = draw(0, 1, 32, 3, 3), draw(1, 32, 1, 3, 3), draw(2, 32)
     room = torch.full((4, 32, 3, 3), 7.0).half().contiguous(memory_format=torch.channels_last)
-    x = room[:1].copy_(x)
 
+    def first_picture(*size: object, **options: object) -> Tensor:
+        del size, options
+        return room[:1]
+
+    monkeypatch.setattr(torch, "empty", first_picture)
     launch_depthwise(x, w, bias, [], 0.0, (1, 1), (1, 1, 1, 1), "", (2, 1, 8, 32, 4, 0))
 
     assert bool((room[1:] == 7).all())
+    assert not bool((room[:1] == 7).all())
 
 
 @pytest.mark.parametrize("name", ["Gelu", "Relu", "Relu6"])
@@ -192,6 +197,15 @@ def test_there_are_a_few_candidates_and_each_is_another(pixels: int, out: int, c
     assert 0 < len(found) <= convolution.MOST_CANDIDATES
     assert len(set(found)) == len(found)
     assert all(6 * (rows + columns) * inner <= convolution.SHARED for rows, columns, inner, *_ in found)
+
+
+def test_parts_are_no_more_than_their_places_can_be_counted() -> None:
+    pixels, out = 64 * 224 * 224, 512
+
+    found = convolution.candidates(pixels, out, 512, 9, residual=False)
+
+    assert found
+    assert all(pixels * out * split < 1 << 31 for *_, split, _, _ in found)
 
 
 @pytest.mark.parametrize("normed", [False, True])

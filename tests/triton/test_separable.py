@@ -141,6 +141,15 @@ def test_there_are_a_few_candidates_and_each_is_another(
     assert len(set(found)) == len(found)
 
 
+def test_parts_are_no_more_than_their_places_can_be_counted() -> None:
+    pictures, side, out = 64, 224, 512
+
+    found = kernels.candidates((pictures, side, side), out, 512, (3, 3), (1, 1))
+
+    assert found
+    assert all(pictures * side * side * out * split < 1 << 31 for *_, split, _, _ in found)
+
+
 def test_a_large_kernel_is_not_written_out_many_times() -> None:
     found = kernels.candidates((8, 28, 28), 32, 64, (5, 5), (1, 1))
 

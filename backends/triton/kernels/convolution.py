@@ -22,6 +22,7 @@ TILES = (
     *((64, 32), (64, 64), (64, 128), (32, 32), (32, 64), (32, 128), (16, 32), (16, 64), (16, 128)),
 )
 INNER, SPLITS = (16, 32, 64, 128), (1, 2, 4, 8, 16)
+PLACES = 1 << 31  # of parts in memory: 32-bit numbers
 FEW = tl.constexpr(16)  # channels: fewer would leave the inner dimension of a tile empty
 FLOPS, READ, WRITTEN = 4e6, 4e4, 2.5e4  # a processor's operations and bytes in a microsecond
 START, STEP, JOIN = 1.5, 0.12, 1.5  # microseconds of a program, of a step of its loop, of adding parts up
@@ -51,7 +52,8 @@ def candidates(
             steps = taps * -(-channels // inner)
             if 6 * (rows + columns) * inner > SHARED:
                 continue
-            for split in (s for s in SPLITS if s == 1 or steps >= 2 * s):
+            sums = -(-pixels // rows) * rows * -(-out // columns) * columns
+            for split in (s for s in SPLITS if s == 1 or (steps >= 2 * s and s * sums < PLACES)):
                 each = -(-steps // split)
                 cost = _microseconds(pixels, out, rows, columns, inner, each, split, residual)
                 tiles.append((cost, rows, columns, inner, split, each))

@@ -24,6 +24,7 @@ SPLITS, WARPS = (1, 2, 4, 8, 16), (2, 4, 8)
 LARGEST = 90  # products of a tensor that a program's text holds: each costs some 30 ms of compiling
 HELD = 230  # registers of a thread as estimated: of more some spill
 ASKED = 132  # and of those, the most that hold what has been asked for
+PLACES = 1 << 31  # of parts in memory: 32-bit numbers
 MOST_CANDIDATES = 24
 ALIKE = 2  # settings that differ only in columns, splits and warps
 AHEAD = 8  # of the best settings, those that are measured with blocks read one ahead as well
@@ -75,7 +76,9 @@ def _tiles(right: int, down: int, count: int, out: int, channels: int) -> Iterat
     for runs in (r for r in RUNS if r == 16 or r < 2 * count):
         for inner in (i for i in INNER if i == 16 or i < 2 * channels):
             for width, parts in _columns(out):
-                for split in (s for s in SPLITS if s == 1 or -(-channels // inner) >= 2 * s):
+                tiles = -(-count // runs) * -(-out // (width * parts))
+                sums = tiles * runs * right * down * width * parts
+                for split in (s for s in SPLITS if s == 1 or (-(-channels // inner) >= 2 * s and s * sums < PLACES)):
                     for warps in WARPS:
                         yield right, down, runs, inner, width, parts, split, warps
 

@@ -79,7 +79,8 @@ def _place(deep: ir.Node, point: ir.Node) -> Place | None:
     if x is None or w is None or v is None or deep.inputs[0] is None or deep.inputs[0].dtype not in HALVES:
         return None
     channels = x[1]
-    depthwise = w[:2] == (channels, 1) and deep.attributes["group"].as_int() == channels
+    # A convolution of one channel is of either kind: three in a row would share the one between.
+    depthwise = channels > 1 and w[:2] == (channels, 1) and deep.attributes["group"].as_int() == channels
     one_tap = v[1:] == (channels, 1, 1) and point.attributes["group"].as_int() == 1
     moves = point.attributes["strides"].as_ints(), point.attributes["pads"].as_ints()
     if not depthwise or not one_tap or prod(w[2:]) > MOST_TAPS or any(moves[1]) or any(s != 1 for s in moves[0]):

@@ -77,6 +77,8 @@ def squeeze_at(mean: ir.Node) -> Squeeze | None:
     kind = Kind(activation, gate)
     if kind not in KINDS or static_dims(result) != (*picture[:2], 1, 1):
         return None
+    if any(node.graph is not mean.graph for node in nodes):  # some of it is done in a branch or a loop
+        return None
     return Squeeze(kind, (first, second), result, nodes)
 
 
@@ -84,19 +86,18 @@ def _layer_of(value: ir.Value, inputs: int) -> Layer | None:
     """The layer that alone reads a value of one row a picture."""
     value, views = _viewed(value)
     node, shape = _only_reader(value), static_dims(value)
-    if node is None or shape is None or prod(shape) != inputs * shape[0] or node.inputs[0] is not value:
+    if node is None or not shape or prod(shape) != inputs * shape[0] or node.inputs[0] is not value:
         return None
     w = _weight(node)
     if w is None or w.shape[1] != inputs:
         return None
     bias, result, nodes = _bias(node, len(w)), node.outputs[0], (*views, node)
+    if bias is None and any(v is not None for v in node.inputs[2:]):  # something else is added
+        return None
     add = _only_reader(result)
     other = None if bias is not None or add is None else _added(add, result, len(w))
     if add is not None and other is not None:
         bias, result, nodes = other, add.outputs[0], (*nodes, add)
-    rest = [v for v in node.inputs[2:] if v is not None]
-    if rest and bias is None:  # something else is added
-        return None
     return Layer(w, np.zeros(len(w), w.dtype) if bias is None else bias, result, nodes)
 
 
