@@ -104,6 +104,8 @@ def _(x: Tensor, keep: bool, candidate: Sequence[int] | None) -> Tensor:
 def _(x: Tensor, keep: bool, candidate: Sequence[int] | None) -> Tensor:
     from .launch_squeeze import fits, launch_mean_pixels
 
-    if candidate is None or candidate[0] == LIBRARY or not fits(x):
+    # What does not lie channels last would have to be copied first, and settings were measured without that.
+    laid = x.is_contiguous(memory_format=torch.channels_last)
+    if candidate is None or candidate[0] == LIBRARY or not laid or not fits(x):
         return torch.mean(x, (2, 3), keep)
     return launch_mean_pixels(x, keep, candidate)
