@@ -12,11 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from .pointwise import COMMUTATIVE
 from .rule import Number, Pattern, Rest, Rule, Var
-
-COMMUTATIVE = frozenset(
-    ["Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"]
-)
 
 
 @dataclass

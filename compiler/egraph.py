@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from egglog.bindings import EGraph as Engine
 
-from .egglog_queries import COMMUTATIVE, Query, declaration, operators_of, queries, rests, symbol
+from .egglog_queries import Query, declaration, operators_of, queries, rests, symbol
 from .facts import Array, Fact
 from .hidden_scores import with_hidden
 from .ir import digest
+from .pointwise import COMMUTATIVE
 from .rule import Pattern, Rule
 
 OUTPUTS = "outputs "  # attribute (no ONNX name has a space) that says a row stands for several outputs

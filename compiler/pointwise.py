@@ -71,5 +71,7 @@ BINARY = frozenset(
         "Xor",
     ]
 )
-COMMUTATIVE = frozenset(["Add", "And", "Equal", "Max", "Min", "Mul", "Or", "Xor"])
+COMMUTATIVE = frozenset(
+    ["Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Min", "Mul", "Or", "Xor"]
+)
 POINTWISE = UNARY | BINARY | {"Where"}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ...compiler.pointwise import COMMUTATIVE as COMMUTATIVE
 from ...compiler.rule import Drift, Phase, Rule, rule
 
 # Operators of one operand, with the element type and attributes their examples use.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...compiler.pointwise import COMMUTATIVE
 from ...compiler.rule import Rule, Skip, Term, Value, op, rule, var
 from .dimensions import broadcast, same_shape
-from .elementwise import BINARY, COMMUTATIVE, UNARY, declare, moved, snake
+from .elementwise import BINARY, UNARY, declare, moved, snake
 
 x, y, left, s, c, a = var("x y left s c a")
 PEERS = "onnxscript expand_before_binary (opt-in)"

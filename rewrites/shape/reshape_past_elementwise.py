@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...compiler.facts import Shape
+from ...compiler.pointwise import COMMUTATIVE
 from ...compiler.rule import Rule, Skip, Term, Value, op, rule, var
 from .dimensions import pad_rank, same_shape
-from .elementwise import BINARY, COMMUTATIVE, UNARY, declare, moved, snake
+from .elementwise import BINARY, UNARY, declare, moved, snake
 from .operands import before_reshape
 from .reshaping import reshaped
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...compiler.pointwise import COMMUTATIVE
 from ...compiler.rule import Rule, Skip, Term, Value, op, rule, var
 from .axes import Permutation, permutation
-from .elementwise import BINARY, COMMUTATIVE, UNARY, declare, moved, snake
+from .elementwise import BINARY, UNARY, declare, moved, snake
 from .operands import before_transpose
 
 x, y, p, a, c, left, low, high = var("x y p a c left low high")
