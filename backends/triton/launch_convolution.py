@@ -17,7 +17,7 @@ from torch import Tensor
 from .counters import counters
 from .kernels import convolution as gathered
 from .kernels.depthwise import depthwise
-from .library_convolution import HALVES, by_tap, slid
+from .library_convolution import HALVES, outputs_last, slid
 
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
 
@@ -184,7 +184,7 @@ def launch_depthwise(
     n, channels, above, across = x.shape
     height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
     y = _channels_last(x, (n, channels, height, width))
-    w = by_tap(w)
+    w = outputs_last(w)
     gamma, beta = norm or (bias, bias)
     count = n * -(-height // down) * -(-width // right)
     grid = -(-count // runs), 1 if len(norm) > 0 else -(-channels // block)

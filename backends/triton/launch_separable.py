@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .counters import counters
 from .kernels import separable as kernels
-from .library_convolution import by_tap, slid
+from .library_convolution import outputs_last, slid
 
 
 def launch_separable(
@@ -59,7 +59,7 @@ def launch_separable(
     kernel: Any = kernels.separable
     kernel[(tiles, split)](
         x.contiguous(memory_format=last),
-        by_tap(w),
+        outputs_last(w),
         bias.contiguous(),
         v.reshape(out, channels).contiguous(),
         shift.contiguous(),

@@ -11,7 +11,7 @@ from torch import Tensor
 from .counters import counters
 from .kernels import squeeze_excite as kernels
 from .launch_convolution import fits as fits_in_half
-from .library_convolution import by_tap
+from .library_convolution import outputs_last
 
 
 def fits(x: Tensor, squeezed: int = 0) -> bool:
@@ -47,7 +47,7 @@ def launch_squeeze_excite(
     blocks, small = -(-channels // block), kernels.width(squeezed)
     y = torch.empty((n, channels, 1, 1), dtype=x.dtype, device=x.device)
     partial = torch.empty((n * slices * blocks * small,), dtype=torch.float32, device=x.device)
-    second = b.contiguous(), by_tap(v), c.contiguous(), y
+    second = b.contiguous(), outputs_last(v), c.contiguous(), y
     sizes: dict[str, Any] = {"C": channels, "S": squeezed, "ACTIVATION": activation, "GATE": gate, "BS": small}
     kernel: Any = kernels.squeeze_excite
     kernel[(n, slices, blocks)](

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from .library_convolution import HALVES, LIBRARY, by_tap
+from .library_convolution import HALVES, LIBRARY, outputs_last
 from .lowering import CONVOLUTION, DEPTHWISE, SEPARABLE, SQUEEZE_EXCITE
 
 CONVOLUTIONS = (functional.conv2d, CONVOLUTION, DEPTHWISE, SEPARABLE, SQUEEZE_EXCITE)
-BY_TAP = {DEPTHWISE: 1, SEPARABLE: 1, SQUEEZE_EXCITE: 3}  # which operand their kernels read so
+OUTPUTS_LAST = {DEPTHWISE: 1, SEPARABLE: 1, SQUEEZE_EXCITE: 3}  # which operand their kernels read so
 
 
 def lay_out_weights(module: fx.GraphModule) -> bool:
@@ -23,7 +23,7 @@ def lay_out_weights(module: fx.GraphModule) -> bool:
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node.target not in CONVOLUTIONS:
             continue
-        index = BY_TAP.get(node.target, 1)
+        index = OUTPUTS_LAST.get(node.target, 1)
         source = node.args[index]
         if not isinstance(source, fx.Node) or source.op != "get_attr":
             continue
@@ -33,14 +33,14 @@ def lay_out_weights(module: fx.GraphModule) -> bool:
         weight = getattr(owner, name)
         if not isinstance(weight, Tensor) or weight.dim() != 4 or weight.dtype not in HALVES:
             continue
-        own = node.target in BY_TAP and node.args[-1] is not None and node.args[-1][0] != LIBRARY
+        own = node.target in OUTPUTS_LAST and node.args[-1] is not None and node.args[-1][0] != LIBRARY
         if laid.get(place, own) != own:  # calls that share a weight read it in two orders
             owner, name, place = module, f"{name}_of_{node.name}", f"{name}_of_{node.name}"
             module.register_buffer(name, weight)
             with module.graph.inserting_before(node):
                 node.update_arg(index, module.graph.get_attr(name))
         # An attribute that is set keeps its place among the buffers.
-        setattr(owner, name, by_tap(weight) if own else weight.contiguous(memory_format=torch.channels_last))
+        setattr(owner, name, outputs_last(weight) if own else weight.contiguous(memory_format=torch.channels_last))
         laid[place] = own
     module.recompile()
     return bool(laid)

@@ -267,7 +267,7 @@ def convolved_by_channel(
     return ACTIVATIONS[activation](y)
 
 
-def by_tap(w: Tensor) -> Tensor:
+def outputs_last(w: Tensor) -> Tensor:
     """A weight (O, I, KH, KW) that lies in memory as (I, KH, KW, O), outputs last; as it is where it does."""
     order = (1, 2, 3, 0)
     return w if w.permute(order).is_contiguous() else w.permute(order).contiguous().permute(3, 0, 1, 2)

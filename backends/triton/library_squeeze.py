@@ -31,7 +31,7 @@ def squeeze_excite(
         x: (N, C, H, W), best channels last.
         w: (S, C, 1, 1).
         b: (S).
-        v: (C, S, 1, 1), best as `by_tap` lays it out.
+        v: (C, S, 1, 1), best as `outputs_last` lays it out.
         c: (C).
         activation: a name in `ACTIVATIONS`.
         gate: another.

@@ -13,7 +13,7 @@ if torch.cuda.is_available():
 
 from tamago.backends.triton.kernels import separable as kernels
 from tamago.backends.triton.launch_separable import launch_separable
-from tamago.backends.triton.library_convolution import by_tap, slid
+from tamago.backends.triton.library_convolution import outputs_last, slid
 from tamago.backends.triton.library_separable import separated
 
 TOLERANCE = {torch.float16: 2e-3, torch.float32: 2e-6}  # of the largest result
@@ -97,7 +97,7 @@ def test_its_activations_are_those_that_are_asked_for(first: str, activation: st
     wanted = separated(*doubled(x, w, bias, v, shift), None, *rest)
 
     for laid in (x, x.contiguous(memory_format=torch.channels_last)):
-        check(launch_separable(laid, by_tap(w), bias, v, shift, None, *rest, SETTINGS[0]), wanted)
+        check(launch_separable(laid, outputs_last(w), bias, v, shift, None, *rest, SETTINGS[0]), wanted)
 
 
 def test_what_lies_between_is_rounded_as_it_is_in_memory() -> None:

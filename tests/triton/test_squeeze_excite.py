@@ -12,7 +12,7 @@ if torch.cuda.is_available():
 from tamago.backends.triton import launch_squeeze as launch_module
 from tamago.backends.triton.kernels.squeeze_excite import WIDEST, candidates
 from tamago.backends.triton.launch_squeeze import fits, launch_mean_pixels, launch_squeeze_excite
-from tamago.backends.triton.library_convolution import by_tap
+from tamago.backends.triton.library_convolution import outputs_last
 from tamago.backends.triton.library_squeeze import excited
 from tamago.compiler.operators.squeeze_excite import KINDS, Kind
 from tests.triton.guarded import Guarded
@@ -65,7 +65,7 @@ def test_channels_are_weighed_as_torch_says(
     x, w, b, v, c = operands(shape, squeezed, dtype)
     wanted = excited(*doubled((x, w, b, v, c)), "Silu", "Sigmoid")
 
-    for laid, second in ((x, v), (x.contiguous(memory_format=torch.channels_last), by_tap(v))):
+    for laid, second in ((x, v), (x.contiguous(memory_format=torch.channels_last), outputs_last(v))):
         check(launch_squeeze_excite(laid, w, b, second, c, "Silu", "Sigmoid", candidate), wanted)
 
 

@@ -89,6 +89,6 @@ class DepthwiseSubject:
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""
         job = self._job
-        w = self._w if candidate[0] == library.LIBRARY else library.by_tap(self._w)
+        w = self._w if candidate[0] == library.LIBRARY else library.outputs_last(self._w)
         rest = self._norm, EPSILON, job.strides, job.pads, job.activation
         return DEPTHWISE(self._x[copy], w, self._bias, *rest, list(candidate))

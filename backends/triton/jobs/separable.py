@@ -106,6 +106,6 @@ class SeparableSubject:
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""
         job = self._job
-        w = self._w if candidate[0] == library.LIBRARY else library.by_tap(self._w)
+        w = self._w if candidate[0] == library.LIBRARY else library.outputs_last(self._w)
         operands = self._x[copy], w, self._bias, self._v, self._shift, self._residual[copy]
         return SEPARABLE(*operands, job.strides, job.pads, job.first, job.activation, job.after, list(candidate))

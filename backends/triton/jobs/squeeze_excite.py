@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
 from .. import library_squeeze as library
-from ..library_convolution import HALVES, LIBRARY, by_tap
+from ..library_convolution import HALVES, LIBRARY, outputs_last
 from ..lowering import MEAN_PIXELS, SQUEEZE_EXCITE
 from .convolution import operand_sizes
 from .subject import copies_of, draw, seeded
@@ -85,7 +85,7 @@ class SqueezeExciteSubject:
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the pictures."""
         v, c = self._second
-        v = v if candidate[0] == LIBRARY else by_tap(v)
+        v = v if candidate[0] == LIBRARY else outputs_last(v)
         rest = self._job.activation, self._job.gate, list(candidate)
         return SQUEEZE_EXCITE(self._x[copy], *self._first, v, c, *rest)
 
