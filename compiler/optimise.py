@@ -152,8 +152,13 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         changed = False
         for graph in list(graphs(model.graph)):
             mark_causal_masks(graph)
-            for block in find_blocks(graph, offset=turn * 200):
-                changed |= _rewrite_block(graph, block, version, settings, prices, names, allowance, outcome, turn)
+            blocks = find_blocks(graph, offset=turn * 200)
+            sizes = [len(block.nodes) * len(block.instances) for block in blocks]
+            for i, block in enumerate(blocks):
+                part = sizes[i] / sum(sizes[i:])
+                changed |= _rewrite_block(
+                    graph, block, version, settings, prices, names, allowance, outcome, turn, part
+                )
         outcome.changed |= changed
         if not changed:
             break
@@ -186,6 +191,7 @@ def _rewrite_block(
     allowance: Allowance,
     outcome: Outcome,
     turn: int,
+    part: float,
 ) -> bool:
     progress(f"pass {turn + 1}: block of {len(block.nodes)} nodes, {len(block.instances)} times")
     if turn == 0:
@@ -211,6 +217,7 @@ def _rewrite_block(
             observe=settings.observe,
             exact=exact,
             made_up=made_up,
+            part=part,
         )
         variant = best_variant(trial, variant)
     if _unchanged(block, problem, variant.choice, original):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 4
 LONGEST = 2.5  # seconds for one comparison of a block's programs
+AGAIN = 1.2  # seconds for the winner of many beside the one it would replace
 PRICED = 6  # times that a choice is priced and made again
 GAIN = 0.99  # a variant must run in less than this fraction of the best one's time to replace it
 SCATTER = 0.03  # of prices, relative to the whole program's
@@ -63,6 +64,7 @@ class Trial:
         observe: real inputs for the block's values; None where there are none.
         made_up: whether made-up inputs will do.
         exact: whether the integer program found better than greedy extraction here, and so may again.
+        part: of the time that is left, what this block's trials may take: the other blocks want theirs.
     """
 
     block: Block
@@ -76,6 +78,7 @@ class Trial:
     observe: Observer | None
     exact: bool
     made_up: bool = False
+    part: float = 1.0
 
     @cached_property
     def handicap(self) -> float:
@@ -120,8 +123,9 @@ def _climb(trial: Trial, first: Variant, plainest: Variant | None) -> tuple[Vari
     feeds = _inputs(trial)
     if feeds is None and not trial.made_up:
         return first, False
+    of_others = (1 - trial.part) * trial.allowance.left()
     for turn in range(ROUNDS):
-        left = trial.allowance.left()
+        left = trial.allowance.left() - of_others
         if left <= 0:
             return best, False
         others = _without_one(trial, best)
@@ -139,11 +143,19 @@ def _climb(trial: Trial, first: Variant, plainest: Variant | None) -> tuple[Vari
         if plainest in candidates and times[candidates.index(plainest)] * GAIN <= times[candidates.index(best)]:
             best = plainest
         fastest = min(range(len(candidates)), key=times.__getitem__)
-        if times[candidates.index(best)] * GAIN <= times[fastest]:
+        replaced = candidates.index(best)
+        if times[replaced] * GAIN <= times[fastest] or not _again(trial, models[replaced], models[fastest], feeds):
             break
         best = candidates[fastest]
         candidates = [as_it_was] if best is as_it_was else [as_it_was, best]
     return best, True
+
+
+def _again(trial: Trial, best: ir.Model, fastest: ir.Model, feeds: Mapping[str, Array] | None) -> bool:
+    """Whether the fastest of many is faster a second time, beside the best so far alone: the least of many is lucky."""
+    with trial.allowance.spending():
+        times = trial.target.time_blocks([best, fastest], AGAIN, feeds)
+    return times is not None and times[1] < times[0] * GAIN
 
 
 def _inputs(trial: Trial) -> dict[str, Array] | None:

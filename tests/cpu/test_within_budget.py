@@ -422,7 +422,9 @@ def check_the_prediction(found: Approximation) -> None:
     assert evidence
     assert found.predicted is not None
     for measured in evidence:
-        assert 0.5 * (measured.value - 3 * measured.error) <= found.predicted <= 2 * (measured.value + 3 * measured.error)
+        assert (
+            0.5 * (measured.value - 3 * measured.error) <= found.predicted <= 2 * (measured.value + 3 * measured.error)
+        )
 
 
 def check_that_it_can_be_told(found: Approximation) -> None:
