@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .within_budget import Request
 
 TUNE_SECONDS = 30.0  # for the kernels of a whole model
+BUDGETED_SECONDS = 20.0  # of measuring before a budget is spent: every approximate program is made of what is found
 
 
 @dataclass
@@ -113,14 +114,15 @@ def compile_front(
     original = traced.model
     with _store(chosen) as store, scratch(store.folder if is_too_large(original) else None):
         target = _target(chosen, store)
+        seconds = target.search_seconds if request is None else max(target.search_seconds, BUDGETED_SECONDS)
         try:
-            model, outcome, decision, notes = _attempt(original, feeds, chosen, target, store, clock)
+            model, outcome, decision, notes = _attempt(original, feeds, chosen, target, store, clock, seconds)
         except TamagoError as reason:
             if reason.code != "V001" or chosen.drift == "none":
                 raise
             # Some models amplify rounding: what reorders their arithmetic is left out, and the report says so.
             model, outcome, decision, notes = _attempt(
-                original, feeds, replace(chosen, drift="none"), target, store, clock
+                original, feeds, replace(chosen, drift="none"), target, store, clock, seconds
             )
             notes.append(f"only bit-identical rules were used: with the others, {reason.where} had a {reason.why}")
         before, after = reports.Figures.of(original), reports.Figures.of(model)
@@ -205,13 +207,14 @@ def _attempt(
     target: Backend,
     store: Store,
     clock: _Clock,
+    seconds: float,
 ) -> tuple[ir.Model, Outcome, Decision, list[str]]:
-    """The main line once: IR, optimised, verified, decided."""
+    """The main line once: IR, optimised with so many seconds of measuring, verified, decided."""
     with model_set_aside():
         model, notes = _to_ir(original, options)
     clock.stage("prepare")
     with model_set_aside():
-        outcome = _optimise(model, feeds, options, target, store, clock)
+        outcome = _optimise(model, feeds, options, target, store, clock, seconds)
     forget_untyped_shapes(model)
     model, finished = target.finish(model, feeds)
     notes += finished
@@ -328,6 +331,7 @@ def _optimise(
     target: Backend,
     store: Store,
     clock: _Clock,
+    seconds: float,
 ) -> Outcome:
     from ..rewrites import all_rules
 
@@ -340,7 +344,7 @@ def _optimise(
         rules=(*all_rules(), *target.rules()),
         drift=options.drift,
         limits=options.limits,
-        seconds=target.search_seconds,
+        seconds=seconds,
         until=until,
         target=target if options.measure else None,
         observe=None if feeds is None else Observer(model, feeds, target.lower),

@@ -13,6 +13,7 @@ from ...compiler.rule import Skip
 
 DAMP = 1e-4  # of the mean of the diagonal, added to it: directions that calibration did not see count a little
 ROUNDING = 1e-12  # of E‖x‖²: a variance below is what subtracting the mean leaves of nothing
+NOTHING = 1e-7  # of the largest singular value: below is rounding, as they are roots
 RIDGES = (0.0, 1.0, 4.0)  # the same in units of features / rows, about what noise does to eigenvalues
 
 
@@ -133,7 +134,7 @@ def damped(moment: Array, ridge: float = 0.0) -> Floats:
 
 
 def output_directions(weight: Array, moment: Array, ridge: float = 0.0) -> tuple[Floats, Floats]:
-    """Σ descending and Vᵀ, rows in the same order, of SᵀW, with SSᵀ the damped moment.
+    """Σ descending and Vᵀ, rows in the same order, of SᵀW, with SSᵀ the damped moment; zeros for what is rounding.
 
     Args:
         weight: [features, outputs].
@@ -144,5 +145,10 @@ def output_directions(weight: Array, moment: Array, ridge: float = 0.0) -> tuple
     if weight.shape[0] >= weight.shape[1]:  # then the outputs' own second moment is the smaller one
         squares, vectors = np.linalg.eigh(outputs.T @ second @ outputs)
         return np.sqrt(np.maximum(squares[::-1], 0)), np.ascontiguousarray(vectors.T[::-1])
-    _, values, directions = np.linalg.svd(np.linalg.cholesky(second).T @ outputs, full_matrices=False)
-    return np.asarray(values, np.float64), np.asarray(directions, np.float64)
+    product = np.linalg.cholesky(second).T @ outputs
+    squares, vectors = np.linalg.eigh(product @ product.T)  # UΣ²Uᵀ, and then Vᵀ = Σ⁻¹Uᵀ(SᵀW): no square of the outputs
+    values = np.sqrt(np.maximum(squares[::-1], 0))
+    directions = vectors.T[::-1] @ product
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    nothing = lengths <= NOTHING * max(float(values[0]), 1e-300)
+    return values, np.where(nothing, 0.0, directions / np.where(nothing, 1.0, lengths))

@@ -10,9 +10,7 @@ from ...compiler.approximate.method import Form, Inputs, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array, Floats
 from .factors import break_even, ranks_below, two_int8_products, two_products
-from .moments import moments_of, output_directions
-
-NOTHING = 1e-7  # of the largest singular value: below is rounding, as they are roots
+from .moments import NOTHING, moments_of, output_directions
 
 
 @method(
