@@ -153,6 +153,7 @@ def optimise(model: ir.Model, settings: Settings, prices: Prices, infer: Callabl
         for graph in list(graphs(model.graph)):
             mark_causal_masks(graph)
             blocks = find_blocks(graph, offset=turn * 200)
+            # What is gained in a block counts as often as it stands in the model.
             sizes = [len(block.nodes) * len(block.instances) for block in blocks]
             for i, block in enumerate(blocks):
                 part = sizes[i] / sum(sizes[i:])
