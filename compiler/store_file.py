@@ -128,9 +128,11 @@ def _set_up(connection: sqlite3.Connection) -> None:
 
 def _is_set_up(connection: sqlite3.Connection) -> bool:
     """Whether the tables are there; an empty database is to become a store, any other is refused."""
+    connection.execute("SAVEPOINT look")  # the three as of one moment: another process may be setting it up
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    connection.execute("RELEASE look")
     if application == _APPLICATION and version > SCHEMA:
         raise sqlite3.DatabaseError(f"it was made by a newer tamago (schema {version}, this one knows {SCHEMA})")
     if application != _APPLICATION and (application or version or tables):

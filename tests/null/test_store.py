@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +495,34 @@ for index in range(10**9):
 """
 
 
+def test_a_store_that_another_process_is_just_setting_up_is_no_foreign_database(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_file, "_BUSY_SECONDS", 0.2)
+    original = store_file._connect
+    seen: list[str] = []
+
+    def overtaken(statement: str) -> None:
+        if "user_version" in statement and not seen:
+            seen.append(statement)
+            monkeypatch.setattr(store_file, "_connect", original)
+            with suppress(sqlite3.OperationalError):  # it may have to wait
+                store_file.on_disk(str(path)).close()
+
+    def connect(address: str) -> sqlite3.Connection:
+        connection = original(address)
+        connection.set_trace_callback(overtaken)
+        return connection
+
+    monkeypatch.setattr(store_file, "_connect", connect)
+    with Store.open(path) as store:
+        store.put_price("key", 1.0)
+        assert store.failure == ""
+        assert seen
+    with Store.open(path) as store:
+        assert store.price("key")
+
+
 def test_16_processes_that_are_killed_lose_nothing_they_were_told_is_kept(path: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     logs: list[Path] = []
@@ -514,7 +543,7 @@ def test_16_processes_that_are_killed_lose_nothing_they_were_told_is_kept(path: 
             time.sleep(0.2)
             victim = running.pop(chance.randrange(len(running)))
             victim.send_signal(signal.SIGKILL)
-            assert victim.wait() == -signal.SIGKILL, logs[0].parent
+            assert victim.wait() == -signal.SIGKILL, [log.read_text()[-200:] for log in logs]
             start()
     finally:
         for process in running:
