@@ -36,10 +36,12 @@ class Variant:
     Args:
         setting: what of the method's choices this is, in a few words.
         model: computes the model's outputs under their names, from the same inputs.
+        mended: the same with more work spent on its weights; asked for where that may bring it within the budget.
     """
 
     setting: str
     model: ir.Model
+    mended: Callable[[], ir.Model] | None = None
 
 
 class Observed:

@@ -61,6 +61,8 @@ class Moments:
 
     def covariance(self, mean: Floats) -> Floats:
         """About this mean, which need not be their own."""
+        if not mean.any():
+            return self.second / max(self.count, 1)
         cross = np.outer(self.first / max(self.count, 1), mean)
         return self.second / max(self.count, 1) - cross - cross.T + np.outer(mean, mean)
 

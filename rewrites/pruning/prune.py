@@ -62,7 +62,7 @@ def variants(observed: Observed, score: Score) -> Iterator[Variant]:
         kept = [(g, s) for g, s in zip(groups, stay, strict=True) if len(s) < g.units]
         gone, units = sum(g.units - len(s) for g, s in kept), sum(g.units for g in groups)
         setting = f"{fraction:.0%}: {gone} of {units} units in {len(kept)} of {len(groups)} groups"
-        yield Variant(setting, pruned(observed, known, kept))
+        yield Variant(setting, *pruned(observed, known, kept))
 
 
 def _read(observed: Observed) -> tuple[list[Group], list[Reading]]:
@@ -70,8 +70,8 @@ def _read(observed: Observed) -> tuple[list[Group], list[Reading]]:
     return groups, readings(observed, groups)
 
 
-def pruned(observed: Observed, known: Sequence[Reading], kept: Kept) -> ir.Model:
-    """The program with only these units, and what reads them fitted to that.
+def pruned(observed: Observed, known: Sequence[Reading], kept: Kept) -> tuple[ir.Model, Callable[[], ir.Model]]:
+    """The program with only these units, and what reads them fitted to that; what fits it once more, for as long again.
 
     Args:
         observed: the program.
@@ -79,5 +79,5 @@ def pruned(observed: Observed, known: Sequence[Reading], kept: Kept) -> ir.Model
         kept: for each group that loses units, those that stay.
     """
     contents = refitted(known, kept)
-    once = without(observed.model, kept, contents)
-    return without(observed.model, kept, compensated(observed, once, known, kept, contents))
+    narrower = without(observed.model, kept, contents)
+    return narrower, lambda: without(observed.model, kept, compensated(observed, narrower, known, kept, contents))

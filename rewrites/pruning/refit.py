@@ -14,7 +14,7 @@ import numpy as np
 
 from ...compiler.facts import Array, Floats
 from .layout import Indices
-from .moments import Moments, Reading
+from .moments import Reading
 from .removal import Kept, Operand
 
 DAMPS = (1e-4, 1e-2, 1e-1, 1.0)  # λ, of the mean of C_kk's diagonal
@@ -42,8 +42,9 @@ def _fitted(reading: Reading, units: Indices) -> dict[Operand, Array]:
     if not gone.size:
         return {}
     lost = found.weight[gone]
-    damp = min(DAMPS, key=lambda d: _untold(reading, stay, gone, lost, d))
-    told, mean = predictable(reading.whole, stay, gone, damp, centred=reading.centred)
+    damp = _damp(reading, stay, gone, lost)
+    mean = reading.whole.mean(centred=reading.centred)
+    told = _told(reading.whole.covariance(mean), stay, gone, damp)
     changed = found.weight.copy()
     changed[stay] += told @ lost
     result = {(found.part.node, 1): found.stored(changed)}
@@ -52,21 +53,24 @@ def _fitted(reading: Reading, units: Indices) -> dict[Operand, Array]:
     return result
 
 
-def predictable(moments: Moments, stay: Indices, gone: Indices, damp: float, *, centred: bool) -> tuple[Floats, Floats]:
-    """A = (C_kk + λ)⁻¹·C_kg, and the mean of all features."""
-    mean = moments.mean(centred=centred)
-    covariance = moments.covariance(mean)
+def _damp(reading: Reading, stay: Indices, gone: Indices, lost: Floats) -> float:
+    """λ with which the first half of the samples tells most of what the second half's outputs lack."""
+    first, second = reading.halves
+    mean = first.mean(centred=reading.centred)
+    here, there = first.covariance(mean), second.covariance(mean)
+    cross, kept, own = there[np.ix_(stay, gone)], there[np.ix_(stay, stay)], there[np.ix_(gone, gone)]
+
+    def untold(damp: float) -> float:
+        told = _told(here, stay, gone, damp)
+        left = own - told.T @ cross - cross.T @ told + told.T @ kept @ told
+        return float(np.sum(lost * (left @ lost)))
+
+    return min(DAMPS, key=untold)
+
+
+def _told(covariance: Floats, stay: Indices, gone: Indices, damp: float) -> Floats:
+    """A = (C_kk + λ)⁻¹·C_kg."""
     kept = covariance[np.ix_(stay, stay)]
     level = max(float(np.mean(np.diagonal(kept))), 1e-12)
     found = np.linalg.solve(kept + damp * level * np.eye(len(kept)), covariance[np.ix_(stay, gone)])
-    return np.asarray(found, np.float64), mean
-
-
-def _untold(reading: Reading, stay: Indices, gone: Indices, lost: Floats, damp: float) -> float:
-    """What the second half's outputs lack when the first half says how to stand in."""
-    told, mean = predictable(reading.halves[0], stay, gone, damp, centred=reading.centred)
-    covariance = reading.halves[1].covariance(mean)
-    cross = covariance[np.ix_(stay, gone)]
-    left = covariance[np.ix_(gone, gone)] - told.T @ cross - cross.T @ told
-    left += told.T @ covariance[np.ix_(stay, stay)] @ told
-    return float(np.sum(lost * (left @ lost)))
+    return np.asarray(found, np.float64)

@@ -152,7 +152,7 @@ def selected(observed: Observed, score: Score, fraction: float) -> tuple[list[Gr
 def fitted(observed: Observed, score: Score, fraction: float) -> ir.Model:
     """The program without these units."""
     groups, kept = selected(observed, score, fraction)
-    return pruned(observed, readings(observed, groups), kept)
+    return pruned(observed, readings(observed, groups), kept)[1]()
 
 
 def cut(observed: Observed, score: Score, fraction: float) -> ir.Model:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from tamago.compiler.approximate.acceptance import Evidence
 from tamago.compiler.approximate.calibration import Sample, Split
@@ -114,6 +115,44 @@ def test_what_is_over_the_limit_is_not_timed() -> None:
 
     assert [m.time_ratio for m in made.within(rise_by_size, at_most(0.9))] == [0.9, 0.5]
     assert TIMED == [3600.0, 2000.0]
+
+
+def test_more_work_is_spent_on_a_variant_only_where_it_may_bring_it_within_the_limit() -> None:
+    """Rises as their settings say; what is mended has a half of it."""
+    mended: list[str] = []
+
+    def function(observed: Observed) -> Iterator[Variant]:
+        for rise in (0.1, 0.3, 0.8, 0.5):
+
+            def mend(rise: float = rise) -> ir.Model:
+                mended.append(str(rise))
+                return program(int(2000 * rise))
+
+            yield Variant(str(rise), program(int(4000 * rise)), mend)
+
+    def rise(model: ir.Model) -> Evidence:
+        size = next(iter(model.graph.initializers.values())).const_value
+        assert size is not None
+        return Evidence(size.nbytes / 4000, 0.0, 16)
+
+    made = variants(Structure("s", "pruning", "nobody", "narrower", function))
+
+    assert [(m.setting, m.evidence.value) for m in made.within(rise, at_most(0.2))] == [("0.1", 0.1), ("0.3", 0.15)]
+    assert mended == ["0.3"], "0.8 is out of reach"
+
+    assert [m.setting for m in made.within(rise, at_most(0.4))] == ["0.1", "0.3", "0.8", "0.5"]
+    assert mended == ["0.3", "0.8", "0.5"], "what was mended once stays so"
+
+
+def test_what_more_work_makes_worse_stays_as_it_was() -> None:
+    def function(observed: Observed) -> Iterator[Variant]:
+        yield Variant("", program(3200), lambda: program(2000))
+
+    made = variants(Structure("s", "pruning", "nobody", "narrower", function))
+
+    assert not list(made.within(rise_by_size, at_most(0.1)))
+    (found,) = made.within(rise_by_size, at_most(0.3))
+    assert found.evidence.value == pytest.approx(0.2)
 
 
 def test_a_structure_that_another_beats_is_left() -> None:
