@@ -29,6 +29,7 @@ MADE_UP = 3  # inputs that are enough for a verdict
 NOISE = 0.02  # how much the ratio of the fastest samples may contradict the median
 BEYOND_DOUBT = 1.02  # a gain that the whole interval of paired ratios lies above
 NO_SLOWER = 1.0  # the new program must win its interleaved comparison, or the original is returned
+CLOSE, PLACED = 1.05, 10.0  # a gain this small may be where a program of so many milliseconds lies in memory
 DOES_NOT_LOAD = "the optimised graph does not load, so the original is kept"
 MISREAD = (
     "the runtime's own optimisation of the original changes what it computes, perhaps since the file declares shapes "
@@ -108,6 +109,8 @@ def decide(
     try:
         with stopping_at(until):
             timing = _compare_times(target, reference, program, found.trial, until)
+            if wins(timing) and timing.low < CLOSE and timing.before < PLACED:
+                timing = min(timing, _compare_anew(target, original, model, found.trial, until), key=lambda t: t.ratio)
     except OutOfTime:
         notes = [*notes, "the time limit was over before both programs were timed: the original is kept"]
         return Decision(False, reference, "no gain", notes=notes, verified=True)
@@ -245,6 +248,17 @@ def wins(timing: Comparison) -> bool:
     if timing.low > BEYOND_DOUBT:
         return True
     return timing.ratio >= NO_SLOWER and timing.best_ratio >= NO_SLOWER - NOISE
+
+
+def _compare_anew(
+    target: Backend, original: ir.Model, model: ir.Model, feeds: Mapping[str, Array], until: float
+) -> Comparison:
+    """Both loaded once more, the new program first: one program loaded twice was seen to differ from itself by 4 %."""
+    program = target.lower(model)
+    reference = target.lower(original)
+    for run in (reference, program):
+        run(feeds)
+    return _compare_times(target, reference, program, feeds, until)
 
 
 def _compare_times(
