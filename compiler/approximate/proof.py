@@ -27,6 +27,8 @@ ATTEMPTS = 3  # results put to proof
 SAFE = (0.5, 0.25, 0.1, 0.02, 2e-4, 2e-6)  # of the level, that the last choice to be proved may use
 SURE = 5.0  # standard errors below the budget where it was chosen: 2.4 for the bound, the rest for scatter
 TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
+CHEAPER = 0.9  # of the cost of what was proved: what is worth another proof
+NEAR = 1.5  # levels this close give much the same choice
 REFUSALS = 3  # candidates that turn out not to be worth their error
 NOT_WORTH = "the cheapest program within the budget where it was chosen"
 
@@ -42,10 +44,11 @@ class Proof:
     def __init__(self, search: Search, allowed: float) -> None:
         self.search, self.allowed = search, allowed
         self._refusals = 0
+        self._failed = dict[int, float]()  # by tables: the least level that was not proved
         self._stored = set[str]()
 
     def first_of(self, candidates: Sequence[Found]) -> Found | None:
-        """The first candidate that is proved, cheapest first; None where none is."""
+        """The first candidate that is proved, cheapest first, or what is cheaper still; None where none is."""
         search, left = self.search, list(candidates)
         task, outcome = search.task, search.outcome
         progress("proof on samples that chose nothing")
@@ -58,23 +61,18 @@ class Proof:
                 break
             found = left.pop(0)
             model = self._laid_out(found)
-            program = task.target.lower(model)
-            found.times = search.sides.times(model, program)
-            reason = search.sides.refuses(model, found.times)
+            reason = self._refused(found, model)
             if reason is not None:
                 left = self._instead(found, reason, left)
                 continue
-            outcome.attempts += 1
-            runs = [search.judge.scores(program, task.split.verify, b) for b in self._batches()]
-            proofs = [search.judge.evidence(search.unseen, after, task.split.verify, proof=True) for after in runs]
-            attempt = outcome.attempts
-            found.proof = max(proofs, key=lambda proof: proof.upper(attempt))
-            if found.proof.upper(attempt) <= self.allowed:
-                return found
-            count = found.proof.samples_needed(self.allowed, attempt)
+            if self._is_proved(found, model):
+                return self._between(found)
+            proof, attempt = found.proof, outcome.attempts
+            assert proof is not None
+            count = proof.samples_needed(self.allowed, attempt)
             if count is not None:
                 needed.append(count * search.samples // len(task.split.verify))
-            tightened = found.level * self._tighten(found.proof, min(attempt + 1, ATTEMPTS))
+            tightened = found.level * self._tighten(proof, min(attempt + 1, ATTEMPTS))
             # What a structure's own rise scatters by, no level of its places makes less; a metric has no such rise.
             lost = bool(found.tables.structure) and task.budget.metric is None
             level = level if lost else min(level, tightened)
@@ -86,6 +84,45 @@ class Proof:
                 f"of {self.allowed:g}: about {min(needed)} calibration samples would"
             )
         return None
+
+    def _refused(self, found: Found, model: ir.Model) -> str | None:
+        """Why the program is not worth its error, by its own time; None: it is."""
+        found.times = self.search.sides.times(model, self.search.task.target.lower(model))
+        return self.search.sides.refuses(model, found.times)
+
+    def _is_proved(self, found: Found, model: ir.Model) -> bool:
+        """One attempt: whether the rise on samples that chose nothing is within the budget beyond doubt."""
+        search, task, outcome = self.search, self.search.task, self.search.outcome
+        outcome.attempts += 1
+        program = task.target.lower(model)
+        runs = [search.judge.scores(program, task.split.verify, b) for b in self._batches()]
+        proofs = [search.judge.evidence(search.unseen, after, task.split.verify, proof=True) for after in runs]
+        found.proof = max(proofs, key=lambda proof: proof.upper(outcome.attempts))
+        if found.proof.upper(outcome.attempts) <= self.allowed:
+            return True
+        tables = id(found.tables)
+        self._failed[tables] = min(found.level, self._failed.get(tables, float("inf")))
+        return False
+
+    def _between(self, proved: Found) -> Found:
+        """What was proved, or what the attempts that are left prove to be cheaper.
+
+        A failed proof is answered by a long step back: most of what lies between was never asked.
+        """
+        search, failed = self.search, self._failed.get(id(proved.tables), 0.0)
+        level = proved.level
+        while search.outcome.attempts < ATTEMPTS and 0 < level < failed / NEAR:
+            level = float(np.sqrt(failed * level))
+            cheaper = [f for f in search.within(proved.tables, level) if f.cost < CHEAPER * proved.cost]
+            if not cheaper:
+                continue
+            found = cheaper[0]
+            model = self._laid_out(found)
+            if self._refused(found, model) is None and self._is_proved(found, model):
+                proved = found
+            else:
+                failed, level = level, proved.level
+        return proved
 
     def _batches(self) -> list[int]:
         """How many examples are run together: one sample by itself, and as many as a batch has where that differs."""
