@@ -133,8 +133,10 @@ def _exact(problem: Problem, greedy: Mapping[int, Row]) -> dict[int, Row] | None
     rows = [(uid, row) for uid, found in classes.items() for row in found]
     if len(rows) > EXACT_LIMIT or all(len(found) == 1 for found in classes.values()):
         return None
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import Bounds, LinearConstraint
     from scipy.sparse import csr_array
+
+    from .integer_program import solve
 
     number = {entry: i for i, entry in enumerate(rows)}
     prices = np.asarray([problem.price(uid, row) for uid, row in rows])
@@ -146,13 +148,12 @@ def _exact(problem: Problem, greedy: Mapping[int, Row]) -> dict[int, Row] | None
         data, where, at = zip(*((v, i, j) for i, (line, _) in enumerate(lines) for j, v in line.items()), strict=True)
         least: Any = [bound for _, bound in lines]  # Any: scipy has no types, and its default makes `lb` look a float
         matrix = csr_array((data, (where, at)), shape=(len(lines), len(rows)))
-        # Without presolve: what HiGHS re-solves after it, it announces on the standard output, past every option.
-        result = milp(
+        result = solve(
             prices,
             integrality=np.ones(len(rows)),
             bounds=Bounds(0, 1),
             constraints=LinearConstraint(matrix, lb=least),
-            options={"time_limit": left, "node_limit": EXACT_NODES, "mip_rel_gap": 1e-4, "presolve": False},
+            options={"time_limit": left, "node_limit": EXACT_NODES, "mip_rel_gap": 1e-4},
         )
         if result.x is None:
             return None

@@ -15,6 +15,7 @@ from .backend import OnDevice
 from .errors import TamagoError
 from .facts import Array
 from .files import read_model, to_proto, write_model
+from .ir import dims
 from .options import Options
 from .pipeline import Compiled, checked, compile_front, compile_traced, run_as_it_is
 from .report import Report
@@ -108,6 +109,28 @@ def bind_inputs(graph: ir.Graph, args: Sequence[Any], kwargs: Mapping[str, Any])
     if missing:
         raise TamagoError("U011", "an input is missing", where=", ".join(missing))
     return {n: v if isinstance(v, list) else _array(v) for n, v in given.items()}
+
+
+def _require_fit(graph: ir.Graph, feeds: Mapping[str, Any]) -> None:
+    """Raise U012 for an array of another type, rank or fixed size than the graph declares: the runtime refuses it."""
+    for value in graph.inputs:
+        array, shape = feeds.get(value.name or ""), dims(value)
+        if not isinstance(array, np.ndarray) or value.dtype in (None, ir.DataType.STRING):
+            continue
+        wanted, whole = value.dtype.numpy(), () if shape is None else shape
+        fits = shape is None or (
+            len(whole) == array.ndim
+            and all(n == d for n, d in zip(array.shape, whole, strict=True) if isinstance(d, int) and d > 0)
+        )
+        if array.dtype != wanted or not fits:
+            sizes = "" if shape is None else f"[{', '.join(map(str, whole))}]"
+            raise TamagoError(
+                "U012",
+                "an input does not fit the model",
+                where=value.name or "",
+                why=f"it is {array.dtype}{list(array.shape)}, the model takes {wanted}{sizes}",
+                todo=f"array.astype(np.{wanted})" if fits else "give it in the shape that the model declares",
+            )
 
 
 def _array(value: Any) -> Array:
@@ -304,7 +327,9 @@ def _feeds(traced: Traced, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Ar
     given = ((args,) if args else ()) if isinstance(args, Mapping) else _as_tuple(args)
     if not given and not kwargs:
         return None
-    return bind_inputs(traced.model.graph, given, kwargs)
+    feeds = bind_inputs(traced.model.graph, given, kwargs)
+    _require_fit(traced.model.graph, feeds)
+    return feeds
 
 
 def optimize(

@@ -64,14 +64,24 @@ def node_flops(node: ir.Node) -> int | None:
     shapes = [None if v is None else _sizes(v) for v in node.inputs]
     result = _sizes(node.outputs[0])
     match name:
-        case "MatMul" | "com.microsoft::FusedMatMul":
+        case (
+            "MatMul"
+            | "MatMulInteger"
+            | "com.microsoft::FusedMatMul"
+            | "com.microsoft::MatMulIntegerToFloat"
+            | "com.microsoft::DynamicQuantizeMatMul"
+            | "com.microsoft::MatMulNBits"
+            | "QLinearMatMul"
+        ):
             return None if result is None or not shapes[0] else 2 * prod(result) * shapes[0][-1]
-        case "Gemm":
+        case "Gemm" | "com.microsoft::QGemm":
             if result is None or shapes[0] is None:
                 return None
             return 2 * prod(result) * shapes[0][0 if attribute_values(node).get("transA", 0) else -1]
-        case "Conv" | "com.microsoft::FusedConv":
+        case "Conv" | "ConvInteger" | "com.microsoft::FusedConv":
             return None if result is None or shapes[1] is None else 2 * prod(result) * prod(shapes[1][1:])
+        case "QLinearConv":
+            return None if result is None or shapes[3] is None else 2 * prod(result) * prod(shapes[3][1:])
         case "ConvTranspose":
             return None if not shapes[0] or shapes[1] is None else 2 * prod(shapes[0]) * prod(shapes[1][1:])
         case "Attention":

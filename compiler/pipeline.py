@@ -34,6 +34,7 @@ from .store import Store
 from .streaming import is_too_large, loaded, to_keep
 
 if TYPE_CHECKING:
+    from .approximate.account import Approximation
     from .approximate.budget import Budget
     from .backend import Backend, Runnable
     from .trace import Traced
@@ -145,7 +146,23 @@ def compile_front(
             return [compiled]
         # Forms find more places in what rewriting made of the model, also where it is no faster by itself.
         start = model if decision.verified else compiled.model
-        return _approximate(request, rises, original, start, compiled, chosen, target, store, clock)
+        front = _approximate(request, rises, original, start, compiled, chosen, target, store, clock)
+        if len(front) > 1 or chosen.drift == "none" or not _is_slower(compiled.report.approximation):
+            return front
+        # What is stored otherwise may keep the runtime from fusing what rewriting made: fewer rules make other places.
+        start, outcome, plain, _ = _attempt(
+            original, feeds, replace(chosen, drift="none"), target, store, clock, target.search_seconds
+        )
+        if not plain.verified:
+            return front
+        again = replace(compiled, report=replace(report, outcome=outcome))
+        _, *better = _approximate(request, rises, original, start, again, chosen, target, store, clock)
+        return [replace(compiled, report=replace(again.report, outcome=report.outcome)), *better]
+
+
+def _is_slower(account: Approximation | None) -> bool:
+    """Whether a smaller program was found and turned out to be slower than the original."""
+    return account is not None and any("smaller but slower" in reason for _, _, reason in account.refused)
 
 
 def _approximate(
@@ -189,6 +206,9 @@ def _approximate(
             exact.report,
             after=reports.Figures.of(result.model),
             verdict="smaller within the budget" if size else "faster within the budget",
+            timing=None,  # the exact program's; this one's are its workloads'
+            errors=result.errors,
+            error=max(result.errors.values(), default=0.0),
             approximation=result.account,
             explanation=result.explanation,
         )

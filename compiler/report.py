@@ -16,6 +16,7 @@ from .ir import graphs, op_name, weights
 
 if TYPE_CHECKING:
     from .approximate.account import Approximation
+    from .approximate.task import WorkloadTime
     from .front import Point
     from .optimise import Outcome
 
@@ -83,8 +84,10 @@ class Report:
 
     Attributes:
         verdict: "faster", "smaller", "no gain" (the original was returned), "not timed", "not verified", "as it is".
-        error: largest relative error of an output against the original, over all inputs tried.
+        error: largest relative error of an output against the original, over all inputs tried; of a program within a
+            budget on one of the samples that prove.
         errors: the same for each output.
+        timing: None of a program within a budget: `approximation.workloads` has its times.
         stages: seconds of each step.
         command: repeats this compilation, when it came from the command line.
         approximation: what was done under an error budget.
@@ -116,10 +119,12 @@ class Report:
 
     def summary(self) -> str:
         """One line."""
-        speed = (
-            "" if self.timing is None else f", {self.timing.ratio:.2f}x ({self.timing.low:.2f}-{self.timing.high:.2f})"
-        )
+        timed = [self.timing] if self.timing is not None else self._workloads()[:1]
+        speed = "".join(f", {t.ratio:.2f}x ({t.low:.2f}-{t.high:.2f})" for t in timed)
         return f"{self.verdict}: {self.before.nodes} -> {self.after.nodes} nodes{speed}, error {self.error:.1e}"
+
+    def _workloads(self) -> list[WorkloadTime]:
+        return [] if self.approximation is None else self.approximation.workloads
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
@@ -183,6 +188,10 @@ class Report:
             before, after = f"{t.before:.3f} ± {t.before_spread:.3f} ms", f"{t.after:.3f} ± {t.after_spread:.3f} ms"
             found.append(("latency", before, after))
             found.append(("speed", "1", f"{t.ratio:.2f}x ({t.low:.2f}-{t.high:.2f})"))
+        for number, w in enumerate(self._workloads(), 1):
+            which = f", workload {number}" if len(self._workloads()) > 1 else ""
+            found.append((f"latency{which}", f"{w.original:.3f} ms", f"{w.result:.3f} ms"))
+            found.append((f"speed{which}", "1", f"{w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})"))
         found.append(("largest relative error", "", f"{self.error:.1e}"))
         return found
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import onnx_ir as ir
@@ -23,6 +24,7 @@ from .facts import Array
 from .files import file_bytes
 from .ir import with_distinct_names
 from .streaming import Streaming
+from .verify import compare
 from .written_out import written_out
 
 CHOOSING = 0.7  # of the time that is left: the rest is for the proof
@@ -46,15 +48,21 @@ class Request:
     flatten: Callable[[Any], Mapping[str, Array]]
     structure: Callable[[Sequence[Any]], Any]
 
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Read once: a second search may not be able to."""
+        return read_samples(self.calibration, self.flatten)
+
 
 @dataclass(frozen=True)
 class Result:
-    """The program that won, None where the exact one stays; and what was done."""
+    """The program that won, None where the exact one stays; what was done, and each output's relative error."""
 
     model: ir.Model | None
     program: Any
     account: Approximation
     explanation: list[str]
+    errors: dict[str, float] = field(default_factory=dict[str, float])
 
     def cost(self, *, size: bool) -> float:
         """Bytes of the file, or milliseconds over the workloads."""
@@ -98,8 +106,7 @@ def approximate(
         rises: bounds that take the place of the budget's own.
     """
     exact = with_distinct_names(written_out(exact))
-    samples = read_samples(request.calibration, request.flatten)
-    parts = split(samples, metric=request.budget.metric is not None)
+    parts = split(request.samples, metric=request.budget.metric is not None)
     workloads = list(request.workloads) or [Workload(parts.choose[0].feeds)]
     reference = target.lower(original)
     task = Task(
@@ -157,7 +164,10 @@ def _result(search: Search) -> Result:
         return Result(None, None, account, explain(outcome, timed=task.target.timed))
     account.workloads = list(found.times)
     account.predicted, account.on_choosing, account.proof = found.predicted, found.on_choosing, found.proof
-    account.upper = found.proof.upper(outcome.attempts)
+    account.upper = found.proof.upper(found.attempt)
     account.choice, account.structure, account.repair = found.choice, found.tables.structure, found.repair
     model = found.build()
-    return Result(model, task.target.lower(model), account, explain(outcome, timed=task.target.timed))
+    program, feeds = task.target.lower(model), task.split.verify[0].feeds
+    names = [output.name or "" for output in model.graph.outputs]
+    errors = {d.name: d.error for d in compare(names, task.original(feeds), program(feeds))}
+    return Result(model, program, account, explain(outcome, timed=task.target.timed), errors)

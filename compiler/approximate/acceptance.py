@@ -68,8 +68,11 @@ def paired_rise(before: Sequence[float], after: Sequence[float], *, relative: bo
     return Evidence(value, error, count) if np.isfinite(value) else Evidence(inf, inf, count)
 
 
-def relative_error(errors: Sequence[float], norms: Sequence[float]) -> Evidence:
-    """√(Σ‖y − y₀‖² / Σ‖y₀‖²) from each sample's squares."""
+def relative_square(errors: Sequence[float], norms: Sequence[float]) -> Evidence:
+    """Σ‖y − y₀‖² / Σ‖y₀‖² from each sample's squares (a ratio of means, by linearisation).
+
+    The mean of the samples' own ratios would have no bound: of a single output near zero they have no expectation.
+    """
     squares, sizes = np.asarray(errors, float), np.asarray(norms, float)
     if not np.all(np.isfinite(squares)):
         return Evidence(inf, inf, len(squares))
@@ -81,8 +84,16 @@ def relative_error(errors: Sequence[float], norms: Sequence[float]) -> Evidence:
         return Evidence(inf, inf, len(squares))
     residual = squares - ratio * sizes
     error = float(np.std(residual, ddof=1)) * sqrt(len(squares)) / total if len(squares) > 1 else inf
-    value = sqrt(ratio)
-    return Evidence(value, error / (2 * value) if value > 0 else 0.0, len(squares))
+    return Evidence(ratio, error, len(squares))
+
+
+def relative_error(errors: Sequence[float], norms: Sequence[float]) -> Evidence:
+    """√(Σ‖y − y₀‖² / Σ‖y₀‖²) from each sample's squares."""
+    square = relative_square(errors, norms)
+    if not np.isfinite(square.value):
+        return square
+    value = sqrt(square.value)
+    return Evidence(value, square.error / (2 * value) if value > 0 else 0.0, square.samples)
 
 
 GROUPS = 20  # of a jackknife

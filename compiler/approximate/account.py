@@ -11,13 +11,17 @@ from .task import Alternative, Outcome, WorkloadTime
 
 @dataclass(frozen=True)
 class Try:
-    """A choice that was measured: places changed, cost by price, rise predicted, measured, and put to proof."""
+    """A choice that was measured: places changed, cost by price, rise predicted, measured, and put to proof.
+
+    `structure` made the program that it is a choice on; empty for the exact one.
+    """
 
     places: int
     cost: float
     predicted: float | None
     on_choosing: Evidence
     proof: Evidence | None
+    structure: str = ""
 
 
 @dataclass
@@ -113,13 +117,14 @@ class Approximation:
 
 def tries(outcome: Outcome) -> list[Try]:
     """Every choice that was measured, in order."""
-    return [Try(len(f.choice), f.cost, f.predicted, f.on_choosing, f.proof) for f in outcome.tried]
+    return [Try(len(f.choice), f.cost, f.predicted, f.on_choosing, f.proof, f.tables.structure) for f in outcome.tried]
 
 
 def _line(found: Try) -> str:
     predicted = "" if found.predicted is None else f", predicted {found.predicted:+.4g}"
     proof = "not put to proof" if found.proof is None else f"proof {found.proof.value:+.4g} ± {found.proof.error:.2g}"
-    return f"tried: {found.places} places{predicted}, measured {found.on_choosing.value:+.4g}; {proof}"
+    structure = f"{found.structure}, " if found.structure else ""
+    return f"tried: {structure}{found.places} places{predicted}, measured {found.on_choosing.value:+.4g}; {proof}"
 
 
 def explain(outcome: Outcome, *, timed: bool) -> list[str]:

@@ -39,7 +39,7 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
         flatten: inputs as the model takes them → arrays by graph input.
 
     Raises:
-        TamagoError: U044, an item is no pair; U045, too few samples.
+        TamagoError: U044, an item is no pair; U045, too few samples; what `flatten` raises, with the item's number.
     """
     samples: list[Sample] = []
     if not hasattr(calibration, "__iter__"):
@@ -52,7 +52,11 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
                 where=f"item {number}",
                 todo="target may be None where the loss needs none",
             )
-        samples.append(Sample(flatten(item[0]), item[1]))
+        try:
+            samples.append(Sample(flatten(item[0]), item[1]))
+        except TamagoError as error:
+            where = f"item {number}" + (f", {error.where}" if error.where else "")
+            raise TamagoError(error.code, error.what, where=where, why=error.why, todo=error.todo) from error
     if len(samples) < SMALLEST:
         raise TamagoError(
             "U045",

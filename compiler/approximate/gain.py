@@ -15,6 +15,7 @@ from .task import WorkloadTime
 
 TIMINGS = 2  # a loss is believed when it is measured twice
 NO_SLOWER = 0.98  # of the original's speed is noise
+FASTER = 0.98  # of the exact program's time: what error must buy at least, and what noise does not
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Sides:
             slow = [t for t in times if t.ratio < NO_SLOWER and t.high < 1.0]
             return f"is smaller but slower, {slow[0].ratio:.2f}x" if slow else None
         best = min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))
-        return None if taken < best else "is not faster than the exact one"
+        return None if taken < FASTER * best else "is not clearly faster than the exact one"
 
     def _time(self, program: Program, workload: Workload) -> WorkloadTime:
         runs = [Run(p, workload.feeds) for p in (self.original, self.exact, program)]

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import TamagoError
 from ..facts import Array
 from ..torch_tensors import to_numpy, to_torch
-from .acceptance import Evidence, metric_drop, paired_rise, relative_error
+from .acceptance import Evidence, metric_drop, paired_rise, relative_error, relative_square
 from .budget import Budget
 from .calibration import Sample
 from .losses import LossModel
@@ -75,8 +75,9 @@ class Judge:
                 return metric_drop(over(before), over(after), len(samples), _answers(samples) if proof else 0)
             except Exception as error:  # the owner's function may fail in any way
                 raise TamagoError("U046", "the metric failed", why=f"{type(error).__name__}: {error}") from error
-        if self.loss.kind == "distance" and self.budget.loss is None:
-            return relative_error([s[0] for s in after], [s[1] for s in after])
+        if self.loss.kind == "distance":
+            of_squares = relative_square if self.budget.loss == "mse" else relative_error
+            return of_squares([s[0] for s in after], [s[1] for s in after])
         return paired_rise(before, after, relative=not self.budget.is_absolute)
 
     def _score(self, outputs: Sequence[Any], wanted: Sequence[Any], sample: Sample) -> Any:
@@ -88,15 +89,13 @@ class Judge:
             return _divergence(wanted[self.loss.logits], outputs[self.loss.logits])
         return self.loss.value(_tensors(outputs), sample.target)
 
-    def _distance(self, outputs: Sequence[Any], wanted: Sequence[Any]) -> Any:
+    def _distance(self, outputs: Sequence[Any], wanted: Sequence[Any]) -> tuple[float, float]:
         pairs = [
             (np.asarray(a, np.float64), np.asarray(b, np.float64))
             for a, b in zip(outputs, wanted, strict=True)
             if isinstance(b, np.ndarray) and b.dtype.kind == "f"
         ]
         error = sum(float(np.sum((a - b) ** 2)) for a, b in pairs)
-        if self.budget.loss == "mse":
-            return error / max(sum(float(np.sum(b**2)) for _, b in pairs), 1e-30)
         return error, sum(float(np.sum(b**2)) for _, b in pairs)
 
 

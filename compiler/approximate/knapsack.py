@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import lil_matrix
+
+from ..integer_program import solve
 
 PREFER_SMALL = 1e-10  # milliseconds a byte: of equally fast forms the smaller
 PREFER_FAST = 0.02  # of the least bytes: what the least milliseconds count for where size is minimised
@@ -105,10 +107,7 @@ def knapsack(
     upper = np.ones(count)
     upper[: len(options)][~np.isfinite(rise[: len(options)])] = 0
     bounds = Bounds(0.0, upper)  # pyright: ignore[reportArgumentType]  # scipy's stubs know numbers only
-    # Without presolve: what HiGHS re-solves after it, it announces on the standard output, past every option.
-    found = milp(
-        objective, constraints=constraints, integrality=np.ones(count), bounds=bounds, options={"presolve": False}
-    )
+    found = solve(objective, constraints=constraints, integrality=np.ones(count), bounds=bounds, options={})
     if found.x is None:
         return None
     chosen: list[int] = []

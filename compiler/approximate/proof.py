@@ -73,8 +73,7 @@ class Proof:
             if count is not None:
                 needed.append(count * search.samples // len(task.split.verify))
             tightened = found.level * self._tighten(proof, min(attempt + 1, ATTEMPTS))
-            # What a structure's own rise scatters by, no level of its places makes less; a metric has no such rise.
-            lost = bool(found.tables.structure) and task.budget.metric is None
+            lost = bool(found.tables.structure)  # what its own rise scatters by, no level of its places makes less
             level = level if lost else min(level, tightened)
             others = [f for f in left if f.tables is not found.tables or f.level <= (0.0 if lost else tightened)]
             left = others if lost and others else [*search.within(found.tables, tightened), *others]
@@ -93,12 +92,12 @@ class Proof:
     def _is_proved(self, found: Found, model: ir.Model) -> bool:
         """One attempt: whether the rise on samples that chose nothing is within the budget beyond doubt."""
         search, task, outcome = self.search, self.search.task, self.search.outcome
-        outcome.attempts += 1
+        found.attempt = outcome.attempts = outcome.attempts + 1
         program = task.target.lower(model)
         runs = [search.judge.scores(program, task.split.verify, b) for b in self._batches()]
         proofs = [search.judge.evidence(search.unseen, after, task.split.verify, proof=True) for after in runs]
-        found.proof = max(proofs, key=lambda proof: proof.upper(outcome.attempts))
-        if found.proof.upper(outcome.attempts) <= self.allowed:
+        found.proof = max(proofs, key=lambda proof: proof.upper(found.attempt))
+        if found.proof.upper(found.attempt) <= self.allowed:
             return True
         tables = id(found.tables)
         self._failed[tables] = min(found.level, self._failed.get(tables, float("inf")))

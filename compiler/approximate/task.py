@@ -133,6 +133,7 @@ class Found:
         cost: milliseconds over the workloads, or bytes.
         on_choosing: measured where it was chosen.
         proof: measured on the other samples; None: not yet.
+        attempt: which of the proofs that was.
         layout: which of the target's layouts it is in; None: as it is written.
         times: of each workload, measured before the proof.
         contents: of constants that a repair changed, by name.
@@ -147,6 +148,7 @@ class Found:
     cost: float
     on_choosing: Evidence
     proof: Evidence | None = None
+    attempt: int = 0
     layout: int | None = None
     times: Sequence[WorkloadTime] = ()
     contents: Contents = field(default_factory=dict[str, Array])
