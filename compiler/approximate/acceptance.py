@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, inf, log, sqrt
 
 import numpy as np
 from scipy import stats
@@ -22,18 +22,21 @@ class Evidence:
         error: its standard error.
         samples: how many pairs it rests on.
         freedom: degrees of freedom of the standard error; None: one less than samples.
-        unseen: nothing differed, and the error is what one answer's difference would have been.
+        share: of a metric that counts answers, what one of them is worth; 0: it does not.
+
+    Where few answers differ their number says little of how many would: of n that are all alike, the bound is
+    −ln(level)/n (the rule of three), and what was seen goes on top.
     """
 
     value: float
     error: float
     samples: int
     freedom: int | None = None
-    unseen: bool = False
+    share: float = 0.0
 
     def upper(self, attempt: int | None = None) -> float:
         """The one-sided 95 % upper bound; of the attempt of this number, at its share of the 5 % (alpha spending)."""
-        return self.value + self._quantile(attempt) * self.error
+        return self.value + max(self._quantile(attempt) * self.error, -log(_level(attempt)) * self.share)
 
     def lower(self) -> float:
         """The one-sided 95 % lower bound."""
@@ -44,15 +47,18 @@ class Evidence:
         room = allowed - self.value
         if room <= 0 or self.samples < 2:
             return None
-        times = self._quantile(attempt) * self.error / room
-        return max(self.samples, ceil(self.samples * (times if self.unseen else times**2)))
+        scatter, few = self._quantile(attempt) * self.error / room, -log(_level(attempt)) * self.share / room
+        return max(self.samples, ceil(self.samples * max(scatter**2, few)))
 
     def _quantile(self, attempt: int | None) -> float:
         freedom = self.samples - 1 if self.freedom is None else self.freedom
         if freedom < 1:
             return inf
-        level = LEVEL if attempt is None else LEVEL * SPENT[min(attempt, len(SPENT)) - 1]
-        return float(stats.t.ppf(1 - level, freedom))
+        return float(stats.t.ppf(1 - _level(attempt), freedom))
+
+
+def _level(attempt: int | None) -> float:
+    return LEVEL if attempt is None else LEVEL * SPENT[min(attempt, len(SPENT)) - 1]
 
 
 def paired_rise(before: Sequence[float], after: Sequence[float], *, relative: bool = True) -> Evidence:
@@ -104,7 +110,7 @@ def metric_drop(
 ) -> Evidence:
     """Drop of a metric that sees all samples at once: its standard error by a delete-a-group jackknife.
 
-    Where no answer differs the jackknife knows no doubt, however few there are; the error is then one answer's share.
+    Where no answer differs the jackknife knows no doubt, however few there are: what one answer is worth bounds it.
 
     Args:
         before: the original's metric over the samples of these numbers.
@@ -120,6 +126,4 @@ def metric_drop(
     if not (np.isfinite(value) and np.all(np.isfinite(replicates))):
         return Evidence(inf, inf, count)
     error = sqrt((groups - 1) / groups * float(np.sum((replicates - replicates.mean()) ** 2)))
-    if value == error == 0.0 and answers > 0:
-        return Evidence(0.0, abs(before(every)) / answers, count, groups - 1, unseen=True)
-    return Evidence(value, error, count, groups - 1)
+    return Evidence(value, error, count, groups - 1, share=abs(before(every)) / answers if answers > 0 else 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -61,6 +62,18 @@ def test_it_is_called_by_position_by_name_and_with_a_mapping() -> None:
 def test_wrong_arguments_are_coded(args: tuple[object, ...], kwargs: dict[str, object], code: str) -> None:
     with pytest.raises(tamago.TamagoError, match=code):
         quick(model())(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "why"),
+    [((3, 8), np.float64, "float64"), ((3,), np.float32, "float32[3]"), ((3, 7), np.float32, "float32[3, 7]")],
+)
+def test_inputs_that_do_not_fit_an_onnx_model_are_coded(shape: tuple[int, ...], dtype: Any, why: str) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(model(), [np.zeros(shape, dtype)], measure=False, store=":memory:")
+
+    assert (error.value.code, error.value.where) == ("U012", "x")
+    assert why in error.value.why
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 import tamago
+from tamago.compiler import within_budget
 from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample
@@ -26,6 +27,7 @@ from tamago.compiler.approximate.stack import stacked, together
 from tamago.compiler.approximate.tables import STORING
 from tamago.compiler.approximate.task import Found, Outcome
 from tamago.compiler.store import Store
+from tamago.compiler.within_budget import Result
 
 HELD = 700  # for calibration; what is left of the held-out digits judges
 BATCH = 128
@@ -185,6 +187,9 @@ def test_the_report_carries_choice_proof_and_split(small: tamago.CompiledModel) 
         assert choice["rise"] >= 0
     assert len(found["workloads"]) == 1
     text = str(small.report)
+    assert f"{account(small).workloads[0].ratio:.2f}x" in text, "its own speed, not the exact program's"
+    assert small.report.timing is None
+    assert small.report.error > 1e-4, "its own error as well"
     assert "loss may rise by 2.000%" in text
     assert all(choice["method"] in text for choice in found["choice"])
 
@@ -540,6 +545,29 @@ def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
     assert not {n.op_type for n in compiled.graph.graph.all_nodes()} & slower
     assert found.attempts == 1, "a program that is slower costs no proof"
     assert any("smaller but slower" in note for note in found.notes)
+
+
+def test_where_all_that_is_smaller_is_slower_fewer_rules_are_tried(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibration that can be read once only serves both searches."""
+    searched, real = list[Any](), within_budget.approximate
+
+    def approximate(request: Any, original: Any, exact: Any, *args: Any, **options: Any) -> list[Result]:
+        searched.append(exact)
+        results = real(request, original, exact, *args, **options)
+        if len(searched) > 1:
+            return results
+        said = Approximation("", 0.0, "", (), 0, refused=[("the program", "forms", "is smaller but slower, 0.90x")])
+        return [Result(None, None, said, [])]
+
+    monkeypatch.setattr(within_budget, "approximate", approximate)
+    once = (pair for pair in trained.calibration)
+    compiled = trained.compile(tamago.Budget(loss=cross_entropy, rise=0.02), objective="size", calibration=once)
+
+    assert len(searched) == 2
+    assert compiled.report.verdict == "smaller within the budget"
+    assert account(compiled).proof is not None
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def test_faster_is_worth_it_where_time_counts_and_equal_is_not() -> None:
     by_time = sides(Clock((1, 1, 1)), size=False)
     assert by_time.refuses(program(4000), [time(1.2, 1.1, 1.3)]) is None
     assert by_time.refuses(program(400), [time(1.0, 0.9, 1.1)]) is not None
+    assert by_time.refuses(program(400), [time(1.01, 0.99, 1.03)]) is not None, "error is not spent on noise"
 
 
 def test_the_cap_on_latency_holds() -> None:
