@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,23 +100,21 @@ def decide(
     if not changed:
         notes = [*notes, "no rule found anything to improve"]
         return Decision(False, reference, "no gain", notes=notes, verified=True)
-    size = options.objective == "size"
+    by_size = partial(_by_size, original, model, reference, program, found) if options.objective == "size" else None
     if not options.measure:
-        if size:
-            return _by_size(original, model, reference, program, errors, notes, None)
-        return Decision(True, program, "not timed", errors, notes=notes, verified=True)
+        return by_size(None) if by_size else Decision(True, program, "not timed", errors, notes=notes, verified=True)
     try:
         with stopping_at(until):
             timing = _compare_times(target, reference, program, found.trial, until)
             if wins(timing) and timing.low < CLOSE and timing.before < PLACED:
                 timing = min(timing, _compare_anew(target, original, model, found.trial, until), key=lambda t: t.ratio)
     except OutOfTime:
+        if by_size:
+            return by_size(None)
         notes = [*notes, "the time limit was over before both programs were timed: the original is kept"]
-        if size:
-            return _by_size(original, model, reference, program, errors, notes[:-1], None)
         return Decision(False, reference, "no gain", notes=notes, verified=True)
-    if size:
-        return _by_size(original, model, reference, program, errors, notes, timing)
+    if by_size:
+        return by_size(timing)
     won = wins(timing)
     kept, verdict = (program, "faster") if won else (reference, "no gain")
     return Decision(won, kept, verdict, errors if won else {}, timing, notes, verified=True)
@@ -126,18 +125,17 @@ def _by_size(
     model: ir.Model,
     reference: Runnable,
     program: Runnable,
-    errors: dict[str, float],
-    notes: list[str],
+    found: _Verified,
     timing: Comparison | None,
 ) -> Decision:
-    """The smaller file, whatever it takes; of two that are as large the faster."""
+    """The smaller file, whatever it takes; of two that are as large the one that is no slower."""
     after, before = Figures.of(model).file, Figures.of(original).file
-    slower = timing is not None and not wins(timing)
-    if after > before or (after == before and slower):
-        return Decision(False, reference, "no gain", {}, timing, notes, verified=True)
-    if timing is not None and timing.high < NO_SLOWER:
-        notes = [*notes, f"the smaller file takes {1 / timing.ratio:.2f} times as long"]
-    return Decision(True, program, "smaller" if after < before else "no larger", errors, timing, notes, verified=True)
+    if after > before or (after == before and timing is not None and not wins(timing)):
+        return Decision(False, reference, "no gain", {}, timing, found.notes, verified=True)
+    slower = timing is not None and timing.high < NO_SLOWER
+    said = [f"the smaller file takes {1 / timing.ratio:.2f} times as long"] if timing is not None and slower else []
+    verdict = "smaller" if after < before else "no larger"
+    return Decision(True, program, verdict, found.errors, timing, [*found.notes, *said], verified=True)
 
 
 class _NotVerified(Exception):

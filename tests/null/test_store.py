@@ -499,7 +499,7 @@ def test_a_store_that_another_process_is_just_setting_up_is_no_foreign_database(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_file, "_BUSY_SECONDS", 0.2)
-    original = store_file._connect
+    original = store_file._connect  # pyright: ignore[reportPrivateUsage]
     seen: list[str] = []
 
     def overtaken(statement: str) -> None:
