@@ -1,35 +1,38 @@
-"""Integer programs, solved by HiGHS: what it announces on the process' standard output is not the user's to read.
+"""Integer programs, solved by HiGHS, without what it announces on the process' standard output.
 
-Some of its announcements (re-solving a solution that is not quite feasible) pass every option, and are written past
-Python; in the output of a command or of a service they would be an error.
+Some of its announcements pass every option and are written past Python: in the output of a command, or of the service
+that calls it, they would be an error.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+import tempfile
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+_ANNOUNCED = re.compile(rb"^Highs\w*::.*\n?", re.MULTILINE)
 _alone = threading.Lock()
 
 
 def solve(objective: Any, *, constraints: Any, integrality: Any, bounds: Any, options: Mapping[str, Any]) -> Any:
-    """`scipy.optimize.milp`; nothing reaches the standard output while it runs.
+    """`scipy.optimize.milp`; what other threads print while it runs is printed when it has run.
 
     Args:
         objective: what is minimised, a coefficient for each variable.
         constraints: linear ones.
         integrality: which variables are integers.
         bounds: of the variables.
-        options: of the solver; presolving, whose re-solves took longest to be quiet, stays off.
+        options: of the solver. It never presolves: what it re-solves afterwards is what it announces most.
     """
-    from scipy.optimize import milp
+    from scipy import optimize
 
-    with _alone, _standard_output_closed():
-        return milp(
+    with _alone, _without_announcements():
+        return optimize.milp(
             objective,
             constraints=constraints,
             integrality=integrality,
@@ -39,19 +42,21 @@ def solve(objective: Any, *, constraints: Any, integrality: Any, bounds: Any, op
 
 
 @contextmanager
-def _standard_output_closed() -> Generator[None]:
+def _without_announcements() -> Generator[None]:
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         kept = os.dup(1)
-    except (OSError, ValueError):  # there is none
+    except (OSError, ValueError, AttributeError):  # there is no standard output
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+    with tempfile.TemporaryFile() as written:
+        try:
+            os.dup2(written.fileno(), 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            written.seek(0)
+            rest = _ANNOUNCED.sub(b"", written.read())
+            while rest:
+                rest = rest[os.write(kept, rest) :]
+            os.close(kept)

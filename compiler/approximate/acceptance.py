@@ -80,9 +80,9 @@ def relative_square(errors: Sequence[float], norms: Sequence[float]) -> Evidence
     The mean of the samples' own ratios would have no bound: of a single output near zero they have no expectation.
     """
     squares, sizes = np.asarray(errors, float), np.asarray(norms, float)
-    if not np.all(np.isfinite(squares)):
-        return Evidence(inf, inf, len(squares))
     total = float(np.sum(sizes))
+    if not np.all(np.isfinite(squares)) or not np.isfinite(total):
+        return Evidence(inf, inf, len(squares))
     if total <= 0:
         return Evidence(0.0 if not np.any(squares) else inf, 0.0, len(squares))
     ratio = float(np.sum(squares)) / total

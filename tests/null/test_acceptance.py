@@ -189,6 +189,7 @@ def test_no_error_is_none_and_an_error_of_nothing_is_infinite() -> None:
     assert relative_error([0.0, 1.0], [0.0, 0.0]).upper() == inf
     assert relative_error([float("nan"), 1.0], [1.0, 1.0]).upper() == inf
     assert relative_error([inf, 1.0], [1.0, 1.0]).upper() == inf
+    assert relative_error([1.0, 1.0], [1.0, inf]).upper() == inf
 
 
 def share(right: Sequence[bool] | np.ndarray) -> Callable[[Sequence[int]], float]:
