@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
 import pytest
 
+from tamago.compiler.approximate.account import Approximation
+from tamago.compiler.approximate.task import WorkloadTime
 from tamago.compiler.front import EXACT, Point
 from tamago.compiler.report_chart import HEIGHT, WIDTH, Chart
+from tamago.compiler.within_budget import Result, with_wider
 
 POINTS = [
     Point(EXACT, 0.0, 0.0, 1.0, 0.9),
@@ -41,3 +45,34 @@ def test_what_was_not_timed_has_no_line() -> None:
 
 def test_a_front_of_one_point_is_drawn() -> None:
     assert len(Chart.of(POINTS[:1]).series[0][1]) == 1
+
+
+def result(allowed: float, upper: float | None, milliseconds: float) -> Result:
+    account = Approximation(f"at most {allowed:g}", allowed, "kl", (), 8, upper=upper)
+    if upper is None:
+        return Result(None, None, account, [])
+    account.workloads = [WorkloadTime(1.0, 1.0, 1.0, milliseconds, 1.0, 1.0, 1.0)]
+    model = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 23}), ir_version=10)
+    return Result(model, None, account, [])
+
+
+@pytest.mark.parametrize(
+    ("upper", "milliseconds", "taken"),
+    [(0.0008, 0.4, True), (0.002, 0.4, False), (0.0008, 0.6, False), (0.0008, 0.495, False)],
+    ids=["proved and cheaper", "over the narrow bound", "dearer", "cheaper by noise"],
+)
+def test_what_a_wider_bound_found_serves_a_narrower_one(upper: float, milliseconds: float, taken: bool) -> None:
+    narrow, wide = with_wider([result(0.001, 0.0005, 0.5), result(0.01, upper, milliseconds)], size=False)
+
+    assert narrow.cost(size=False) == (milliseconds if taken else 0.5)
+    assert (narrow.account.budget, narrow.account.allowed) == ("at most 0.001", 0.001)
+    assert wide.account.budget == "at most 0.01"
+
+
+def test_nothing_proved_takes_what_is_and_over_several_bounds() -> None:
+    found = with_wider([result(0.001, None, 0.0), result(0.01, None, 0.0), result(0.1, 0.0001, 0.3)], size=False)
+    assert [r.cost(size=False) for r in found] == [0.3, 0.3, 0.3]
+    assert [r.account.allowed for r in found] == [0.001, 0.01, 0.1]
+
+    found = with_wider([result(0.001, 0.0001, 0.3), result(0.01, None, 0.0)], size=False)
+    assert [r.model is None for r in found] == [False, True]
