@@ -21,6 +21,7 @@ from .pipeline import Compiled, checked, compile_front, compile_traced, run_as_i
 from .report import Report
 from .rule import Drift
 from .trace import Traced, trace
+from .verify import has_sizes
 
 if TYPE_CHECKING:
     import onnx
@@ -117,13 +118,9 @@ def _require_fit(graph: ir.Graph, feeds: Mapping[str, Any]) -> None:
         array, shape = feeds.get(value.name or ""), dims(value)
         if not isinstance(array, np.ndarray) or value.dtype in (None, ir.DataType.STRING):
             continue
-        wanted, whole = value.dtype.numpy(), () if shape is None else shape
-        fits = shape is None or (
-            len(whole) == array.ndim
-            and all(n == d for n, d in zip(array.shape, whole, strict=True) if isinstance(d, int) and d > 0)
-        )
+        wanted, fits = value.dtype.numpy(), shape is None or has_sizes(array, shape)
         if array.dtype != wanted or not fits:
-            sizes = "" if shape is None else f"[{', '.join(map(str, whole))}]"
+            sizes = "" if shape is None else f"[{', '.join(map(str, shape))}]"
             raise TamagoError(
                 "U012",
                 "an input does not fit the model",

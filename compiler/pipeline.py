@@ -162,7 +162,9 @@ def compile_front(
 
 def _is_slower(account: Approximation | None) -> bool:
     """Whether a smaller program was found and turned out to be slower than the original."""
-    return account is not None and any("smaller but slower" in reason for _, _, reason in account.refused)
+    from .approximate.gain import SLOWER
+
+    return account is not None and any(SLOWER in reason for _, _, reason in account.refused)
 
 
 def _approximate(

@@ -118,11 +118,16 @@ def fits_declaration(graph: ir.Graph, outputs: Sequence[object]) -> bool:
         shape = dims(value)
         if shape is None or not isinstance(found, np.ndarray):
             continue
-        if len(shape) != found.ndim or any(
-            isinstance(d, int) and d >= 0 and d != n for d, n in zip(shape, found.shape, strict=True)
-        ):
+        if not has_sizes(found, shape):
             return False
     return True
+
+
+def has_sizes(array: Array, shape: Sequence[Dim]) -> bool:
+    """Whether an array has the rank and the fixed sizes of a shape."""
+    return array.ndim == len(shape) and not any(
+        isinstance(d, int) and d >= 0 and d != n for d, n in zip(shape, array.shape, strict=True)
+    )
 
 
 def are_numbers(outputs: Sequence[object]) -> bool:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from .approximate.account import Approximation, explain, tries
 from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
+from .approximate.gain import FASTER
 from .approximate.method import Method
 from .approximate.repair import Repair
 from .approximate.search import Search
@@ -27,7 +28,6 @@ from .streaming import Streaming
 from .verify import compare
 from .written_out import written_out
 
-CHEAPER = 0.98  # of another program's time: what is not noise
 CHOOSING = 0.7  # of the time that is left: the rest is for the proof
 
 
@@ -153,7 +153,7 @@ def with_wider(results: Sequence[Result], *, size: bool) -> list[Result]:
         upper, said = wider.account.upper, own.account
         if wider.model is None or upper is None or upper > said.allowed:
             continue
-        if own.model is None or wider.cost(size=size) < CHEAPER * own.cost(size=size):
+        if own.model is None or wider.cost(size=size) < FASTER * own.cost(size=size):
             found[i] = replace(wider, account=replace(wider.account, budget=said.budget, allowed=said.allowed))
     return found
 

@@ -15,7 +15,8 @@ from .task import WorkloadTime
 
 TIMINGS = 2  # a loss is believed when it is measured twice
 NO_SLOWER = 0.98  # of the original's speed is noise
-FASTER = 0.98  # of the exact program's time: what error must buy at least, and what noise does not
+FASTER = 0.98  # of another program's time: what error must buy at least, and what noise does not
+SLOWER = "is smaller but slower"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Sides:
             return "is not smaller than the exact one"
         if self.size:
             slow = [t for t in times if t.ratio < NO_SLOWER and t.high < 1.0]
-            return f"is smaller but slower, {slow[0].ratio:.2f}x" if slow else None
+            return f"{SLOWER}, {slow[0].ratio:.2f}x" if slow else None
         best = min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))
         return None if taken < FASTER * best else "is not clearly faster than the exact one"
 

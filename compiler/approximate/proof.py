@@ -16,7 +16,7 @@ from ..progress import progress
 from .acceptance import Evidence
 from .budget import Budget
 from .costs import lowered_copy, milliseconds_of
-from .stack import together
+from .stack import Program, together
 from .tables import STORING
 from .task import Found
 
@@ -61,11 +61,12 @@ class Proof:
                 break
             found = left.pop(0)
             model = self._laid_out(found)
-            reason = self._refused(found, model)
+            program = task.target.lower(model)
+            reason = self._refused(found, model, program)
             if reason is not None:
                 left = self._instead(found, reason, left)
                 continue
-            if self._is_proved(found, model):
+            if self._is_proved(found, program):
                 return self._between(found)
             proof, attempt = found.proof, outcome.attempts
             assert proof is not None
@@ -84,16 +85,15 @@ class Proof:
             )
         return None
 
-    def _refused(self, found: Found, model: ir.Model) -> str | None:
+    def _refused(self, found: Found, model: ir.Model, program: Program) -> str | None:
         """Why the program is not worth its error, by its own time; None: it is."""
-        found.times = self.search.sides.times(model, self.search.task.target.lower(model))
+        found.times = self.search.sides.times(model, program)
         return self.search.sides.refuses(model, found.times)
 
-    def _is_proved(self, found: Found, model: ir.Model) -> bool:
+    def _is_proved(self, found: Found, program: Program) -> bool:
         """One attempt: whether the rise on samples that chose nothing is within the budget beyond doubt."""
         search, task, outcome = self.search, self.search.task, self.search.outcome
         found.attempt = outcome.attempts = outcome.attempts + 1
-        program = task.target.lower(model)
         runs = [search.judge.scores(program, task.split.verify, b) for b in self._batches()]
         proofs = [search.judge.evidence(search.unseen, after, task.split.verify, proof=True) for after in runs]
         found.proof = max(proofs, key=lambda proof: proof.upper(found.attempt))
@@ -117,7 +117,8 @@ class Proof:
                 continue
             found = cheaper[0]
             model = self._laid_out(found)
-            if self._refused(found, model) is None and self._is_proved(found, model):
+            program = search.task.target.lower(model)
+            if self._refused(found, model, program) is None and self._is_proved(found, program):
                 proved = found
             else:
                 failed, level = level, proved.level
