@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 HALVES = (torch.float16, torch.bfloat16)  # what tensor cores multiply, and so what the kernels are for
+DEPTHWISE_SETTINGS = 6  # of a candidate's
 LIBRARY = 0  # the first setting of a candidate that says: torch's own operators, cuDNN and cuBLAS
 TMA = -1  # and one that says: the product whose tiles the copying engine fetches, its settings behind
 
@@ -243,7 +244,7 @@ def depthwise(
         strides: down, right.
         pads: above, left, below, right.
         activation: a name in `ACTIVATIONS`.
-        candidate: as `convolution` takes it.
+        candidate: as `convolution` takes it; with a norm that is a launch of its own, that one's after the first.
     """
     del candidate
     return convolved_by_channel(x, w, bias, norm, epsilon, strides, pads, activation)
@@ -303,8 +304,13 @@ def _(
     candidate: Sequence[int] | None,
 ) -> Tensor:
     from .launch_convolution import fits, launch_depthwise
+    from .launch_norm import launch_layer_norm
 
     results = prod((*x.shape[:2], *slid(x.shape[2:], w.shape[2:], strides, pads)))
     if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
         return convolved_by_channel(x, w, bias, norm, epsilon, strides, pads, activation)
-    return launch_depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate)
+    first, second = candidate[:DEPTHWISE_SETTINGS], candidate[DEPTHWISE_SETTINGS:]
+    if not second:
+        return launch_depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate)
+    rows = launch_depthwise(x, w, bias, (), epsilon, strides, pads, "", first).permute(0, 2, 3, 1)
+    return ACTIVATIONS[activation](launch_layer_norm(rows, *norm, epsilon, True, second))

@@ -177,3 +177,58 @@ def test_products_with_a_bias_or_of_other_formats_stay_several() -> None:
     other = graph.product(graph.x, WIDTH, HIDDEN)
     graph.zeros = False
     assert merged_linears(graph.model(graph.product(graph.x, WIDTH, HIDDEN), other)) is None
+
+
+def gemm(graph: Graph, *, bias: bool = True, **attributes: float) -> ir.Value:
+    """A Gemm of the row."""
+    row = graph.node("Reshape", graph.x, graph.constant(np.array([1, WIDTH])))
+    if attributes.get("transA"):
+        row = graph.node("Reshape", graph.x, graph.constant(np.array([WIDTH, 1])))
+    shape = (HIDDEN, WIDTH) if attributes.get("transB") else (WIDTH, HIDDEN)
+    operands = [row, graph.constant(graph.generator.random(shape, np.float32) / 8)]
+    if bias:
+        operands.append(graph.constant(graph.generator.random(HIDDEN, np.float32)))
+    return graph.node("Gemm", *operands, **attributes)
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_gemm_of_one_row_and_its_bias_become_one(bias: bool, turned: int) -> None:
+    graph = Graph(packed=False)
+    model = graph.model(gemm(graph, bias=bias, transB=turned))
+
+    found = fused_products(model)
+
+    assert found is not None
+    assert operators(found) == {"Reshape": 1, "LinearAdd" if bias else "Linear": 1}
+    check_equal(model, found, 1)
+
+
+def test_what_follows_a_bias_is_added_after_it() -> None:
+    graph = Graph(packed=False)
+    residual = graph.constant(graph.generator.random(HIDDEN, np.float32))
+    model = graph.model(graph.node("Add", gemm(graph), residual))
+
+    found = fused_products(model)
+
+    assert found is not None
+    assert operators(found) == {"Reshape": 1, "LinearAdd": 1, "Add": 1}
+    check_equal(model, found, 1)
+
+
+def test_a_gate_with_biases_is_not_taken_in() -> None:
+    graph = Graph(packed=False)
+    gate, up = gemm(graph), gemm(graph)
+    model = graph.model(graph.node("Mul", graph.silu(gate), up))
+
+    found = fused_products(model)
+
+    assert found is not None
+    assert operators(found)["LinearAdd"] == 2
+    check_equal(model, found, 1)
+
+
+@pytest.mark.parametrize("attributes", [{"alpha": 0.5}, {"beta": 2.0}, {"transA": 1}])
+def test_a_gemm_that_scales_or_turns_is_left_alone(attributes: dict[str, float]) -> None:
+    graph = Graph(packed=False)
+    assert fused_products(graph.model(gemm(graph, **attributes))) is None

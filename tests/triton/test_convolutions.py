@@ -12,6 +12,7 @@ if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
 from tamago.backends.triton import library_convolution as library
+from tamago.backends.triton.jobs import DepthwiseJob
 from tamago.backends.triton.kernels import convolution, depthwise
 from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution, launch_depthwise
 from tamago.compiler.operators.epilogue import EPILOGUES
@@ -216,6 +217,16 @@ def test_so_are_there_for_depthwise_convolutions(pixels: int, side: int, channel
     assert len(found) <= depthwise.MOST_CANDIDATES
     assert len(set(found)) == len(found)
     assert found or channels < 32
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_norm_may_be_a_launch_of_its_own(normed: bool) -> None:
+    job = DepthwiseJob((1, 768, 7, 7), (7, 7), (1, 1), (3, 3, 3, 3), "float16", normed, "")
+    first, *found = job.candidates()
+
+    assert first[0] == library.LIBRARY
+    sizes = {len(c) for c in found}
+    assert sizes == ({library.DEPTHWISE_SETTINGS, library.DEPTHWISE_SETTINGS + 2} if normed else {len(first)})
 
 
 @pytest.mark.parametrize(("pictures", "waits"), [(1, False), (64, True)])

@@ -16,8 +16,9 @@ from ..lowering import DEPTHWISE
 from .convolution import numbers, operand_sizes
 from .subject import copies_of, draw, seeded
 
-MINE = [library.LIBRARY] * 6
+MINE = (library.LIBRARY,) * library.DEPTHWISE_SETTINGS
 EPSILON = 1e-6
+APART = 8  # settings that leave the norm to a launch of its own
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,17 @@ class DepthwiseJob:
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
         from ..kernels.depthwise import candidates
+        from ..kernels.layer_norm import LONGEST
+        from ..kernels.layer_norm import candidates as norms
 
         height, width = library.slid(self.x[2:], self.kernel_shape, self.strides, self.pads)
-        pixels = self.x[0] * height * width
-        sizes = pixels, width, height, self.x[1], self.kernel_shape, self.strides
-        return [tuple(MINE), *candidates(*sizes, normed=self.normed)]
+        pixels, channels = self.x[0] * height * width, self.x[1]
+        sizes = pixels, width, height, channels, self.kernel_shape, self.strides
+        found = [MINE, *candidates(*sizes, normed=self.normed)]
+        if not self.normed or channels > LONGEST:
+            return found
+        # Few pixels of many channels keep few programs busy where one of them holds all channels of a pixel.
+        return [*found, *((*c, *norms(pixels, channels)[0]) for c in candidates(*sizes, normed=False)[:APART])]
 
     def subject(self, copies: int | None = None) -> DepthwiseSubject:
         """What they are measured on."""

@@ -1,7 +1,8 @@
 """Products become one kernel with the norm in front, the gate beside or the sum behind them.
 
 What `alternatives` offers to the choice of exact rewrites, for programs that are no longer searched: products in few
-bits, which approximation wrote, whatever their rows; and those of one row that it left as they were.
+bits, which approximation wrote, whatever their rows; and those of one row that it left as they were, with the bias that
+a Gemm adds itself.
 
     Mul(Mul(a, σ(a)), b) → SwiGLU(x, w, v)    # a, b products of one x
     P(RMSNormalization(x, g), w) → NormP(x, g, w)
@@ -18,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ....compiler.fold import remove_unused
-from ....compiler.ir import constant_tensor, dims, metadata, new_constant, unique_names
+from ....compiler.ir import attribute_values, constant_tensor, dims, metadata, new_constant, unique_names
 from ....compiler.operators import DOMAIN
 from ....compiler.operators.operator import MICROSOFT
 from ....compiler.optimise import Names
@@ -41,6 +42,7 @@ class _Product:
         covered: the nodes it stands for.
         norm: the scale of a norm in front, and its epsilon.
         residual: what is added.
+        transposed: whether the weight already lies row by row of the result.
     """
 
     x: ir.Value
@@ -50,6 +52,7 @@ class _Product:
     covered: tuple[ir.Node, ...]
     norm: tuple[ir.Value, float] | None = None
     residual: ir.Value | None = None
+    transposed: bool = False
 
     @property
     def operator(self) -> str:
@@ -100,6 +103,18 @@ def _products(node: ir.Node) -> Iterator[_Product]:
         tensor = None if w is None else constant_tensor(w)
         if tensor is not None and len(tensor.shape) == 2:
             yield _Product(x, False, ((w,),), (), (node,))
+    elif node.op_type == "Gemm" and not node.domain and _is_one_row(x):
+        yield from _gemm(node, x)
+
+
+def _gemm(node: ir.Node, x: ir.Value) -> Iterator[_Product]:
+    """α·x·w + β·b of a constant matrix, where nothing is scaled and x is not turned."""
+    given, w = attribute_values(node), node.inputs[1]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    plain = given.get("alpha", 1.0) == 1 and given.get("beta", 1.0) == 1 and not given.get("transA")
+    if not plain or w is None or constant_tensor(w) is None or (bias is not None and not _fits(bias, node.outputs[0])):
+        return
+    yield _Product(x, False, ((w,),), (), (node,), residual=bias, transposed=bool(given.get("transB")))
 
 
 def _is_one_row(x: ir.Value) -> bool:
@@ -134,13 +149,14 @@ def _match(a: _Product, b: _Product) -> bool:
     """Whether two products are of the same rows, with weights of one shape and form."""
     shapes = [[None if v is None else (v.dtype, dims(v)) for v in p.weights[0]] for p in (a, b)]
     forms = [{(i.name, str(i.value)) for i in p.attributes} for p in (a, b)]
-    return a.x is b.x and a.packed is b.packed and shapes[0] == shapes[1] and forms[0] == forms[1]
+    alike = a.x is b.x and a.packed is b.packed and a.transposed is b.transposed
+    return alike and a.residual is None and b.residual is None and shapes[0] == shapes[1] and forms[0] == forms[1]
 
 
 def _normed(product: _Product) -> _Product:
     """With the norm that makes its rows."""
     norm = product.x.producer()
-    if norm is None or norm.op_type != "RMSNormalization" or norm.domain:
+    if norm is None or norm.op_type != "RMSNormalization" or norm.domain or product.residual is not None:
         return product
     x, scale, shape = norm.inputs[0], norm.inputs[1], dims(product.x)
     attributes = norm.attributes
@@ -160,6 +176,8 @@ def _added(node: ir.Node, products: dict[ir.Value, _Product]) -> Iterator[_Produ
     for value, other in (tuple(node.inputs), tuple(node.inputs)[::-1]):
         product = None if value is None else products.get(value)
         if product is None or value is None or other is None or product.norm is not None or len(product.weights) == 2:
+            continue
+        if product.residual is not None:  # a bias, which is added already
             continue
         if len(value.uses()) == 1 and not value.is_graph_output() and _fits(other, value):
             yield replace(product, covered=(*product.covered, node), residual=other)
@@ -182,7 +200,8 @@ def _write(graph: ir.Graph, node: ir.Node, product: _Product, fresh: Names) -> N
         operands.append(product.norm[0])
         attributes.append(ir.AttrFloat32("epsilon", product.norm[1]))
     for weight in product.weights:
-        operands += weight if product.packed else [_rows(graph, weight[0], fresh)]
+        rows = product.packed or product.transposed
+        operands += weight if rows else [_rows(graph, weight[0], fresh)]
     if product.residual is not None:
         operands.append(product.residual)
     new = ir.Value(name=fresh("tamago/value"), type=old.type, shape=old.shape)
