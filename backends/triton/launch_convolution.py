@@ -16,8 +16,7 @@ from torch import Tensor
 
 from .counters import counters
 from .kernels import convolution as gathered
-from .kernels.depthwise import depthwise
-from .library_convolution import HALVES, outputs_last, slid
+from .library_convolution import HALVES, slid
 
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
 
@@ -55,7 +54,7 @@ def launch_convolution(
     """
     n, channels, *_ = x.shape
     height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
-    y = _channels_last(x, (n, w.shape[0], height, width))
+    y = channels_last(x, (n, w.shape[0], height, width))
     if not _dense(x):
         x = x.contiguous(memory_format=torch.channels_last)
     geometry = {
@@ -156,72 +155,8 @@ def _launch(
     )
 
 
-def launch_depthwise(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    norm: Sequence[Tensor],
-    epsilon: float,
-    strides: Sequence[int],
-    pads: Sequence[int],
-    activation: str,
-    candidate: Sequence[int],
-) -> Tensor:
-    """A depthwise convolution.
-
-    Args:
-        x: this and what follows as `library_convolution.depthwise` takes them.
-        w: (C, 1, KH, KW).
-        bias: (C).
-        norm: scale and shift, or nothing.
-        epsilon: of the norm.
-        strides: down, right.
-        pads: above, left, below, right.
-        activation: a name that `kernels.activations` knows, or "".
-        candidate: results to the right and downwards, runs of them, channels of a block, warps, how lines are read.
-    """
-    right, down, runs, block, warps, walk = candidate
-    n, channels, above, across = x.shape
-    height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
-    y = _channels_last(x, (n, channels, height, width))
-    w = outputs_last(w)
-    gamma, beta = norm or (bias, bias)
-    count = n * -(-height // down) * -(-width // right)
-    grid = -(-count // runs), 1 if len(norm) > 0 else -(-channels // block)
-    kernel: Any = depthwise
-    kernel[grid](
-        x.contiguous(memory_format=torch.channels_last),
-        w,
-        bias.contiguous(),
-        gamma.contiguous(),
-        beta.contiguous(),
-        y,
-        epsilon,
-        N=n,
-        C=channels,
-        H=above,
-        W=across,
-        HO=height,
-        WO=width,
-        KH=w.shape[2],
-        KW=w.shape[3],
-        SH=strides[0],
-        SW=strides[1],
-        PT=pads[0],
-        PL=pads[1],
-        ACTIVATION=activation,
-        NORMED=len(norm) > 0,
-        RIGHT=right,
-        DOWN=down,
-        RUNS=runs,
-        BC=block,
-        WALK=walk,
-        num_warps=warps,
-    )
-    return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
-
-
-def _channels_last(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def channels_last(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An empty tensor like x of this shape, channels last in memory."""
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 

@@ -41,24 +41,53 @@ def launch_squeeze_excite(
         gate: another.
         candidate: pixels and channels of a tile, slices of a picture's pixels, warps, launches.
     """
+    laid = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(1, 2)
+    return launch_excite(laid, x.shape[2] * x.shape[3], w, b, v, c, activation, gate, candidate)
+
+
+def launch_excite(
+    sums: Tensor,
+    count: int,
+    w: Tensor,
+    b: Tensor,
+    v: Tensor,
+    c: Tensor,
+    activation: str,
+    gate: str,
+    candidate: Sequence[int],
+) -> Tensor:
+    """Squeeze-and-excitation of pictures, or of what parts of them sum up to.
+
+    Args:
+        sums: (N, parts, C); a pixel is a part too.
+        count: pixels of a picture.
+        w: this and what follows as for `launch_squeeze_excite`.
+        b: (S).
+        v: (C, S, 1, 1).
+        c: (C).
+        activation: a name that `kernels.activations` knows.
+        gate: another.
+        candidate: its pixels are parts.
+    """
     rows, block, slices, warps, launches = candidate
-    n, channels, height, across = x.shape
+    n, pixels, channels = sums.shape
     squeezed = w.shape[0]
     blocks, small = -(-channels // block), kernels.width(squeezed)
-    y = torch.empty((n, channels, 1, 1), dtype=x.dtype, device=x.device)
-    partial = torch.empty((n * slices * blocks * small,), dtype=torch.float32, device=x.device)
+    y = torch.empty((n, channels, 1, 1), dtype=w.dtype, device=w.device)
+    partial = torch.empty((n * slices * blocks * small,), dtype=torch.float32, device=w.device)
     second = b.contiguous(), outputs_last(v), c.contiguous(), y
     sizes: dict[str, Any] = {"C": channels, "S": squeezed, "ACTIVATION": activation, "GATE": gate, "BS": small}
     kernel: Any = kernels.squeeze_excite
     kernel[(n, slices, blocks)](
-        x.contiguous(memory_format=torch.channels_last),
+        sums,
         w.contiguous(),
         *second,
         partial,
-        counters(x.device, n),
-        PIXELS=height * across,
+        counters(w.device, n),
+        PIXELS=pixels,
+        COUNT=count,
         SLICES=slices,
-        SHARE=-(-height * across // slices),
+        SHARE=-(-pixels // slices),
         BP=rows,
         BC=block,
         BE=kernels.expanded(channels, small, warps),

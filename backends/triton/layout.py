@@ -6,15 +6,18 @@ program is made; activations follow, since torch's operators keep the order that
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
 from .library_convolution import HALVES, LIBRARY, outputs_last
-from .lowering import CONVOLUTION, DEPTHWISE, SEPARABLE, SQUEEZE_EXCITE
+from .lowering import CONVOLUTION, DEPTHWISE, DEPTHWISE_SQUEEZE, SEPARABLE, SQUEEZE_EXCITE
 
-CONVOLUTIONS = (functional.conv2d, CONVOLUTION, DEPTHWISE, SEPARABLE, SQUEEZE_EXCITE)
-OUTPUTS_LAST = {DEPTHWISE: 1, SEPARABLE: 1, SQUEEZE_EXCITE: 3}  # which operand their kernels read so
+# Which operands the kernels read outputs last.
+OUTPUTS_LAST = {DEPTHWISE: (1,), SEPARABLE: (1,), SQUEEZE_EXCITE: (3,), DEPTHWISE_SQUEEZE: (1, 5)}
+CONVOLUTIONS = (functional.conv2d, CONVOLUTION, *OUTPUTS_LAST)
 
 
 def lay_out_weights(module: fx.GraphModule) -> bool:
@@ -23,27 +26,33 @@ def lay_out_weights(module: fx.GraphModule) -> bool:
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node.target not in CONVOLUTIONS:
             continue
-        index = OUTPUTS_LAST.get(node.target, 1)
-        source = node.args[index]
-        if not isinstance(source, fx.Node) or source.op != "get_attr":
-            continue
-        place = str(source.target)
-        path, _, name = place.rpartition(".")
-        owner: torch.nn.Module = module.get_submodule(path)
-        weight = getattr(owner, name)
-        if not isinstance(weight, Tensor) or weight.dim() != 4 or weight.dtype not in HALVES:
-            continue
-        own = node.target in OUTPUTS_LAST and node.args[-1] is not None and node.args[-1][0] != LIBRARY
-        if laid.get(place, own) != own:  # calls that share a weight read it in two orders
-            owner, name, place = module, f"{name}_of_{node.name}", f"{name}_of_{node.name}"
-            module.register_buffer(name, weight)
-            with module.graph.inserting_before(node):
-                node.update_arg(index, module.graph.get_attr(name))
-        # An attribute that is set keeps its place among the buffers.
-        setattr(owner, name, outputs_last(weight) if own else weight.contiguous(memory_format=torch.channels_last))
-        laid[place] = own
+        for index in OUTPUTS_LAST.get(node.target, (1,)):
+            _lay_out(module, node, index, laid)
     module.recompile()
     return bool(laid)
+
+
+def _lay_out(module: fx.GraphModule, node: fx.Node, index: int, laid: dict[str, bool]) -> None:
+    """Put one operand of a call in order, where it is a constant."""
+    source = node.args[index]
+    if not isinstance(source, fx.Node) or source.op != "get_attr":
+        return
+    place = str(source.target)
+    path, _, name = place.rpartition(".")
+    owner: torch.nn.Module = module.get_submodule(path)
+    weight = getattr(owner, name)
+    if not isinstance(weight, Tensor) or weight.dim() != 4 or weight.dtype not in HALVES:
+        return
+    settings: Any = node.args[-1]
+    own = node.target in OUTPUTS_LAST and settings is not None and settings[0] != LIBRARY
+    if laid.get(place, own) != own:  # calls that share a weight read it in two orders
+        owner, name, place = module, f"{name}_of_{node.name}", f"{name}_of_{node.name}"
+        module.register_buffer(name, weight)
+        with module.graph.inserting_before(node):
+            node.update_arg(index, module.graph.get_attr(name))
+    # An attribute that is set keeps its place among the buffers.
+    setattr(owner, name, outputs_last(weight) if own else weight.contiguous(memory_format=torch.channels_last))
+    laid[place] = own
 
 
 def channels_last(tensor: Tensor) -> Tensor:

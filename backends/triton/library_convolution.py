@@ -303,7 +303,8 @@ def _(
     activation: str,
     candidate: Sequence[int] | None,
 ) -> Tensor:
-    from .launch_convolution import fits, launch_depthwise
+    from .launch_convolution import fits
+    from .launch_depthwise import launch_depthwise
     from .launch_norm import launch_layer_norm
 
     results = prod((*x.shape[:2], *slid(x.shape[2:], w.shape[2:], strides, pads)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import Any
 
 import onnx_ir as ir
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ...compiler.ir import dims, static_dims
 from ...compiler.operators import DOMAIN
+from ...compiler.operators.depthwise_squeeze import KINDS as DEPTHWISE_SQUEEZES
 from ...compiler.operators.epilogue import EPILOGUES, Epilogue
 from ...compiler.operators.mlp import MLPS
 from ...compiler.operators.operator import MICROSOFT
@@ -21,6 +23,7 @@ from ...compiler.torch_operators.registry import Unsupported, operator
 from . import library as library  # registers the operators
 from . import library_attention as library_attention
 from . import library_convolution as library_convolution
+from . import library_depthwise_squeeze as library_depthwise_squeeze
 from . import library_mlp as library_mlp
 from . import library_norm as library_norm
 from . import library_separable as library_separable
@@ -41,6 +44,7 @@ SEPARABLE = torch.ops.tamago.separable.default
 LAYER_NORM = torch.ops.tamago.layer_norm.default
 SQUEEZE_EXCITE = torch.ops.tamago.squeeze_excite.default
 MEAN_PIXELS = torch.ops.tamago.mean_pixels.default
+DEPTHWISE_SQUEEZE = torch.ops.tamago.depthwise_squeeze.default
 
 
 def _linear(
@@ -304,6 +308,17 @@ def squeeze_excite(op: Operation, x: Tensor, w: Tensor, b: Tensor, v: Tensor, c:
     """What weighs a picture's channels, of their means."""
     kind = next(k for k in SQUEEZES if k.name == op.node.op_type)
     return op.call(SQUEEZE_EXCITE, x, w, b, v, c, kind.activation, kind.gate, None)
+
+
+@operator(*(kind.name for kind in DEPTHWISE_SQUEEZES), domain=DOMAIN, like=0)
+def depthwise_squeeze(
+    op: Operation, x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor, u: Tensor, d: Tensor
+) -> Any:
+    """A depthwise convolution, and what weighs the channels of its result."""
+    kind = next(k for k in DEPTHWISE_SQUEEZES if k.name == op.node.op_type)
+    rest = kind.first, kind.squeeze.activation, kind.squeeze.gate
+    both = op.call(DEPTHWISE_SQUEEZE, x, w, b, v, c, u, d, op.numbers("strides"), op.numbers("pads"), *rest, None)
+    return op.call(getitem, both, 0), op.call(getitem, both, 1)
 
 
 @operator("GlobalAveragePool", "ReduceMean", domain=DOMAIN, like=0)

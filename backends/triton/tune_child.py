@@ -16,13 +16,12 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
 from triton.runtime.jit import JITFunction
 
 from ...compiler.timing import Timing
 from .counters import own_counters
 from .jobs import Job, job_of
-from .jobs.subject import Subject
+from .jobs.subject import Result, Subject, relative_error
 from .library_convolution import LIBRARY
 from .run import exact_convolutions
 from .timing import interleave_graphs
@@ -87,15 +86,15 @@ def say(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def measure(subject: Subject, candidate: Sequence[int], wanted: Tensor) -> tuple[Timing, float]:
+def measure(subject: Subject, candidate: Sequence[int], wanted: Result) -> tuple[Timing, float]:
     """Milliseconds of one launch, and the relative error of its result."""
     with exact_convolutions(), own_counters():  # as programs run
         return _measured(subject, candidate, wanted)
 
 
-def _measured(subject: Subject, candidate: Sequence[int], wanted: Tensor) -> tuple[Timing, float]:
+def _measured(subject: Subject, candidate: Sequence[int], wanted: Result) -> tuple[Timing, float]:
     found = subject.launch(0, candidate)
-    error = float((found.double() - wanted).norm() / wanted.norm())
+    error = relative_error(found, wanted)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for copy in range(subject.copies):

@@ -30,7 +30,7 @@ class Operator:
         opset: of the standard operators in the body.
         convolves: results are as large as a convolution of the first two operands is.
         channels_last: and the channels are their last axis.
-        pools: results have one pixel for all of the first operand's.
+        pools: results have one pixel for all of the first operand's; where it convolves, a second result has.
         projects: and the channels are as many as this operand has rows.
     """
 

@@ -8,9 +8,9 @@ from .epilogue import ACTIVATIONS
 from .operator import Operator
 
 SIXTH = 0.16666667163372040  # in single precision, as exporters write HardSigmoid's slope
-GATES = {
-    "Sigmoid": "y = Sigmoid (q)",
-    "HardSigmoid": f"y = HardSigmoid <alpha = {SIXTH:.17f}, beta = 0.5> (q)",
+GATES = {  # as `epilogue.ACTIVATIONS`
+    "Sigmoid": "{y} = Sigmoid ({x})",
+    "HardSigmoid": f"{{y}} = HardSigmoid <alpha = {SIXTH:.17f}, beta = 0.5> ({{x}})",
 }
 
 
@@ -26,6 +26,17 @@ class Kind:
         """The operator's."""
         return f"SqueezeExcite{self.activation}{self.gate}"
 
+    def text(self, x: str, y: str, operands: tuple[str, str, str, str]) -> str:
+        """The lines of a function that make y of x and of the two layers' weights and biases."""
+        w, b, v, c = operands
+        return f"""
+            mean = GlobalAveragePool ({x})
+            inner = Conv (mean, {w}, {b})
+            {ACTIVATIONS[self.activation].format(x="inner", y="small")}
+            outer = Conv (small, {v}, {c})
+            {GATES[self.gate].format(x="outer", y=y)}
+        """
+
 
 def _operator(kind: Kind) -> Operator:
     return Operator(
@@ -33,11 +44,7 @@ def _operator(kind: Kind) -> Operator:
         f"{kind.name}(x, w, b, v, c) = {kind.gate}(Conv({kind.activation}(Conv(mean of x, w, b)), v, c))",
         f"""
         {kind.name} (x, w, b, v, c) => (y) {{
-            mean = GlobalAveragePool (x)
-            p = Conv (mean, w, b)
-            {ACTIVATIONS[kind.activation].format(x="p", y="small")}
-            q = Conv (small, v, c)
-            {GATES[kind.gate]}
+            {kind.text("x", "y", ("w", "b", "v", "c"))}
         }}
         """,
         samples=tuple(

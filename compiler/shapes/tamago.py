@@ -15,7 +15,10 @@ def _rule(operator: Operator) -> Rule:
             shape = (shape[0], None if projection is None else projection[0], *shape[2:])
         if operator.channels_last and shape is not None:
             shape = (shape[0], *shape[2:], shape[1])
-        return [(call.dtype(0), shape)]
+        found: list[Known] = [(call.dtype(0), shape)]
+        if operator.pools:
+            found.append((call.dtype(0), None if shape is None else (*shape[:2], *(1 for _ in shape[2:]))))
+        return found
 
     def shapes(call: Call) -> list[Known]:
         shapes = operator.shapes([call.shape(i) for i in range(len(call.operands))])

@@ -18,11 +18,21 @@ class Guarded:
         self._rooms: list[tuple[int, Tensor]] = []
         monkeypatch.setattr(torch, "empty", self._empty)
 
-    def _empty(self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _empty(
+        self,
+        shape: tuple[int, ...],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> Tensor:
         count = prod(shape)
         room = torch.full((count + BEYOND,), SENTINEL, dtype=dtype, device=device)
         self._rooms.append((count, room))
-        return room[:count].view(shape)
+        if memory_format != torch.channels_last:
+            return room[:count].view(shape)
+        n, channels, height, width = shape
+        return room[:count].view(n, height, width, channels).permute(0, 3, 1, 2)
 
     def untouched(self) -> bool:
         """Whether something was allocated, and nothing beyond it was written to."""

@@ -51,9 +51,10 @@ def by_channel(case):
     chosen = next(c for c in found if case["walk"] in (None, c[-1]))
     right, down, runs, block, warps, walk = chosen
     tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "WALK": walk}
-    fused = {"ACTIVATION": case["activation"], "NORMED": case["normed"]}
+    fused = {"ACTIVATION": case["activation"], "NORMED": case["normed"], "SUMMED": case["summed"]}
     constants = {"N": n, "C": channels, **sizes, **fused, **tile}
     pointers = dict.fromkeys(("x", "w", "bias", "gamma", "beta", "y"), "*" + case["dtype"])
+    pointers["sums_of"] = "*fp32" if case["summed"] else "*" + case["dtype"]
     options = {"num_warps": warps}
     return chosen, compiled(depthwise.depthwise, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
 
@@ -79,12 +80,13 @@ class Case:
     activation: str = ""
     after: str = ""
     normed: bool = False
+    summed: bool = False
     dtype: str = "fp16"
     walk: int | None = None  # the first candidate that reads lines so, or the first
 
     def __str__(self) -> str:
         sizes = "-".join("x".join(map(str, s)) for s in (self.x, self.w))
-        flags = [f for f in ("split", "scaled", "residual", "normed") if getattr(self, f)]
+        flags = [f for f in ("split", "scaled", "residual", "normed", "summed") if getattr(self, f)]
         walk = [] if self.walk is None else [f"walk{self.walk}"]
         return "-".join([self.kernel, sizes, f"sm_{self.capability}", self.dtype, *flags, *walk])
 
@@ -104,6 +106,8 @@ CASES = (
     *(replace(CONVNEXT, walk=walk) for walk in (IN_TURN, AHEAD)),
     replace(CONVNEXT, x=(1, 384, 14, 14), w=(384, 1, 7, 7), walk=AT_ONCE),
     FEW,
+    replace(MOBILE, summed=True),
+    DEEP((64, 1152, 7, 7), (1152, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True),
     *(replace(case, capability=c) for case in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE) for c in CAPABILITIES),
 )
 Made = dict[Case, dict[str, Any]]

@@ -31,7 +31,7 @@ def make(case):
         pointers["parts"] = "*fp32"
         made = compiled(kernels.excite, pointers, {}, parts | fused, case["capability"], num_warps=4)
         return {"candidate": (*chosen[:3], 4, 1)}, made
-    constants = tile | fused | {"BE": kernels.expanded(channels, small, warps), "APART": False}
+    constants = tile | fused | {"COUNT": pixels, "BE": kernels.expanded(channels, small, warps), "APART": False}
     made = compiled(kernels.squeeze_excite, pointers, {}, constants, case["capability"], num_warps=warps)
     return {"candidate": chosen}, made
 """

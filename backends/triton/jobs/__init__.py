@@ -14,6 +14,7 @@ from .attention import AttentionJob
 from .attention_step import AttentionStepJob
 from .convolution import AffineJob, ConvolutionJob
 from .depthwise import DepthwiseJob
+from .depthwise_squeeze import DepthwiseSqueezeJob
 from .gemv import GemvJob
 from .gemv_nbits import GemvNBitsJob
 from .layer_norm import LayerNormJob
@@ -34,11 +35,12 @@ Job = (
     | SeparableJob
     | SqueezeExciteJob
     | MeanPixelsJob
+    | DepthwiseSqueezeJob
 )
 KINDS: tuple[type[Job], ...] = (
     *(GemvJob, GemvNBitsJob, AttentionStepJob, AttentionJob),
     *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob, MlpJob, SeparableJob),
-    *(SqueezeExciteJob, MeanPixelsJob),
+    *(SqueezeExciteJob, MeanPixelsJob, DepthwiseSqueezeJob),
 )
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "AttentionStepJob",
     "ConvolutionJob",
     "DepthwiseJob",
+    "DepthwiseSqueezeJob",
     "GemvJob",
     "GemvNBitsJob",
     "Job",

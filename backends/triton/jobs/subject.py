@@ -10,21 +10,29 @@ from torch import Tensor
 
 BESIDES_CACHE = 200e6  # bytes that the copies of the weights hold together
 MOST_COPIES = 64
+Result = Tensor | tuple[Tensor, ...]
 
 
 class Subject(Protocol):
-    """Random operands of a job, in as many copies as no cache holds, and its result in double precision."""
+    """Random operands of a job, in as many copies as no cache holds, and its result or results in double precision."""
 
     copies: int
 
     @property
-    def wanted(self) -> Tensor:
+    def wanted(self) -> Result:
         """The result in double precision."""
         ...
 
-    def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
+    def launch(self, copy: int, candidate: Sequence[int]) -> Result:
         """The kernel on one copy of the operands."""
         ...
+
+
+def relative_error(found: Result, wanted: Result) -> float:
+    """‖y − y₀‖/‖y₀‖, of several results the largest."""
+    if isinstance(found, Tensor) and isinstance(wanted, Tensor):
+        return float((found.double() - wanted).norm() / wanted.norm())
+    return max(relative_error(y, y0) for y, y0 in zip(found, wanted, strict=True))
 
 
 def copies_of(size: int, wanted: int | None) -> int:

@@ -5,6 +5,8 @@ element of x that is read (and made wide) once serves every result that it reach
 kernel reads 7 elements a result instead of 49. With `NORMED` a program holds all channels of its results, in parts,
 since widths such as 96 and 768 are no powers of two, and LayerNorm needs no pass of its own.
 
+With `SUMMED` a program also leaves the sum of its results of each channel, so that their means need no pass over them.
+
 Many results: one line of x after the other. Few: nothing counts but how often one waits for memory, so that all lines
 are read before the first product, by the same threads or each by its own.
 """
@@ -149,6 +151,7 @@ def depthwise(
     gamma,
     beta,
     y,
+    sums_of,
     eps,
     N: tl.constexpr,
     C: tl.constexpr,
@@ -164,6 +167,7 @@ def depthwise(
     PL: tl.constexpr,
     ACTIVATION: tl.constexpr,
     NORMED: tl.constexpr,
+    SUMMED: tl.constexpr,
     RIGHT: tl.constexpr,
     DOWN: tl.constexpr,
     RUNS: tl.constexpr,
@@ -175,6 +179,7 @@ def depthwise(
     Args:
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         gamma, beta: (C), of LayerNorm over the channels.
+        sums_of: (N, programs of a picture, C) float32, with `SUMMED`: then none has rectangles of two pictures.
         WALK: how lines are read; with `SPREAD` one rectangle of one line of results a program.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
@@ -185,8 +190,14 @@ def depthwise(
     PARTS: tl.constexpr = triton.next_power_of_2(KH) if WALK == _SPREAD else 1
     GEOMETRY: tl.constexpr = (C, H, W, KH, KW, SW, PL, SPAN, ACROSS, RIGHT, PARTS * RUNS, BC, WALK)
     tl.static_assert(PARTS == 1 or RUNS * DOWN == 1, "lines are spread for one line of results")
+    tl.static_assert(not (SUMMED and NORMED), "what is normalised is not summed")
     run = tl.program_id(0) * RUNS + tl.arange(0, RUNS)
     real = run < N * ALONG * ACROSS
+    if SUMMED:
+        PROGRAMS: tl.constexpr = (ALONG * ACROSS + RUNS - 1) // RUNS
+        within = tl.program_id(0) % PROGRAMS * RUNS + tl.arange(0, RUNS)
+        run = tl.program_id(0) // PROGRAMS * (ALONG * ACROSS) + within
+        real = within < ALONG * ACROSS
     picture = run // (ALONG * ACROSS)
     top = run % ALONG * DOWN
     start = run // ALONG % ACROSS * RIGHT
@@ -244,6 +255,7 @@ def depthwise(
     for r in tl.static_range(CHUNKS * DOWN * RIGHT):
         shifted = shifted + (results[r] + vectors[r // (DOWN * RIGHT)].to(tl.float32),)
     results = shifted
+    summed = tl.zeros((RUNS, BC), tl.float32)
     for r in tl.static_range(DOWN * RIGHT):
         column = start + r % RIGHT
         row = top + r // RIGHT
@@ -273,6 +285,11 @@ def depthwise(
             result = activate(result, ACTIVATION, HALF=True).to(y.dtype.element_ty)
             known = written[:, None] if C % BC == 0 else written[:, None] & (c < C)[None, :]
             tl.store(y + (place[:, None] + c[None, :]), result, known)
+            if SUMMED:
+                summed += tl.where(written[:, None], result.to(tl.float32), 0.0)
+    if SUMMED:
+        c = tl.program_id(1) * BC + tl.arange(0, BC)
+        tl.store(sums_of + (tl.program_id(0) * C + c), tl.sum(summed, 0), c < C)
 
 
 @triton.jit

@@ -143,6 +143,7 @@ def squeeze_excite(
     partial,
     arrived,
     PIXELS: tl.constexpr,
+    COUNT: tl.constexpr,
     C: tl.constexpr,
     S: tl.constexpr,
     SLICES: tl.constexpr,
@@ -161,6 +162,7 @@ def squeeze_excite(
         x: (N, PIXELS, C), reduce: (S, C), squeezed_bias: (S).
         expand: (S, C), bias: (C), y: (N, C).
         partial: (N, SLICES · blocks, BS) float32. arrived: (N), zeros, and again after.
+        COUNT: what a mean is the sum over: more than PIXELS where x is sums already.
         APART: leave the parts to `excite`.
     """
     PARTS: tl.constexpr = SLICES * ((C + BC - 1) // BC)
@@ -169,7 +171,7 @@ def squeeze_excite(
     c = tl.program_id(2) * BC + tl.arange(0, BC)
     weights = tl.load(reduce + (s * C)[:, None] + c[None, :], (s < S)[:, None] & (c < C)[None, :], 0.0)
     total = _summed(x + picture * (PIXELS * C), PIXELS, C, SHARE, BP, BC)
-    part = tl.sum(weights.to(tl.float32) * (total / PIXELS)[None, :], 1)
+    part = tl.sum(weights.to(tl.float32) * (total / COUNT)[None, :], 1)
     parts = partial + picture * (PARTS * BS)
     tl.store(parts + (tl.program_id(2) * SLICES + tl.program_id(1)) * BS + s, part)
     last = False

@@ -7,6 +7,7 @@ Some are decided place by place (`Region`).
 from __future__ import annotations
 
 from .attention_step import attention_steps
+from .depthwise_squeezes import depthwise_squeezes
 from .epilogues import epilogues
 from .fused_products import fused_products
 from .merged_linears import merged_linears
@@ -18,7 +19,7 @@ from .squeeze_excites import squeeze_excites
 # What fusing leaves side by side can be merged once more.
 REGIONS: tuple[Region, ...] = (
     *map(everywhere, (fused_products, merged_linears, attention_steps)),
-    *map(everywhere, (squeeze_excites, epilogues, merged_linears)),
+    *map(everywhere, (squeeze_excites, epilogues, depthwise_squeezes, merged_linears)),
     Region("two products in one", mlp_places, fuse_mlps),
     Region("depthwise and pointwise in one", separable_places, fuse_separables),
 )

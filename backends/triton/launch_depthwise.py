@@ -1,0 +1,138 @@
+"""Launching depthwise convolutions; they wait for the kernel ahead, as those of `launch_convolution`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .kernels.depthwise import depthwise
+from .launch_convolution import channels_last
+from .launch_squeeze import launch_excite
+from .library_convolution import outputs_last, slid
+
+
+def launch_depthwise(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    candidate: Sequence[int],
+) -> Tensor:
+    """A depthwise convolution.
+
+    Args:
+        x: this and what follows as `library_convolution.depthwise` takes them.
+        w: (C, 1, KH, KW).
+        bias: (C).
+        norm: scale and shift, or nothing.
+        epsilon: of the norm.
+        strides: down, right.
+        pads: above, left, below, right.
+        activation: a name that `kernels.activations` knows, or "".
+        candidate: results to the right and downwards, runs of them, channels of a block, warps, how lines are read.
+    """
+    y, _ = _depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate, summed=False)
+    return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
+
+
+def launch_depthwise_squeeze(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    v: Tensor,
+    c: Tensor,
+    u: Tensor,
+    d: Tensor,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    first: str,
+    activation: str,
+    gate: str,
+    candidate: Sequence[int],
+    squeeze: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """A depthwise convolution, and squeeze-and-excitation of its result from the sums that its programs leave.
+
+    Args:
+        x: this and what follows as `library_depthwise_squeeze.depthwise_squeeze` takes them.
+        w: (C, 1, KH, KW).
+        bias: (C).
+        v: (S, C, 1, 1).
+        c: (S).
+        u: (C, S, 1, 1).
+        d: (C).
+        strides: down, right.
+        pads: above, left, below, right.
+        first: a name that `kernels.activations` knows.
+        activation: another.
+        gate: another.
+        candidate: as for `launch_depthwise`.
+        squeeze: as for `launch_excite`.
+    """
+    y, sums = _depthwise(x, w, bias, (), 0.0, strides, pads, first, candidate, summed=True)
+    return y, launch_excite(sums, y.shape[2] * y.shape[3], v, c, u, d, activation, gate, squeeze)
+
+
+def _depthwise(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    activation: str,
+    candidate: Sequence[int],
+    *,
+    summed: bool,
+) -> tuple[Tensor, Tensor]:
+    right, down, runs, block, warps, walk = candidate
+    n, channels, above, across = x.shape
+    height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
+    y = channels_last(x, (n, channels, height, width))
+    w = outputs_last(w)
+    gamma, beta = norm or (bias, bias)
+    rectangles = -(-height // down) * -(-width // right)
+    parts = -(-rectangles // runs)
+    sums = torch.empty((n, parts, channels), dtype=torch.float32, device=x.device) if summed else y
+    programs = n * parts if summed else -(-n * rectangles // runs)
+    kernel: Any = depthwise
+    kernel[programs, 1 if len(norm) > 0 else -(-channels // block)](
+        x.contiguous(memory_format=torch.channels_last),
+        w,
+        bias.contiguous(),
+        gamma.contiguous(),
+        beta.contiguous(),
+        y,
+        sums,
+        epsilon,
+        N=n,
+        C=channels,
+        H=above,
+        W=across,
+        HO=height,
+        WO=width,
+        KH=w.shape[2],
+        KW=w.shape[3],
+        SH=strides[0],
+        SW=strides[1],
+        PT=pads[0],
+        PL=pads[1],
+        ACTIVATION=activation,
+        NORMED=len(norm) > 0,
+        SUMMED=summed,
+        RIGHT=right,
+        DOWN=down,
+        RUNS=runs,
+        BC=block,
+        WALK=walk,
+        num_warps=warps,
+    )
+    return y, sums
