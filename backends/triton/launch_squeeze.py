@@ -96,7 +96,7 @@ def launch_excite(
         **sizes,
     )
     if launches > 1:
-        each = kernels.apart(channels, small)
+        each = kernels.apart(n, channels, small)
         excite: Any = kernels.excite
         excite[(n, -(-channels // each))](partial, *second, PARTS=slices * blocks, BE=each, num_warps=4, **sizes)
     return y

@@ -26,7 +26,7 @@ def make(case):
     pointers |= dict.fromkeys(("reduce", "squeezed_bias", "expand", "bias"), "*" + case["dtype"])
     fused = {"S": squeezed, "ACTIVATION": case["activation"], "GATE": case["gate"], "BS": small}
     if case["apart"]:
-        parts = {"PARTS": slices * -(-channels // block), "C": channels, "BE": kernels.apart(channels, small)}
+        parts = {"PARTS": slices * -(-channels // block), "C": channels, "BE": kernels.apart(n, channels, small)}
         del pointers["x"], pointers["reduce"], pointers["arrived"], pointers["partial"]
         pointers["parts"] = "*fp32"
         made = compiled(kernels.excite, pointers, {}, parts | fused, case["capability"], num_warps=4)
@@ -64,6 +64,7 @@ CASES = (
     Case((64, 49, 1280, 0)),
     replace(LATE, capability=80),
     replace(LATE, apart=True),
+    Case((64, 49, 1152, 48), apart=True),
 )
 Made = dict[Case, dict[str, Any]]
 

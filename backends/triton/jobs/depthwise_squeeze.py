@@ -23,7 +23,7 @@ from .subject import copies_of, draw, seeded
 
 MINE = (library.LIBRARY,) * (library.DEPTHWISE_SETTINGS + 5)
 CONVOLUTIONS = 12  # settings of the convolution, each with the squeeze that should go with it
-SQUEEZES = 6  # settings of the squeeze with the first of these
+SQUEEZES = 3  # settings of the squeeze in one launch with the first of these, and in two
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,19 @@ class DepthwiseSqueezeJob:
         return [MINE] if self.squeezed > WIDEST else [MINE, *dict.fromkeys(self._fitting())]
 
     def _fitting(self) -> Iterator[tuple[int, ...]]:
-        """The convolution's settings by rank with the first of squeeze's, then the first with more of these."""
+        """Settings of the convolution with one of the squeeze, the first with more: what the two take adds up."""
         from ..kernels.depthwise import candidates
         from ..kernels.squeeze_excite import candidates as squeezes
 
         height, width = library.slid(self.x[2:], self.kernel_shape, self.strides, self.pads)
         n, channels = self.x[:2]
         sizes = n * height * width, width, height, channels, self.kernel_shape, self.strides
-        found = candidates(*sizes, normed=False)[:CONVOLUTIONS]
-        for place, convolution in enumerate(found):
+        for place, convolution in enumerate(candidates(*sizes, normed=False, summed=True)[:CONVOLUTIONS]):
             right, down, runs, *_ = convolution
             parts = -(-(-(-height // down) * -(-width // right)) // runs)
-            for squeeze in squeezes(n, parts, channels, self.squeezed)[: SQUEEZES if place == 0 else 1]:
+            found = squeezes(n, parts, channels, self.squeezed)
+            one, two = ([s for s in found if s[-1] == launches] for launches in (1, 2))
+            for squeeze in (*two[:SQUEEZES], *one[:SQUEEZES]) if place == 0 else two[:1]:
                 yield *convolution, *squeeze
 
     def subject(self, copies: int | None = None) -> DepthwiseSqueezeSubject:

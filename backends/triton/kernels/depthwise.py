@@ -47,6 +47,7 @@ def candidates(
     strides: Sequence[int],
     *,
     normed: bool,
+    summed: bool = False,
 ) -> list[Candidate]:
     """Settings worth measuring: results to the right and downwards, runs of them, channels of a block, warps, `WALK`.
 
@@ -58,10 +59,12 @@ def candidates(
         kernel: its height and width.
         strides: down, right.
         normed: whether a program holds all channels.
+        summed: whether a program's rectangles are all of one picture.
     """
     found: list[tuple[float, Candidate]] = []
     for candidate in _settings(width, height, channels, kernel):
-        cycles = _cycles(candidate, pixels, width, height, channels, kernel, strides, normed=normed)
+        sizes = pixels, width, height, channels, kernel, strides
+        cycles = _cycles(candidate, *sizes, normed=normed, summed=summed)
         if cycles is not None:
             found.append((cycles, candidate))
     found.sort()
@@ -97,6 +100,7 @@ def _cycles(
     strides: Sequence[int],
     *,
     normed: bool,
+    summed: bool,
 ) -> float | None:
     """About how long it takes: instructions, bytes, or waiting, whichever is most; None where it does not fit."""
     right, down, runs, block, warps, walk = candidate
@@ -107,7 +111,7 @@ def _cycles(
     lines, span = high + (down - 1) * strides[0], (right - 1) * strides[1] + across
     steps, rows = (1, 1) if spread else (lines, high * down)  # lines and rows of the kernel that a thread reads
 
-    held = right * down * vector * chunks
+    held = (right * down + summed) * vector * chunks
     waiting = {IN_TURN: 0, AHEAD: span, AT_ONCE: lines * span * chunks, SPREAD: (span + across) * chunks}[walk]
     at_work = 2 * vector if walk >= AT_ONCE else (span + across) * vector  # what is made wide
     registers = held + at_work + waiting * vector // 2 + 32
@@ -125,7 +129,8 @@ def _cycles(
     each = steps * step + rows * across * (1 + vector + right * vector)
     each = chunks * (each + 20 * steps + held / chunks * (6 + (8 if spread else 0)))
     each += 80 + (60 * right * down if normed else 0) + (steps * chunks * span * vector if walk == AHEAD else 0)
-    programs = -(-pixels // (width * height)) * -(-height // down) * -(-width // right) / runs * columns
+    pictures, rectangles = -(-pixels // (width * height)), -(-height // down) * -(-width // right)
+    programs = (pictures * -(-rectangles // runs) if summed else pictures * rectangles / runs) * columns
     busy = -(-programs // PROCESSORS)
     issued = busy * warps * each / 4
 

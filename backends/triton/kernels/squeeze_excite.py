@@ -58,7 +58,7 @@ def candidates(pictures: int, pixels: int, channels: int, squeezed: int) -> list
             added = 4 * parts * small / READ
             if squeezed:
                 found[*setting, 1] = alone + JOIN + added + STEP * -(-channels // expanded(channels, small, warps))
-                programs = pictures * -(-channels // apart(channels, small))
+                programs = pictures * -(-channels // apart(pictures, channels, small))
                 found[*setting, 2] = alone + max(1.0, programs / PROCESSORS) * (START + added)
             else:
                 found[*setting, 1] = alone + (JOIN if slices > 1 else 0)
@@ -77,9 +77,12 @@ def expanded(channels: int, small: int, warps: int) -> int:
     return min(triton.next_power_of_2(channels), max(32, 1024 * warps // small))
 
 
-def apart(channels: int, small: int) -> int:
-    """Channels of the result that a program of the second launch makes."""
-    return min(triton.next_power_of_2(channels), max(32, 4096 // small))
+def apart(pictures: int, channels: int, small: int) -> int:
+    """Channels of the result that a program of the second launch makes: more where there are programs enough."""
+    each = max(32, 4096 // small)
+    while each < channels and each * small < LARGEST and pictures * -(-channels // (2 * each)) >= 2 * PROCESSORS:
+        each *= 2
+    return min(triton.next_power_of_2(channels), each)
 
 
 @triton.jit
@@ -228,7 +231,9 @@ def _small(parts, squeezed_bias, s, S: tl.constexpr, PARTS: tl.constexpr, ACTIVA
 @triton.jit
 def _added(parts, COUNT: tl.constexpr, LENGTH: tl.constexpr, B: tl.constexpr):
     """The sum of `COUNT` rows that other programs have written, in an order that is always the same."""
-    ROWS: tl.constexpr = 4096 // B if B < 512 else 8
+    MOST: tl.constexpr = 4096 // B if B < 512 else 8
+    WHOLE: tl.constexpr = triton.next_power_of_2(COUNT)
+    ROWS: tl.constexpr = WHOLE if WHOLE < MOST else MOST
     column = tl.arange(0, B)
     total = tl.zeros((ROWS, B), tl.float32)
     for start in range(0, COUNT, ROWS):
