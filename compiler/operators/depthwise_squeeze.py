@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 from .epilogue import ACTIVATIONS
 from .operator import Operator
-from .squeeze_excite import KINDS as SQUEEZES
-from .squeeze_excite import Kind
-
-FIRSTS = ("Relu", "Silu", "HardSwish")
+from .squeeze_excite import GATES, Kind
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,11 @@ class DepthwiseSqueeze:
         return f"Conv{self.first}{self.squeeze.name}"
 
 
-KINDS = tuple(DepthwiseSqueeze(first, squeeze) for first in FIRSTS for squeeze in SQUEEZES)
+# EfficientNet, MnasNet and MobileNetV3, and their relatives' gates.
+KINDS = (
+    *(DepthwiseSqueeze("Silu", Kind(activation, "Sigmoid")) for activation in ("Silu", "Relu")),
+    *(DepthwiseSqueeze(first, Kind("Relu", gate)) for first in ("Relu", "HardSwish") for gate in GATES),
+)
 
 
 def _operator(kind: DepthwiseSqueeze) -> Operator:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tamago.backends.triton.kernels.depthwise import AHEAD, AT_ONCE, IN_TURN, SPREAD
+from tamago.backends.triton.kernels.depthwise_settings import AHEAD, AT_ONCE, IN_TURN, SPREAD
 from tests.triton.ahead import compiled_ahead
 
 CAPABILITIES = (80, 90)
@@ -19,7 +19,7 @@ WGMMA_ROWS = 64  # of a product that four warps of compute capability 9.0 make t
 # Triton either compiles or interprets in one process, and other tests interpret.
 COMPILE = """
 from math import prod
-from tamago.backends.triton.kernels import convolution, depthwise
+from tamago.backends.triton.kernels import convolution, depthwise, depthwise_settings
 
 def geometry(case):
     (n, _, h, w), (_, _, kh, kw), (sh, sw), (pt, pl, pb, pr) = (case[k] for k in ("x", "w", "strides", "pads"))
@@ -47,7 +47,8 @@ def by_channel(case):
     n, sizes = geometry(case)
     channels, _, *taps = case["w"]
     pixels, size = n * sizes["HO"] * sizes["WO"], (sizes["WO"], sizes["HO"])
-    found = depthwise.candidates(pixels, *size, channels, taps, case["strides"], normed=case["normed"])
+    kind = {"normed": case["normed"], "summed": case["summed"]}
+    found = depthwise_settings.candidates(pixels, *size, channels, taps, case["strides"], **kind)
     chosen = next(c for c in found if case["walk"] in (None, c[-1]))
     right, down, runs, block, warps, walk = chosen
     tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "WALK": walk}
@@ -106,7 +107,6 @@ CASES = (
     *(replace(CONVNEXT, walk=walk) for walk in (IN_TURN, AHEAD)),
     replace(CONVNEXT, x=(1, 384, 14, 14), w=(384, 1, 7, 7), walk=AT_ONCE),
     FEW,
-    replace(MOBILE, summed=True),
     DEEP((64, 1152, 7, 7), (1152, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True),
     *(replace(case, capability=c) for case in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE) for c in CAPABILITIES),
 )

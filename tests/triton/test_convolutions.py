@@ -13,7 +13,7 @@ if torch.cuda.is_available():
 
 from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.jobs import DepthwiseJob
-from tamago.backends.triton.kernels import convolution, depthwise
+from tamago.backends.triton.kernels import convolution, depthwise_settings
 from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution
 from tamago.backends.triton.launch_depthwise import launch_depthwise
 from tamago.compiler.operators.epilogue import EPILOGUES
@@ -208,9 +208,9 @@ def test_parts_are_no_more_than_their_places_can_be_counted() -> None:
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize(("pixels", "side", "channels"), [(200704, 56, 96), (49, 7, 768), (1, 1, 8)])
 def test_so_are_there_for_depthwise_convolutions(pixels: int, side: int, channels: int, normed: bool) -> None:
-    found = depthwise.candidates(pixels, side, side, channels, (7, 7), (1, 1), normed=normed)
+    found = depthwise_settings.candidates(pixels, side, side, channels, (7, 7), (1, 1), normed=normed)
 
-    assert len(found) <= depthwise.MOST_CANDIDATES
+    assert len(found) <= depthwise_settings.MOST_CANDIDATES
     assert len(set(found)) == len(found)
     assert found or channels < 32
 
@@ -227,6 +227,6 @@ def test_a_norm_may_be_a_launch_of_its_own(normed: bool) -> None:
 
 @pytest.mark.parametrize(("pictures", "waits"), [(1, False), (64, True)])
 def test_few_results_read_all_lines_at_once_and_many_one_after_the_other(pictures: int, waits: bool) -> None:
-    first, *_ = depthwise.candidates(pictures * 28 * 28, 28, 28, 192, (7, 7), (1, 1), normed=True)
+    first, *_ = depthwise_settings.candidates(pictures * 28 * 28, 28, 28, 192, (7, 7), (1, 1), normed=True)
 
-    assert (first[-1] in (depthwise.IN_TURN, depthwise.AHEAD)) is waits
+    assert (first[-1] in (depthwise_settings.IN_TURN, depthwise_settings.AHEAD)) is waits

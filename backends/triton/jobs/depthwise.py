@@ -52,7 +52,7 @@ class DepthwiseJob:
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
-        from ..kernels.depthwise import candidates
+        from ..kernels.depthwise_settings import candidates
         from ..kernels.layer_norm import LONGEST
         from ..kernels.layer_norm import candidates as norms
 

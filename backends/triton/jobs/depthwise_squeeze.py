@@ -67,7 +67,7 @@ class DepthwiseSqueezeJob:
 
     def _fitting(self) -> Iterator[tuple[int, ...]]:
         """Settings of the convolution with one of the squeeze, the first with more: what the two take adds up."""
-        from ..kernels.depthwise import candidates
+        from ..kernels.depthwise_settings import candidates
         from ..kernels.squeeze_excite import candidates as squeezes
 
         height, width = library.slid(self.x[2:], self.kernel_shape, self.strides, self.pads)

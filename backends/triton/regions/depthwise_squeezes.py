@@ -11,24 +11,21 @@ import onnx_ir as ir
 from ....compiler.fold import remove_unused
 from ....compiler.ir import constant_tensor, metadata, static_dims, unique_names
 from ....compiler.operators import DOMAIN
-from ....compiler.operators.depthwise_squeeze import FIRSTS, DepthwiseSqueeze
-from ....compiler.operators.squeeze_excite import KINDS
+from ....compiler.operators.depthwise_squeeze import KINDS
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
 from ..row_norm import HALVES
 
-SQUEEZES = {kind.name: kind for kind in KINDS}
+NAMES = {(f"Conv{kind.first}", kind.squeeze.name): kind.name for kind in KINDS}
 
 
 def depthwise_squeezes(model: ir.Model) -> ir.Model | None:
     """The model with such operators; None where there are none."""
     result = model.clone()
     fresh = Names(unique_names(result.graph))
-    found = [node for node in result.graph if _squeezed_by(node) is not None]
-    for node in found:
-        squeeze = _squeezed_by(node)
-        assert squeeze is not None
-        _write(result.graph, node, squeeze, fresh)
+    found = [(deep, squeeze) for deep in result.graph if (squeeze := _squeezed_by(deep)) is not None]
+    for deep, squeeze in found:
+        _write(result.graph, deep, squeeze, fresh)
     if not found:
         return None
     remove_unused(result.graph)
@@ -37,7 +34,7 @@ def depthwise_squeezes(model: ir.Model) -> ir.Model | None:
 
 def _squeezed_by(deep: ir.Node) -> ir.Node | None:
     """What weighs the channels of this depthwise convolution's result; None where nothing does, or for other nodes."""
-    if deep.domain != DOMAIN or deep.op_type.removeprefix("Conv") not in FIRSTS or len(deep.inputs) != 3:
+    if deep.domain != DOMAIN or not deep.op_type.startswith("Conv") or len(deep.inputs) != 3:
         return None
     x, w = deep.inputs[:2]
     shape, weight = (None if v is None else static_dims(v) for v in (x, w))
@@ -46,18 +43,17 @@ def _squeezed_by(deep: ir.Node) -> ir.Node | None:
     if weight[:2] != (shape[1], 1) or deep.attributes["group"].as_int() != shape[1]:
         return None
     readers = [node for node, place in deep.outputs[0].uses() if node.domain == DOMAIN and place == 0]
-    squeezes = (n for n in readers if n.op_type in SQUEEZES and n.graph is deep.graph)
+    squeezes = (n for n in readers if (deep.op_type, n.op_type) in NAMES and n.graph is deep.graph)
     return next((n for n in squeezes if all(v is not None and constant_tensor(v) for v in n.inputs[1:])), None)
 
 
 def _write(graph: ir.Graph, deep: ir.Node, squeeze: ir.Node, fresh: Names) -> None:
     """The operator where the convolution was: what its weights are is known there."""
-    kind = DepthwiseSqueeze(deep.op_type.removeprefix("Conv"), SQUEEZES[squeeze.op_type])
     old = deep.outputs[0], squeeze.outputs[0]
     new = [ir.Value(name=fresh("tamago/value"), type=v.type, shape=v.shape) for v in old]
     node = ir.Node(
         DOMAIN,
-        kind.name,
+        NAMES[deep.op_type, squeeze.op_type],
         [*deep.inputs, *squeeze.inputs[1:]],
         list(deep.attributes.values()),
         outputs=new,
