@@ -314,4 +314,4 @@ def _(
     if not second:
         return launch_depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate)
     rows = launch_depthwise(x, w, bias, (), epsilon, strides, pads, "", first).permute(0, 2, 3, 1)
-    return ACTIVATIONS[activation](launch_layer_norm(rows, *norm, epsilon, True, second))
+    return ACTIVATIONS[activation](launch_layer_norm(rows, norm[0], norm[1], epsilon, True, second))

@@ -153,6 +153,7 @@ def test_it_is_measured_as_it_is_called() -> None:
     job = DepthwiseSqueezeJob.of_call(program.module, call, source)
 
     fields = (3, 3), (1, 1), (1, 1, 1, 1), 6, "float16", "Silu", "Silu", "Sigmoid"
+    assert job is not None
     assert job == DepthwiseSqueezeJob((2, 24, 6, 5), *fields)
     candidates = job.candidates()
     assert candidates[0][0] == LIBRARY

@@ -179,7 +179,7 @@ def test_products_with_a_bias_or_of_other_formats_stay_several() -> None:
     assert merged_linears(graph.model(graph.product(graph.x, WIDTH, HIDDEN), other)) is None
 
 
-def gemm(graph: Graph, *, bias: bool = True, **attributes: float) -> ir.Value:
+def gemm(graph: Graph, *, bias: bool = True, **attributes: Any) -> ir.Value:
     """A Gemm of the row."""
     row = graph.node("Reshape", graph.x, graph.constant(np.array([1, WIDTH])))
     if attributes.get("transA"):
@@ -229,6 +229,6 @@ def test_a_gate_with_biases_is_not_taken_in() -> None:
 
 
 @pytest.mark.parametrize("attributes", [{"alpha": 0.5}, {"beta": 2.0}, {"transA": 1}])
-def test_a_gemm_that_scales_or_turns_is_left_alone(attributes: dict[str, float]) -> None:
+def test_a_gemm_that_scales_or_turns_is_left_alone(attributes: dict[str, Any]) -> None:
     graph = Graph(packed=False)
     assert fused_products(graph.model(gemm(graph, **attributes))) is None

@@ -57,7 +57,8 @@ def test_both_results_are_what_torch_says(
 ) -> None:
     x, w, bias, v, c, u, d = operands(shape, taps, 6)
     rest = strides, pads, "Silu", "Silu", "Sigmoid"
-    wanted = weighed(*(t.double() for t in (x, w, bias, v, c, u, d)), *rest)
+    first = x.double(), w.double(), bias.double()
+    wanted = weighed(*first, v.double(), c.double(), u.double(), d.double(), *rest)
 
     found = launch_depthwise_squeeze(x, w, bias, v, c, u, d, *rest, settings, squeeze)
 

@@ -59,7 +59,7 @@ class DepthwiseJob:
         height, width = library.slid(self.x[2:], self.kernel_shape, self.strides, self.pads)
         pixels, channels = self.x[0] * height * width, self.x[1]
         sizes = pixels, width, height, channels, self.kernel_shape, self.strides
-        found = [MINE, *candidates(*sizes, normed=self.normed)]
+        found: list[tuple[int, ...]] = [MINE, *candidates(*sizes, normed=self.normed)]
         if not self.normed or channels > LONGEST:
             return found
         # Few pixels of many channels keep few programs busy where one of them holds all channels of a pixel.
