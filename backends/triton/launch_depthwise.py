@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from .kernels.depthwise import depthwise
+from .kernels.depthwise_settings import parts_of
 from .launch_convolution import channels_last
+from .launch_norm import launch_layer_norm
 from .launch_squeeze import launch_excite
 from .library_convolution import outputs_last, slid
 
@@ -38,8 +40,36 @@ def launch_depthwise(
         activation: a name that `kernels.activations` knows, or "".
         candidate: results to the right and downwards, runs of them, channels of a block, warps, how lines are read.
     """
-    y, _ = _depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate, summed=False)
+    y = _launch(x, w, bias, norm, epsilon, strides, pads, activation, candidate, None)
     return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
+
+
+def launch_depthwise_then_norm(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    candidate: Sequence[int],
+    rows: Sequence[int],
+) -> Tensor:
+    """A depthwise convolution, and LayerNorm of its channels by a kernel of its own.
+
+    Args:
+        x: this and what follows as `launch_depthwise` takes them.
+        w: (C, 1, KH, KW).
+        bias: (C).
+        norm: scale and shift.
+        epsilon: of the norm.
+        strides: down, right.
+        pads: above, left, below, right.
+        candidate: as for `launch_depthwise`.
+        rows: as for `launch_layer_norm`.
+    """
+    y = _launch(x, w, bias, (), 0.0, strides, pads, "", candidate, None)
+    return launch_layer_norm(y.permute(0, 2, 3, 1), norm[0], norm[1], epsilon, True, rows)
 
 
 def launch_depthwise_squeeze(
@@ -76,11 +106,13 @@ def launch_depthwise_squeeze(
         candidate: as for `launch_depthwise`.
         squeeze: as for `launch_excite`.
     """
-    y, sums = _depthwise(x, w, bias, (), 0.0, strides, pads, first, candidate, summed=True)
+    n, (height, width) = x.shape[0], slid(x.shape[2:], w.shape[2:], strides, pads)
+    sums = torch.empty((n, parts_of(height, width, candidate), w.shape[0]), dtype=torch.float32, device=x.device)
+    y = _launch(x, w, bias, (), 0.0, strides, pads, first, candidate, sums)
     return y, launch_excite(sums, y.shape[2] * y.shape[3], v, c, u, d, activation, gate, squeeze)
 
 
-def _depthwise(
+def _launch(
     x: Tensor,
     w: Tensor,
     bias: Tensor,
@@ -90,19 +122,16 @@ def _depthwise(
     pads: Sequence[int],
     activation: str,
     candidate: Sequence[int],
-    *,
-    summed: bool,
-) -> tuple[Tensor, Tensor]:
+    sums: Tensor | None,
+) -> Tensor:
     right, down, runs, block, warps, walk = candidate
     n, channels, above, across = x.shape
     height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
     y = channels_last(x, (n, channels, height, width))
     w = outputs_last(w)
     gamma, beta = norm or (bias, bias)
-    rectangles = -(-height // down) * -(-width // right)
-    parts = -(-rectangles // runs)
-    sums = torch.empty((n, parts, channels), dtype=torch.float32, device=x.device) if summed else y
-    programs = n * parts if summed else -(-n * rectangles // runs)
+    rectangles = n * -(-height // down) * -(-width // right)
+    programs = -(-rectangles // runs) if sums is None else n * parts_of(height, width, candidate)
     kernel: Any = depthwise
     kernel[programs, 1 if len(norm) > 0 else -(-channels // block)](
         x.contiguous(memory_format=torch.channels_last),
@@ -111,7 +140,7 @@ def _depthwise(
         gamma.contiguous(),
         beta.contiguous(),
         y,
-        sums,
+        y if sums is None else sums,
         epsilon,
         N=n,
         C=channels,
@@ -127,7 +156,7 @@ def _depthwise(
         PL=pads[1],
         ACTIVATION=activation,
         NORMED=len(norm) > 0,
-        SUMMED=summed,
+        SUMMED=sums is not None,
         RIGHT=right,
         DOWN=down,
         RUNS=runs,
@@ -135,4 +164,4 @@ def _depthwise(
         WALK=walk,
         num_warps=warps,
     )
-    return y, sums
+    return y

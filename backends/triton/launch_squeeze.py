@@ -12,11 +12,12 @@ from .counters import counters
 from .kernels import squeeze_excite as kernels
 from .launch_convolution import fits as fits_in_half
 from .library_convolution import outputs_last
+from .library_squeeze import WIDEST
 
 
 def fits(x: Tensor, squeezed: int = 0) -> bool:
     """Whether the kernels are made for these pictures, in half precision and not too large, and for the small layer."""
-    return fits_in_half(x, x, 0) and x.numel() > 0 and squeezed <= kernels.WIDEST
+    return fits_in_half(x, x, 0) and x.numel() > 0 and squeezed <= WIDEST
 
 
 def launch_squeeze_excite(

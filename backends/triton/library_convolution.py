@@ -304,14 +304,13 @@ def _(
     candidate: Sequence[int] | None,
 ) -> Tensor:
     from .launch_convolution import fits
-    from .launch_depthwise import launch_depthwise
-    from .launch_norm import launch_layer_norm
+    from .launch_depthwise import launch_depthwise, launch_depthwise_then_norm
 
     results = prod((*x.shape[:2], *slid(x.shape[2:], w.shape[2:], strides, pads)))
     if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
         return convolved_by_channel(x, w, bias, norm, epsilon, strides, pads, activation)
     first, second = candidate[:DEPTHWISE_SETTINGS], candidate[DEPTHWISE_SETTINGS:]
+    operands = x, w, bias, norm, epsilon, strides, pads
     if not second:
-        return launch_depthwise(x, w, bias, norm, epsilon, strides, pads, activation, candidate)
-    rows = launch_depthwise(x, w, bias, (), epsilon, strides, pads, "", first).permute(0, 2, 3, 1)
-    return ACTIVATIONS[activation](launch_layer_norm(rows, norm[0], norm[1], epsilon, True, second))
+        return launch_depthwise(*operands, activation, candidate)
+    return ACTIVATIONS[activation](launch_depthwise_then_norm(*operands, first, second))

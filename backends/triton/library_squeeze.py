@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from .library_convolution import ACTIVATIONS, LIBRARY
 
+SQUEEZE_SETTINGS = 5  # of a candidate's
+WIDEST = 256  # small layer that the kernels are made for
+
 
 @torch.library.custom_op("tamago::squeeze_excite", mutates_args=(), device_types="cpu")
 def squeeze_excite(

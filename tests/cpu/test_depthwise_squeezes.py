@@ -29,12 +29,12 @@ TOLERANCE = 1e-2  # of the largest output: sums of halves in another order
 class Inverted(nn.Module):
     """EfficientNet's block."""
 
-    def __init__(self, *, stride: int = 1, groups: int = 24) -> None:
+    def __init__(self, *, stride: int = 1, groups: int | None = None, width: int = 24, small: int = 6) -> None:
         super().__init__()
-        self.expand = nn.Conv2d(8, 24, 1)
-        self.deep = nn.Conv2d(24, 24, 3, stride, 1, groups=groups)
-        self.reduce, self.widen = nn.Conv2d(24, 6, 1), nn.Conv2d(6, 24, 1)
-        self.project = nn.Conv2d(24, 8, 1)
+        self.expand = nn.Conv2d(8, width, 1)
+        self.deep = nn.Conv2d(width, width, 3, stride, 1, groups=width if groups is None else groups)
+        self.reduce, self.widen = nn.Conv2d(width, small, 1), nn.Conv2d(small, width, 1)
+        self.project = nn.Conv2d(width, 8, 1)
         self.activation: nn.Module = nn.SiLU()
         self.gate: nn.Module = nn.Sigmoid()
 
@@ -63,6 +63,15 @@ class Shown(Inverted):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         y = self.activation(self.deep(self.activation(self.expand(x))))
         return y * self.weights(y), y
+
+
+class Weights(Inverted):
+    """What weighs the channels is a result."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        y = self.activation(self.deep(self.activation(self.expand(x))))
+        s = self.weights(y)
+        return self.project(y * s), s
 
 
 class Before(Inverted):
@@ -111,8 +120,9 @@ def check_equal(model: ir.Model, found: ir.Model) -> None:
         (Inverted(), "ConvSiluSqueezeExciteSiluSigmoid", (2, 24, 6, 5)),
         (Mobile(), "ConvHardSwishSqueezeExciteReluHardSigmoid", (2, 24, 3, 3)),
         (Shown(), "ConvSiluSqueezeExciteSiluSigmoid", (2, 24, 6, 5)),
+        (Weights(), "ConvSiluSqueezeExciteSiluSigmoid", (2, 24, 6, 5)),
     ],
-    ids=["efficientnet", "mobilenet", "output"],
+    ids=["efficientnet", "mobilenet", "output", "weights"],
 )
 def test_both_become_one_operator(module: nn.Module, wanted: str, size: tuple[int, ...]) -> None:
     model = fused(module)
@@ -128,7 +138,21 @@ def test_both_become_one_operator(module: nn.Module, wanted: str, size: tuple[in
     assert wanted not in own(model), "the model that was given is as it was"
 
 
-@pytest.mark.parametrize("module", [Before(), Inverted(groups=12)], ids=["activation", "groups"])
+def test_each_of_several_blocks_becomes_one() -> None:
+    model = fused(nn.Sequential(Inverted(), Mobile()))
+
+    found = depthwise_squeezes(model)
+
+    assert found is not None
+    assert sum(len(n.outputs) == 2 for n in found.graph) == 2
+    check_equal(model, found)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [Before(), Inverted(groups=1), Inverted(small=257), Inverted(width=8)],
+    ids=["activation", "dense", "wide", "narrow"],
+)
 def test_others_are_left_alone(module: nn.Module) -> None:
     model = fused(module)
 

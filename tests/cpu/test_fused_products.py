@@ -191,6 +191,37 @@ def gemm(graph: Graph, *, bias: bool = True, **attributes: Any) -> ir.Value:
     return graph.node("Gemm", *operands, **attributes)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, HIDDEN)])
+def test_a_bias_may_be_one_number_or_a_row(shape: tuple[int, ...]) -> None:
+    graph = Graph(packed=False)
+    row = graph.node("Reshape", graph.x, graph.constant(np.array([1, WIDTH])))
+    w, b = graph.generator.random((WIDTH, HIDDEN), np.float32) / 8, graph.generator.random(shape, np.float32)
+    model = graph.model(graph.node("Gemm", row, graph.constant(w), graph.constant(np.asarray(b, np.float32))))
+
+    found = fused_products(model)
+
+    assert found is not None
+    assert operators(found) == {"Reshape": 1, "LinearAdd": 1}
+    check_equal(model, found, 1)
+
+
+def test_a_gate_of_gemms_is_one_kernel_and_a_bias_may_be_computed() -> None:
+    graph = Graph(packed=False)
+    row = graph.node("Reshape", graph.x, graph.constant(np.array([1, WIDTH])))
+    shape = HIDDEN, WIDTH
+    weights = [graph.constant(graph.generator.random(shape, np.float32) / 8) for _ in range(2)]
+    gate, up = (graph.node("Gemm", row, w, transB=1) for w in weights)
+    hidden = graph.node("Mul", graph.silu(gate), up)
+    w = graph.constant(graph.generator.random((HIDDEN, HIDDEN), np.float32) / 8)
+    model = graph.model(graph.node("Gemm", hidden, w, gemm(graph)))
+
+    found = fused_products(model)
+
+    assert found is not None
+    assert {k: v for k, v in operators(found).items() if k != "Reshape"} == {"LinearAdd": 2, "SwiGLU": 1}
+    check_equal(model, found, 1)
+
+
 @pytest.mark.parametrize("turned", [0, 1])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_gemm_of_one_row_and_its_bias_become_one(bias: bool, turned: int) -> None:

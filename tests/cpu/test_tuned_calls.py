@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tamago.backends.triton.jobs import GemvJob, GemvNBitsJob, Job
+from tamago.backends.triton.jobs.subject import relative_error
 from tamago.backends.triton.regions import fused_products
 from tamago.backends.triton.run import Program
 from tamago.backends.triton.tune import Tuner
@@ -77,3 +78,12 @@ def test_what_computes_a_zero_point_must_be_awaited() -> None:
     call.update_arg(3, computed)
 
     assert GemvNBitsJob.of_call(module, call, source) is None
+
+
+def test_the_error_of_several_results_is_the_largest_and_none_that_is_no_number_is_passed_over() -> None:
+    right, wrong = torch.ones(4, dtype=torch.double), torch.full((4,), torch.nan)
+
+    assert relative_error((right, 2 * right), (right, right)) == 1
+    assert relative_error(right.half(), right) == 0
+    for found in ((right, wrong), (wrong, right)):
+        assert not relative_error(found, (right, right)) <= 1

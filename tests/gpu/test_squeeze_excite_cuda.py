@@ -16,6 +16,7 @@ SHAPES = [
     ((1, 672, 14, 14), 28),
     ((64, 240, 14, 14), 10),
     ((3, 1152, 7, 7), 48),
+    ((64, 1152, 7, 7), 48),
     ((1, 960, 7, 7), 240),
 ]
 
@@ -81,5 +82,6 @@ def test_every_candidate_of_a_depthwise_convolution_with_its_squeeze_is_right(
     for candidate in job.candidates():
         found = subject.launch(0, candidate)
         error = relative_error(found, wanted)
-        assert error <= TOLERANCE[dtype], (job, candidate, error)
+        # A quarter: what these operands make of sums that are three per cent off is more.
+        assert error <= TOLERANCE[dtype] / 4, (job, candidate, error)
         assert all(map(torch.equal, found, subject.launch(0, candidate))), (job, candidate)

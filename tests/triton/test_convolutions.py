@@ -15,7 +15,7 @@ from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.jobs import DepthwiseJob
 from tamago.backends.triton.kernels import convolution, depthwise_settings
 from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution
-from tamago.backends.triton.launch_depthwise import launch_depthwise
+from tamago.backends.triton.launch_depthwise import launch_depthwise, launch_depthwise_then_norm
 from tamago.compiler.operators.epilogue import EPILOGUES
 from tests.triton.guarded import Guarded
 
@@ -144,6 +144,11 @@ def test_its_channels_are_normalised(shape: Shape, candidate: tuple[int, ...]) -
     operands = x.double(), w.double(), bias.double(), [t.double() for t in norm]
 
     found = launch_depthwise(x, w, bias, norm, 1e-3, *geometry, "", candidate)
+
+    check(found, library.convolved_by_channel(*operands, 1e-3, *geometry, ""))
+    if shape.w[2] == 7:  # as above
+        return
+    found = launch_depthwise_then_norm(x, w, bias, norm, 1e-3, *geometry, candidate, (1, 4))
 
     check(found, library.convolved_by_channel(*operands, 1e-3, *geometry, ""))
 

@@ -10,10 +10,11 @@ if torch.cuda.is_available():
     pytest.skip("tests/gpu runs it on the device", allow_module_level=True)
 
 from tamago.backends.triton import launch_squeeze as launch_module
-from tamago.backends.triton.kernels.squeeze_excite import WIDEST, candidates
+from tamago.backends.triton.kernels import squeeze_excite as kernels
+from tamago.backends.triton.kernels.squeeze_excite import candidates
 from tamago.backends.triton.launch_squeeze import fits, launch_mean_pixels, launch_squeeze_excite
 from tamago.backends.triton.library_convolution import outputs_last
-from tamago.backends.triton.library_squeeze import excited
+from tamago.backends.triton.library_squeeze import WIDEST, excited
 from tamago.compiler.operators.squeeze_excite import KINDS, Kind
 from tests.triton.guarded import Guarded
 
@@ -82,6 +83,16 @@ def test_a_wide_result_is_made_in_several_parts() -> None:
     wanted = excited(*doubled(given), "Relu", "Sigmoid")
 
     check(launch_squeeze_excite(*given, "Relu", "Sigmoid", (8, 32, 1, 4, 1)), wanted)
+
+
+def test_programs_of_the_second_launch_make_more_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = operands((2, 300, 2, 2), 100, torch.float32)
+    wanted = excited(*doubled(given), "Relu", "Sigmoid")
+    few = kernels.apart(2, 300, 128)
+    monkeypatch.setattr(kernels, "PROCESSORS", 1)
+
+    assert kernels.apart(2, 300, 128) == 2 * few
+    check(launch_squeeze_excite(*given, "Relu", "Sigmoid", (8, 32, 1, 4, 2)), wanted)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

@@ -62,7 +62,7 @@ class DepthwiseJob:
         found: list[tuple[int, ...]] = [MINE, *candidates(*sizes, normed=self.normed)]
         if not self.normed or channels > LONGEST:
             return found
-        # Few pixels of many channels keep few programs busy where one of them holds all channels of a pixel.
+        # Where one program holds all channels of a pixel, few pixels keep few programs busy.
         return [*found, *((*c, *norms(pixels, channels)[0]) for c in candidates(*sizes, normed=False)[:APART])]
 
     def subject(self, copies: int | None = None) -> DepthwiseSubject:

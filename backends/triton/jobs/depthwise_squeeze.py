@@ -17,13 +17,15 @@ from torch import Tensor, fx
 from ....compiler.ir import static_dims
 from .. import library_convolution as library
 from ..library_depthwise_squeeze import weighed
+from ..library_squeeze import SQUEEZE_SETTINGS, WIDEST
 from ..lowering import DEPTHWISE_SQUEEZE
 from .convolution import numbers, operand_sizes
 from .subject import copies_of, draw, seeded
 
-MINE = (library.LIBRARY,) * (library.DEPTHWISE_SETTINGS + 5)
-CONVOLUTIONS = 12  # settings of the convolution, each with the squeeze that should go with it
-SQUEEZES = 3  # settings of the squeeze in one launch with the first of these, and in two
+MINE = (library.LIBRARY,) * (library.DEPTHWISE_SETTINGS + SQUEEZE_SETTINGS)
+SIZE = 4.0  # of what makes a gate show its sums
+MOST_CONVOLUTIONS = 12  # settings of the convolution, each with the squeeze that should go with it
+MOST_SQUEEZES = 3  # settings of the squeeze in one launch with the first of these, and in two
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,20 @@ class DepthwiseSqueezeJob:
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
-        from ..kernels.squeeze_excite import WIDEST
-
         return [MINE] if self.squeezed > WIDEST else [MINE, *dict.fromkeys(self._fitting())]
 
     def _fitting(self) -> Iterator[tuple[int, ...]]:
         """Settings of the convolution with one of the squeeze, the first with more: what the two take adds up."""
-        from ..kernels.depthwise_settings import candidates
+        from ..kernels.depthwise_settings import candidates, parts_of
         from ..kernels.squeeze_excite import candidates as squeezes
 
         height, width = library.slid(self.x[2:], self.kernel_shape, self.strides, self.pads)
         n, channels = self.x[:2]
         sizes = n * height * width, width, height, channels, self.kernel_shape, self.strides
-        for place, convolution in enumerate(candidates(*sizes, normed=False, summed=True)[:CONVOLUTIONS]):
-            right, down, runs, *_ = convolution
-            parts = -(-(-(-height // down) * -(-width // right)) // runs)
-            found = squeezes(n, parts, channels, self.squeezed)
+        for place, convolution in enumerate(candidates(*sizes, normed=False, summed=True)[:MOST_CONVOLUTIONS]):
+            found = squeezes(n, parts_of(height, width, convolution), channels, self.squeezed)
             one, two = ([s for s in found if s[-1] == launches] for launches in (1, 2))
-            for squeeze in (*two[:SQUEEZES], *one[:SQUEEZES]) if place == 0 else two[:1]:
+            for squeeze in (*two[:MOST_SQUEEZES], *one[:MOST_SQUEEZES]) if place == 0 else two[:1]:
                 yield *convolution, *squeeze
 
     def subject(self, copies: int | None = None) -> DepthwiseSqueezeSubject:
@@ -87,21 +85,24 @@ class DepthwiseSqueezeJob:
 
 
 class DepthwiseSqueezeSubject:
-    """Pictures that are read from memory each time, and weights that a cache holds."""
+    """Pictures that are read from memory each time, and weights that a cache holds.
+
+    Biases and the second layer are large: a gate would hardly show sums that are a few per cent off else.
+    """
 
     def __init__(self, job: DepthwiseSqueezeJob, copies: int | None) -> None:
         generator, dtype = seeded(), getattr(torch, job.dtype)
         self._job, self.copies = job, copies_of(2 * prod(job.x), copies)
         channels, small = job.x[1], job.squeezed
 
-        def made(*of: int, fan: int = 1) -> Tensor:
-            return (draw(generator, *of) * fan**-0.5).to(dtype)
+        def made(*of: int, fan: int = 1, size: float = 1.0) -> Tensor:
+            return (size * draw(generator, *of) * fan**-0.5).to(dtype)
 
         self._x = [made(*job.x).contiguous(memory_format=torch.channels_last) for _ in range(self.copies)]
         self._w = made(channels, 1, *job.kernel_shape, fan=prod(job.kernel_shape))
-        self._bias = made(channels)
+        self._bias = made(channels, size=SIZE)
         self._first = made(small, channels, 1, 1, fan=channels), made(small)
-        self._second = made(channels, small, 1, 1, fan=small), made(channels)
+        self._second = made(channels, small, 1, 1, fan=small, size=SIZE), made(channels)
 
     @property
     def wanted(self) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from ..lowering import MEAN_PIXELS, SQUEEZE_EXCITE
 from .convolution import operand_sizes
 from .subject import copies_of, draw, seeded
 
-MINE = (LIBRARY,) * 5
+MINE = (LIBRARY,) * library.SQUEEZE_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class SqueezeExciteJob:
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
-        from ..kernels.squeeze_excite import WIDEST, candidates
+        from ..kernels.squeeze_excite import candidates
 
-        if self.squeezed > WIDEST:
+        if self.squeezed > library.WIDEST:
             return [MINE]
         return [MINE, *candidates(self.x[0], prod(self.x[2:]), self.x[1], self.squeezed)]
 

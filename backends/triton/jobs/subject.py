@@ -29,10 +29,11 @@ class Subject(Protocol):
 
 
 def relative_error(found: Result, wanted: Result) -> float:
-    """‖y − y₀‖/‖y₀‖, of several results the largest."""
+    """‖y − y₀‖/‖y₀‖, of several results the largest; NaN where one has it."""
     if isinstance(found, Tensor) and isinstance(wanted, Tensor):
         return float((found.double() - wanted).norm() / wanted.norm())
-    return max(relative_error(y, y0) for y, y0 in zip(found, wanted, strict=True))
+    errors = [relative_error(y, y0) for y, y0 in zip(found, wanted, strict=True)]
+    return float(torch.tensor(errors).max())  # Python's own max may pass over a NaN
 
 
 def copies_of(size: int, wanted: int | None) -> int:

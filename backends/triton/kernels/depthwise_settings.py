@@ -24,6 +24,12 @@ MOST_CANDIDATES, MOST_OF_A_WALK, MOST_OF_A_RECTANGLE = 24, 10, 2
 Candidate = tuple[int, int, int, int, int, int]
 
 
+def parts_of(height: int, width: int, candidate: Sequence[int]) -> int:
+    """Programs of a picture of results, where none has rectangles of two."""
+    right, down, runs, *_ = candidate
+    return -(-(-(-height // down) * -(-width // right)) // runs)
+
+
 def candidates(
     pixels: int,
     width: int,

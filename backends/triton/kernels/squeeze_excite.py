@@ -14,14 +14,14 @@ from itertools import product
 import triton
 import triton.language as tl
 
+from ..library_squeeze import WIDEST
 from .activations import activate
 from .hopper import PROCESSORS
 
 BLOCKS, ROWS, WARPS = (32, 64, 128, 256), (8, 16, 32, 64, 128, 256), (4, 8, 16)
 FEWEST = 2048  # elements of x that are read at once
 STEPS = (1, 2, 4, 8, 16, 32)  # tiles of a program, the next after the one before
-LARGEST = 8192  # weights that a program holds at once
-WIDEST = LARGEST // BLOCKS[0]  # small layer
+LARGEST = WIDEST * BLOCKS[0]  # weights that a program holds at once
 MOST_PARTS = 512  # of a picture
 START, STEP, JOIN = 2.0, 0.6, 2.0  # microseconds of a launch, of a tile, of adding parts up
 READ = 2e4  # bytes that a processor reads in a microsecond

@@ -14,8 +14,10 @@ from ....compiler.operators import DOMAIN
 from ....compiler.operators.depthwise_squeeze import KINDS
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
+from ..library_squeeze import WIDEST
 from ..row_norm import HALVES
 
+NARROWEST = 16  # channels of the convolution's kernel
 NAMES = {(f"Conv{kind.first}", kind.squeeze.name): kind.name for kind in KINDS}
 
 
@@ -40,11 +42,20 @@ def _squeezed_by(deep: ir.Node) -> ir.Node | None:
     shape, weight = (None if v is None else static_dims(v) for v in (x, w))
     if x is None or x.dtype not in HALVES or shape is None or weight is None:
         return None
-    if weight[:2] != (shape[1], 1) or deep.attributes["group"].as_int() != shape[1]:
+    if weight[:2] != (shape[1], 1) or shape[1] < NARROWEST:
         return None
     readers = [node for node, place in deep.outputs[0].uses() if node.domain == DOMAIN and place == 0]
     squeezes = (n for n in readers if (deep.op_type, n.op_type) in NAMES and n.graph is deep.graph)
-    return next((n for n in squeezes if all(v is not None and constant_tensor(v) for v in n.inputs[1:])), None)
+    return next(filter(_is_narrow, squeezes), None)
+
+
+def _is_narrow(squeeze: ir.Node) -> bool:
+    """Whether the layers are constants, and the one between as wide as the kernels take at most."""
+    if not all(v is not None and constant_tensor(v) is not None for v in squeeze.inputs[1:]):
+        return False
+    w = squeeze.inputs[1]
+    shape = None if w is None else static_dims(w)
+    return shape is not None and shape[0] <= WIDEST
 
 
 def _write(graph: ir.Graph, deep: ir.Node, squeeze: ir.Node, fresh: Names) -> None:
