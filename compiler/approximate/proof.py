@@ -43,6 +43,7 @@ class Proof:
 
     def __init__(self, search: Search, allowed: float) -> None:
         self.search, self.allowed = search, allowed
+        self._most = ATTEMPTS
         self._refusals = 0
         self._failed = dict[int, float]()  # by tables: the least level that was not proved
         self._stored = set[str]()
@@ -54,8 +55,9 @@ class Proof:
         progress("proof on samples that chose nothing")
         needed: list[int] = []
         level, safe = float("inf"), self.allowed <= 0
-        while outcome.attempts < ATTEMPTS:
-            if not safe and (not left or outcome.attempts == ATTEMPTS - 1):
+        self._most = self._possible()
+        while outcome.attempts < self._most:
+            if not safe and (not left or outcome.attempts == self._most - 1):
                 safe, left = True, self._last_resort(level) or left
             if not left:
                 break
@@ -73,7 +75,7 @@ class Proof:
             count = proof.samples_needed(self.allowed, attempt)
             if count is not None:
                 needed.append(count * search.samples // len(task.split.verify))
-            tightened = found.level * self._tighten(proof, min(attempt + 1, ATTEMPTS))
+            tightened = found.level * self._tighten(proof, min(attempt + 1, self._most))
             lost = bool(found.tables.structure)  # what its own rise scatters by, no level of its places makes less
             level = level if lost else min(level, tightened)
             others = [f for f in left if f.tables is not found.tables or f.level <= (0.0 if lost else tightened)]
@@ -84,6 +86,15 @@ class Proof:
                 f"of {self.allowed:g}: about {min(needed)} calibration samples would"
             )
         return None
+
+    def _possible(self) -> int:
+        """Attempts in which a result that answers all as the original does would be proved: each has less of the 5 %.
+
+        Few answers of a metric are enough for the first, and not for the last.
+        """
+        search = self.search
+        alike = search.judge.evidence(search.unseen, search.unseen, search.task.split.verify, proof=True)
+        return max((a for a in range(1, ATTEMPTS + 1) if alike.upper(a) <= self.allowed), default=1)
 
     def _refused(self, found: Found, model: ir.Model, program: Program) -> str | None:
         """Why the program is not worth its error, by its own time; None: it is."""
@@ -110,7 +121,7 @@ class Proof:
         """
         search, failed = self.search, self._failed.get(id(proved.tables), 0.0)
         level = proved.level
-        while search.outcome.attempts < ATTEMPTS and 0 < level < failed / NEAR:
+        while search.outcome.attempts < self._most and 0 < level < failed / NEAR:
             level = float(np.sqrt(failed * level))
             cheaper = [f for f in search.within(proved.tables, level) if f.cost < CHEAPER * proved.cost]
             if not cheaper:

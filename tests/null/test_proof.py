@@ -25,25 +25,26 @@ def found(level: float, cost: float) -> Found:
 class Search:
     """Choices cost what `cost` says of their level; a program's rise is its level."""
 
-    def __init__(self, cost: Any) -> None:
-        self.cost = cost
+    def __init__(self, cost: Any, share: float = 0.0) -> None:
+        self.cost, self.share = cost, share
         self.asked: list[float] = []
         self.put: list[float] = []
         self.outcome = Outcome()
-        self.samples, self.batch, self.unseen, self.exact = 32, 1, [], TABLES
+        self.samples, self.batch, self.unseen, self.exact = 32, 1, 0.0, TABLES
         self.task = SimpleNamespace(
             budget=Budget(metric=cast(Any, len), drop=ALLOWED),
             size=False,
             workloads=[],
-            split=SimpleNamespace(verify=[]),
+            split=SimpleNamespace(verify=[None] * 16),
             target=SimpleNamespace(lower=lambda level: level),  # pyright: ignore[reportUnknownLambdaType]
         )
         self.judge = SimpleNamespace(scores=lambda level, *_: level, evidence=self.evidence)  # pyright: ignore
         self.sides = SimpleNamespace(times=lambda *_: [], refuses=lambda *_: None)  # pyright: ignore
 
     def evidence(self, before: Any, level: float, samples: Any, *, proof: bool) -> Evidence:
-        self.put.append(level)
-        return Evidence(level, 0.0, 16)
+        if level > before:
+            self.put.append(level)
+        return Evidence(level, 0.0, 16, share=self.share)
 
     def level_for(self, allowed: float) -> float:
         return allowed
@@ -106,8 +107,29 @@ def test_no_proof_is_spent_on_what_is_hardly_cheaper() -> None:
 @pytest.mark.parametrize("level", [0.02, 0.5])
 def test_nothing_is_returned_that_was_not_proved(level: float) -> None:
     search = Search(lambda level: 1.0)
-    search.evidence = lambda *_, **__: Evidence(1.0, 0.0, 16)  # type: ignore[method-assign]
+    search.evidence = lambda _, level, *__, **___: Evidence(min(level, 1.0) and 1.0, 0.0, 16)  # type: ignore[method-assign]
     search.judge.evidence = search.evidence
 
     assert proved(search, found(level, 1.0)) is None
     assert search.outcome.attempts == ATTEMPTS
+
+
+@pytest.mark.parametrize(("share", "attempts"), [(0.0, ATTEMPTS), (0.0018, 2), (0.003, 1), (0.02, 1)])
+def test_attempts_at_which_nothing_could_be_proved_are_not_made(share: float, attempts: int) -> None:
+    """Of the 5 % the third has a twentieth: so few answers would not do, were they all alike."""
+    search = Search(lambda level: 1.0, share)
+    search.within = lambda tables, level: [found(max(level, 0.02), 1.0)]  # type: ignore[method-assign]
+
+    assert proved(search, *(found(0.02 + n / 1000, 1.0) for n in range(5))) is None
+    assert search.outcome.attempts == attempts
+
+
+@pytest.mark.parametrize("share", [0.0018, 0.003])
+def test_the_last_attempt_that_can_be_proved_is_of_what_is_safe(share: float) -> None:
+    search = Search(lambda level: 1.0, share)
+
+    result = proved(search, found(0.03, 1.0), found(0.02, 2.0), found(0.019, 3.0))
+
+    assert (result is not None) is (share < 0.002)
+    assert search.put[-1] <= ALLOWED / 2
+    assert search.put[:-1] == ([0.03] if share < 0.002 else [])
