@@ -32,7 +32,7 @@ def depthwise_squeeze(
     gate: str,
     candidate: Sequence[int] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Y = first(depthwise convolution of x with w, plus bias), and gate(u·activation(v·m + c) + d), m y's means.
+    """Two results: y = first(depthwise convolution of x, plus bias), gate(u·activation(v·m + c) + d), m y's means.
 
     Args:
         x: (N, C, H, W), best channels last.

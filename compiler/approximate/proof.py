@@ -7,6 +7,7 @@ for the next.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,6 @@ class Proof:
 
     def __init__(self, search: Search, allowed: float) -> None:
         self.search, self.allowed = search, allowed
-        self._most = ATTEMPTS
         self._refusals = 0
         self._failed = dict[int, float]()  # by tables: the least level that was not proved
         self._stored = set[str]()
@@ -55,7 +55,6 @@ class Proof:
         progress("proof on samples that chose nothing")
         needed: list[int] = []
         level, safe = float("inf"), self.allowed <= 0
-        self._most = self._possible()
         while outcome.attempts < self._most:
             if not safe and (not left or outcome.attempts == self._most - 1):
                 safe, left = True, self._last_resort(level) or left
@@ -87,7 +86,8 @@ class Proof:
             )
         return None
 
-    def _possible(self) -> int:
+    @cached_property
+    def _most(self) -> int:
         """Attempts in which a result that answers all as the original does would be proved: each has less of the 5 %.
 
         Few answers of a metric are enough for the first, and not for the last.

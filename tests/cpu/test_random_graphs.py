@@ -68,7 +68,7 @@ def joined(chosen: list[Case]) -> ir.Model:
     return from_proto(to_proto(model))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.deferred(lambda: st.lists(st.sampled_from(seeds()), min_size=2, max_size=MOST)))
 def test_what_rules_make_of_a_graph_computes_the_same(chosen: list[Case]) -> None:
     traced = trace(joined(chosen))

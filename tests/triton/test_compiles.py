@@ -84,9 +84,9 @@ NBITS = ("gemv_nbits", "rows_nbits")
 CASES = (
     *(Case(kernel, None, c) for kernel in NBITS for c in CAPABILITIES),
     *(Case(kernel, None, 90, early=True, gated=True, bits=b) for kernel in NBITS for b in (4, 8)),
-    *(Case(kernel, None, 90, block=32) for kernel in NBITS),
-    Case("rows_nbits", (128, 2, 2, 8, 4), 90),
-    *(Case("gemv_nbits", candidate, 90) for candidate in ((8, 132, 8), (1, 528, 4))),
+    *(Case(kernel, None, 90, block=b) for kernel in NBITS for b in (32, 64)),
+    *(Case("rows_nbits", candidate, 90) for candidate in ((32, 4, 1, 4, 3), (128, 2, 2, 8, 4))),
+    *(Case("gemv_nbits", candidate, 90) for candidate in ((8, 132, 8), (4, 264, 4), (1, 528, 4))),
     *(Case(kernel, None, c) for kernel in ("gemv", "attention_step") for c in CAPABILITIES),
     *(Case(kernel, None, 90, early=True) for kernel in ("gemv", "attention_step")),
     *(Case("gemv", None, c, gated=True) for c in CAPABILITIES),

@@ -108,8 +108,7 @@ CASES = (
     replace(CONVNEXT, x=(1, 384, 14, 14), w=(384, 1, 7, 7), walk=AT_ONCE),
     FEW,
     DEEP((64, 1152, 7, 7), (1152, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True),
-    *(LATE, FIRST, WEIGHED),
-    *(replace(case, capability=c) for case in (RESNET, AFFINE, MOBILE) for c in CAPABILITIES),
+    *(replace(case, capability=c) for case in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE) for c in CAPABILITIES),
 )
 Made = dict[Case, dict[str, Any]]
 
