@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tamago.backends.onnxruntime.run import Program as Plain
 from tamago.backends.triton.jobs import DepthwiseSqueezeJob, job_of
 from tamago.backends.triton.layout import lay_out_weights
 from tamago.backends.triton.library_convolution import LIBRARY
@@ -16,14 +14,8 @@ from tamago.backends.triton.regions.depthwise_squeezes import depthwise_squeezes
 from tamago.backends.triton.regions.epilogues import epilogues
 from tamago.backends.triton.regions.squeeze_excites import squeeze_excites
 from tamago.backends.triton.run import Program
-from tamago.compiler.inference import infer
 from tamago.compiler.ir import dims
-from tamago.compiler.operators import DOMAIN, attach
-from tamago.compiler.opset import to_target
-from tamago.compiler.prepare import prepare
-from tamago.compiler.trace import trace
-
-TOLERANCE = 1e-2  # of the largest output: sums of halves in another order
+from tests.cpu.test_separables import check_equal, own, traced
 
 
 class Inverted(nn.Module):
@@ -83,35 +75,10 @@ class Before(Inverted):
 
 
 def fused(module: nn.Module, *, half: bool = True) -> ir.Model:
-    """The model after the fusions that come before, with shapes known."""
-    torch.manual_seed(0)
-    model = trace(module.eval().to(torch.half if half else torch.float), (pictures(half=half),)).model
-    prepare(model)
-    to_target(model)
-    infer(model)
+    """The model after the fusions that come before."""
+    model = traced(module, half=half)
     model = squeeze_excites(model) or model
     return epilogues(model) or model
-
-
-def pictures(*, half: bool = True) -> Tensor:
-    x = torch.randn(2, 8, 6, 5, generator=torch.Generator().manual_seed(0))
-    return x.half() if half else x
-
-
-def own(model: ir.Model) -> list[str]:
-    return [n.op_type for n in model.graph if n.domain == DOMAIN]
-
-
-def check_equal(model: ir.Model, found: ir.Model) -> None:
-    """The same outputs by the same names, in ONNX Runtime and as an FX program."""
-    for m in (model, found):
-        attach(m)
-    reference = Plain(model, 1, optimise=False)
-    feeds = {reference.inputs[0]: pictures().numpy()}
-    for program in (Plain(found, 1), Program(found, device="cpu")):
-        assert program.outputs == reference.outputs
-        for wanted, y in zip(reference(feeds), program(feeds), strict=True):
-            np.testing.assert_allclose(y, wanted, rtol=0, atol=TOLERANCE * float(np.abs(wanted).max()))
 
 
 @pytest.mark.parametrize(

@@ -77,12 +77,18 @@ class Rare(Inverted):
 
 def fused(module: nn.Module, *, half: bool = True) -> ir.Model:
     """The model after `epilogues`, with shapes known."""
+    model = traced(module, half=half)
+    return epilogues(model) or model
+
+
+def traced(module: nn.Module, *, half: bool = True) -> ir.Model:
+    """The model with shapes known."""
     torch.manual_seed(0)
     model = trace(module.eval().to(torch.half if half else torch.float), (pictures(half=half),)).model
     prepare(model)
     to_target(model)
     infer(model)
-    return epilogues(model) or model
+    return model
 
 
 def pictures(*, half: bool = True) -> Tensor:
