@@ -172,10 +172,21 @@ def rotary_joins_heads(
     x: Value, p: tuple[int, ...] | None, c: Value, s: Value, at: Mapping[str, Any], i: Value | None
 ) -> Term:
     """RotaryEmbedding(Transpose(x, 0 2 1 3)) = Transpose(RotaryEmbedding(x with joined heads), 0 2 1 3)."""
+    return rotated_together("RotaryEmbedding", x, p, (c, s, *(() if i is None else (i,))), at)
+
+
+def rotated_together(
+    name: str, x: Value, p: tuple[int, ...] | None, others: tuple[Value, ...], at: Mapping[str, Any]
+) -> Term:
+    """What a RotaryEmbedding of this name makes of Transpose(x), its heads joined while it rotates.
+
+    Raises:
+        Skip: the Transpose does not split heads, or their number or size is not known.
+    """
     if x.rank != 4 or permutation(p, 4) != (0, 2, 1, 3):
         raise Skip("the Transpose does not split the heads")
     heads = require_number(x.shape[2], "the number of heads")
     size = require_number(x.shape[3], "the size of a head")
-    operands = (op.Reshape(x, ints(0, 0, heads * size)), c, s, *(() if i is None else (i,)))
-    together = op.RotaryEmbedding(*operands, **(dict(at) | {"num_heads": heads}))
+    joined = op.Reshape(x, ints(0, 0, heads * size))
+    together = op(name)(joined, *others, **(dict(at) | {"num_heads": heads}))
     return op.Transpose(op.Reshape(together, ints(0, 0, heads, size)), perm=(0, 2, 1, 3))

@@ -15,7 +15,12 @@ from .bias_gelu import bias_gelu
 from .fused_matmul import scaled_operand, scaled_product, transposed_left, transposed_right
 from .masked_softmax import chosen_softmax, masked_softmax
 from .quick_gelu import quick_gelu
-from .rotary_embedding import rotary_embedding_by_position, rotary_embedding_of_all, rotary_embedding_of_one
+from .rotary_embedding import (
+    rotary_embedding_by_position,
+    rotary_embedding_joins_heads,
+    rotary_embedding_of_all,
+    rotary_embedding_of_one,
+)
 from .sum_before_layer_norm import sum_before_layer_norm
 
 RULES: tuple[Rule, ...] = (
@@ -33,6 +38,7 @@ RULES: tuple[Rule, ...] = (
     rotary_embedding_by_position,
     rotary_embedding_of_one,
     rotary_embedding_of_all,
+    rotary_embedding_joins_heads,
     masked_softmax,
     chosen_softmax,
 )

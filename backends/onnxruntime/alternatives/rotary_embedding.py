@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from ....compiler.facts import Array
 from ....compiler.rule import Skip, Term, Value, op, rule, var
+from ....rewrites.attention.rotary_layout import rotated_together
 
-x, c, s, i, e, at = var("x c s i e at")
+x, c, s, i, e, at, p = var("x c s i e at p")
 ROTARY = "com.microsoft::RotaryEmbedding"
 READ = {"interleaved", "num_heads", "rotary_embedding_dim"}
 
@@ -104,3 +105,24 @@ def rotary_embedding_of_all(x: Value, c: Value, s: Value, at: Mapping[str, Any])
     if length is None or c.shape[1] != length or s.shape[1] != length:
         raise Skip("the tables are not known to be as long as what is rotated")
     return _rotary(x, _zero(), op.Squeeze(c, _zero()), op.Squeeze(s, _zero()), at)
+
+
+@rule(
+    op(ROTARY)(op.Transpose(x, perm=p), i, c, s, attributes=at),
+    drift="rounding",
+    example=[
+        {"x": "f32[2,5,3,8]", "p": (0, 2, 1, 3), "i": "i64[1] = 0", "c": "f32[9,4]", "s": "f32[9,4]", "at": {}},
+        {"x": "f16[B,L,3,8]", "p": (0, 2, 1, 3), "i": "i64[1] = 2", "c": "f16[9,2]", "s": "f16[9,2]"}
+        | {"at": {"rotary_embedding_dim": 4, "num_heads": 3, "interleaved": 1}},
+    ],
+    refuse={"x": "f32[2,5,3,8]", "p": (1, 2, 0, 3), "i": "i64[1] = 0", "c": "f32[9,4]", "s": "f32[9,4]", "at": {}}
+    | {"because": "split the heads"},
+)
+def rotary_embedding_joins_heads(
+    x: Value, p: tuple[int, ...] | None, i: Value, c: Value, s: Value, at: Mapping[str, Any]
+) -> Term:
+    """RotaryEmbedding(Transpose(x, 0 2 1 3)) = Transpose(RotaryEmbedding(x with joined heads), 0 2 1 3).
+
+    Joined heads are what GroupQueryAttention reads, and it may come only after the rotation took this operator.
+    """
+    return rotated_together(ROTARY, x, p, (i, c, s), at)
