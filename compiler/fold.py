@@ -6,7 +6,7 @@ If, Loop and Scan are walked like any graph (values captured from outside may be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +16,7 @@ from .facts import Array, Dim, item_bytes
 from .ir import (
     attribute_values,
     bodies,
+    constant_array,
     constant_tensor,
     describe_attributes,
     dims,
@@ -28,6 +29,7 @@ from .saturate import LARGEST_FOLD
 from .shape_data import shape_data
 
 Fresh = Callable[[str], str]
+FEW = 16  # elements of a constant that is known by its contents
 
 
 def fold(graph: ir.Graph, version: int, fresh: Fresh, stays: Callable[[ir.Node], bool] = lambda node: False) -> int:
@@ -111,6 +113,15 @@ def _fold_nodes(graph: ir.Graph, version: int, fresh: Fresh, stays: Callable[[ir
 _VIEWS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity"})
 
 
+def merge_twins(graph: ir.Graph) -> None:
+    """What several nodes compute alike is computed once; in place, nothing else is folded."""
+    same: dict[tuple[object, ...], ir.Node] = {}
+    for node in list(graph):
+        twin = None if is_opaque(node) else _twin(node, same)
+        if twin is not None:
+            _replace(graph, node, list(twin.outputs))
+
+
 def is_of_codes(node: ir.Node) -> bool:
     """Whether a node makes numbers of codes for a reader that computes with codes: then it should not be computed.
 
@@ -150,11 +161,17 @@ def _twin(node: ir.Node, same: dict[tuple[object, ...], ir.Node]) -> ir.Node | N
     if any(v.is_graph_output() for v in node.outputs):
         return None
     used = tuple(bool(v.name) for v in node.outputs)
-    key = (op_name(node), describe_attributes(node), tuple(map(id, node.inputs)), used)
+    key = (op_name(node), describe_attributes(node), tuple(map(_operand, node.inputs)), used)
     found = same.setdefault(key, node)
     if found.graph is None:  # it went away itself since: its results are nobody's
         found = same[key] = node
     return found if found is not node else None
+
+
+def _operand(value: ir.Value | None) -> Hashable:
+    """The same for equal operands: the value, or a small constant's contents, which every rule writes anew."""
+    array = None if value is None else constant_array(value, FEW)
+    return id(value) if array is None else (str(array.dtype), array.shape, array.tobytes())
 
 
 def _known_contents(node: ir.Node, data: tuple[Dim, ...] | None) -> list[Array] | None:

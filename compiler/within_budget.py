@@ -15,6 +15,7 @@ from .approximate.budget import Budget, Workload
 from .approximate.calibration import Sample, read_samples, split
 from .approximate.gain import FASTER
 from .approximate.method import Method
+from .approximate.preparation import Preparation
 from .approximate.repair import Repair
 from .approximate.search import Search
 from .approximate.stack import examples, takes_batches
@@ -79,6 +80,7 @@ def approximate(
     otherwise: ir.Model,
     target: Any,
     methods: Sequence[Method],
+    preparations: Sequence[Preparation],
     structures: Sequence[Structure],
     repairs: Sequence[Repair],
     store: Any,
@@ -97,6 +99,7 @@ def approximate(
         otherwise: what is returned where nothing approximate is.
         target: where it runs.
         methods: all that may be used at places.
+        preparations: what is done to the exact program first, where milliseconds count and its weights fit into memory.
         structures: all that may be done to the whole program first.
         repairs: all that may be done to the chosen program last.
         store: keeps costs.
@@ -128,6 +131,7 @@ def approximate(
         structures,
         file_bytes(otherwise),
         repairs,
+        () if size or isinstance(reference, Streaming) else preparations,
     )
     search = Search(task)
     try:

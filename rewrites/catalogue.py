@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from ..compiler.approximate.method import Method
+from ..compiler.approximate.preparation import Preparation
 from ..compiler.approximate.repair import Repair
 from ..compiler.approximate.structure import Structure
 from ..compiler.rule import Rule
-from . import all_methods, all_repairs, all_rules, all_structures
+from . import all_methods, all_preparations, all_repairs, all_rules, all_structures
 from .declined import DECLINED
 
 HEAD = """# Exact rewrites
@@ -34,6 +35,15 @@ form's rise of the loss is predicted, its time measured, and one choice is made 
 
 | method | what it does | places | source | file |
 |---|---|---|---|---|"""
+
+PREPARATIONS_HEAD = """
+## Preparations
+
+Exact over the reals and made before anything is approximated, in the same operators: what comes after loses less. Only
+where milliseconds count, and where the weights fit into memory (`compiler/approximate/preparation.py`).
+
+| preparation | identity | source | file |
+|---|---|---|---|"""
 
 STRUCTURES_HEAD = """
 ## Whole programs
@@ -73,6 +83,8 @@ def catalogue() -> str:
         parts.append("")
     parts.append(METHODS_HEAD)
     parts += [_row(method, ", ".join(method.kinds), method.paper) for method in all_methods()]
+    parts.append(PREPARATIONS_HEAD)
+    parts += [_row(preparation, preparation.paper) for preparation in all_preparations()]
     parts.append(STRUCTURES_HEAD)
     parts += [_row(structure, structure.paper) for structure in all_structures()]
     parts.append(REPAIRS_HEAD)
@@ -83,7 +95,7 @@ def catalogue() -> str:
     return "\n".join(parts)
 
 
-def _row(entry: Rule | Method | Structure | Repair, *cells: str) -> str:
+def _row(entry: Rule | Method | Preparation | Structure | Repair, *cells: str) -> str:
     """Name, statement, these, and the file."""
     place = Path(sys.modules[entry.function.__module__].__file__ or "")
     statement = entry.statement.replace("|", "\\|")

@@ -21,7 +21,7 @@ from .places import Place
 from .stack import Program
 from .write import alone
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 FAILED = float("inf")
 WHOLE_SECONDS = 0.5  # of timing whole programs, for each workload
 

@@ -27,14 +27,16 @@ from .costs import lowered_copy, milliseconds_of
 from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
+from .preparation import prepared
 from .proof import Proof, part_of_level
 from .reference import Reference
 from .repaired import repaired
 from .responses import Response
 from .stack import examples, run_together, together
+from .structure import Observed
 from .tables import STORING, Tables
 from .task import Choice, Found, Outcome, Task
-from .variants import Measured, Variants
+from .variants import Measured, Variants, enough
 
 SOLVES = 8  # choices measured on the choosing samples
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
@@ -58,11 +60,17 @@ class Search:
         outputs = Response(task.exact, ()).outputs(first.feeds)
         self.loss: LossModel = loss_model(task.budget, task.outputs, outputs, first)
         self.judge = Judge(task.budget, self.loss, Reference(task.original))
+        ready = prepared(task.preparations, task.exact, task.target, self._observe)
+        self._unprepared = [("the program", name, reason) for name, reason in ready.refused]
+        self.task = task = replace(task, exact=ready.model)
         self.exact = Tables(task, task.exact)
         self.variants = Variants(task, self.loss)
         self._before: Scores = []
         self.unseen: Scores = []
         self.worth = float("inf")
+
+    def _observe(self, model: ir.Model) -> Observed:
+        return Observed(model, enough(self.task.split.choose), self.loss)
 
     def prepare(self) -> None:
         """Fill the tables: each place's forms with predicted rise and measured cost.
@@ -89,7 +97,7 @@ class Search:
         self.sides = Sides(task.original, exact, task.target, task.workloads, task.size, task.bytes, latency)
 
     def _outcome(self) -> Outcome:
-        return Outcome(alternatives=self.exact.alternatives, refused=list(self.exact.refused))
+        return Outcome(alternatives=self.exact.alternatives, refused=[*self._unprepared, *self.exact.refused])
 
     def _batches_are_independent(self) -> bool:
         """Whether the original gives a sample the same outputs beside others as alone: the first axis may be time."""

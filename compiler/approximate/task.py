@@ -15,6 +15,7 @@ from .calibration import Split
 from .costs import Target
 from .losses import Structure as OutputStructure
 from .method import Method
+from .preparation import Preparation
 from .repair import Contents, Repair, with_contents
 from .structure import Structure
 
@@ -44,6 +45,7 @@ class Task:
         structures: what may be done to the whole program first.
         bytes: of the file that is returned where nothing approximate is.
         repairs: what may be done to a chosen program last.
+        preparations: exact changes of the exact program that come first.
     """
 
     original: Callable[[Mapping[str, Array]], Sequence[Any]]
@@ -63,6 +65,7 @@ class Task:
     structures: Sequence[Structure] = ()
     bytes: float = float("inf")
     repairs: Sequence[Repair] = ()
+    preparations: Sequence[Preparation] = ()
 
     def lacking(self, operators: frozenset[str]) -> frozenset[str]:
         """Which of these operators may not be used."""

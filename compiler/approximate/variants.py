@@ -82,7 +82,7 @@ class Measured:
         return self._tables
 
 
-def _enough(samples: Sequence[Sample]) -> Sequence[Sample]:
+def enough(samples: Sequence[Sample]) -> Sequence[Sample]:
     """As many samples as tell which directions and channels matter; a token says as much as a picture's corner."""
     seen = 0
     for count, sample in enumerate(samples, 1):
@@ -115,7 +115,7 @@ class Variants:
     def __init__(self, task: Task, loss: LossModel) -> None:
         self._task = task
         choose = task.split.choose
-        looked_at = _enough(choose[::2])
+        looked_at = enough(choose[::2])
         self._observed = Observed(task.exact, looked_at, loss)
         self.unseen = [i for i in range(len(choose)) if i % 2 or i // 2 >= len(looked_at)]
         self._running: dict[str, Iterator[Variant]] = {}

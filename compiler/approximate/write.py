@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ..decode import new_attribute
 from ..facts import Array
-from ..fold import remove_unused
+from ..fold import merge_twins, remove_unused
 from ..inference import infer
 from ..ir import graphs, import_domains, metadata, new_constant, unique_names
 from ..optimise import Names
@@ -140,6 +140,7 @@ def put(model: ir.Model, places: Sequence[Place], choice: Mapping[str, Chosen]) 
         remove_unused(inner)  # the exact nodes: nobody reads them, but they read what may change
         fold_scales(inner, fresh)
         fold_into_layers(inner, fresh)
+        merge_twins(inner)
         share_codes(inner, fresh)
         remove_unused(inner)
     infer(result)

@@ -11,6 +11,7 @@ from .embedding_int8 import embedding_int8
 from .gptq import gptq
 from .hqq import hqq
 from .per_token_int8 import per_token_int8
+from .smoothed_normalisations import smoothed_normalisations
 from .smoothquant import smoothquant
 from .static_int8 import static_int8
 from .static_int8_convolution import static_int8_convolution
@@ -31,3 +32,5 @@ METHODS = (
     embedding_int4,
     stored_weights,
 )
+
+PREPARATIONS = (smoothed_normalisations,)

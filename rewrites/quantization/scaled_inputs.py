@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
-from ...compiler.approximate.method import Inputs, X
+from ...compiler.approximate.method import X
 from ...compiler.facts import Array, Floats
 from ...compiler.rule import Expression, Skip, op
 
@@ -42,11 +43,23 @@ def sizes(statistic: Array, found_by: str = "calibration saw") -> Floats:
     return np.where(alive, bounded / np.exp(np.mean(np.log(bounded[alive]))), 1.0)
 
 
+class Seen(Protocol):
+    """What calibration saw of some inputs."""
+
+    @property
+    def halves(self) -> tuple[Self, Self]:
+        """Of some samples and of the others."""
+        ...
+
+
+S = TypeVar("S", bound=Seen)
+
+
 def best_scales(
-    inputs: Inputs,
+    inputs: S,
     strengths: Iterable[float],
-    scales: Callable[[Inputs, float], Floats],
-    error: Callable[[Inputs, Floats], float],
+    scales: Callable[[S, float], Floats],
+    error: Callable[[S, Floats], float],
 ) -> Floats | None:
     """The scales of the strength whose squared error is the least; None where that is about what it is without any.
 
