@@ -164,7 +164,10 @@ def _error(places: Sequence[Place], seen: _Statistics, scale: Floats) -> float:
         (max(float((high / scale).max()), 0.0) - min(float((low / scale).min()), 0.0)) / STEPS
         for low, high in zip(seen.low, seen.high, strict=True)
     ]
-    of_inputs, power = float(np.sum(np.square(steps))), float(np.sum(np.square(scale) ** -1 * np.sum(seen.power, axis=0)))
+    of_inputs, power = (
+        float(np.sum(np.square(steps))),
+        float(np.sum(np.square(scale) ** -1 * np.sum(seen.power, axis=0))),
+    )
     total = 0.0
     for place in places:
         scaled = np.multiply(place.weight, scale[:, None])

@@ -283,4 +283,4 @@ def test_a_4_bit_product_before_takes_the_factor_of_awq_in() -> None:
 
 
 def test_it_is_asked_for_by_name() -> None:
-    assert chosen_by_name(["cross_layer_equalisation"]) == ((cross_layer_equalisation,), (), ())
+    assert chosen_by_name(["cross_layer_equalisation"]) == ((cross_layer_equalisation,), (), (), ())

@@ -34,7 +34,7 @@ from tamago.compiler.files import from_proto
 from tamago.compiler.inference import infer
 from tamago.compiler.rule import Skip
 from tamago.compiler.torch_program import torch_program
-from tamago.rewrites import all_methods, all_structures, chosen_by_name
+from tamago.rewrites import all_methods, all_preparations, all_structures, chosen_by_name
 from tamago.rewrites.pruning.l1 import l1
 from tamago.rewrites.quantization.block_weights import block_weights
 from tamago.rewrites.quantization.dynamic_int8 import dynamic_int8
@@ -212,10 +212,10 @@ def test_without_being_asked_for_nothing_is_retrained(trained: Trained) -> None:
 
 
 def test_names_ask_for_it() -> None:
-    assert chosen_by_name(None) == (all_methods(), all_structures(), ())
-    assert chosen_by_name(["perp"]) == (all_methods(), all_structures(), (perp,))
-    assert chosen_by_name(["block_weights", "perp"]) == ((block_weights,), (), (perp,))
-    assert chosen_by_name(["block_weights"]) == ((block_weights,), (), ())
+    assert chosen_by_name(None) == (all_methods(), all_preparations(), all_structures(), ())
+    assert chosen_by_name(["perp"]) == (all_methods(), all_preparations(), all_structures(), (perp,))
+    assert chosen_by_name(["block_weights", "perp"]) == ((block_weights,), (), (), (perp,))
+    assert chosen_by_name(["block_weights"]) == ((block_weights,), (), (), ())
 
 
 def repair_of(function: Any) -> Repair:

@@ -1,0 +1,170 @@
+"""Scales between a normalisation and all that reads it: exact, in the same operators, and better to round."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper, parser
+
+from tamago.backends.onnxruntime.target import OnnxRuntime
+from tamago.compiler.approximate.calibration import Sample
+from tamago.compiler.approximate.losses import LossModel
+from tamago.compiler.approximate.method import Inputs, Method
+from tamago.compiler.approximate.places import find_places
+from tamago.compiler.approximate.preparation import Preparation, prepared
+from tamago.compiler.approximate.structure import Observed
+from tamago.compiler.approximate.write import Chosen, put
+from tamago.compiler.facts import Array
+from tamago.compiler.files import from_proto
+from tamago.compiler.inference import infer
+from tamago.compiler.rule import Skip
+from tamago.rewrites import all_methods, all_preparations, all_structures, chosen_by_name
+from tamago.rewrites.quantization.dynamic_int8 import dynamic_int8
+from tamago.rewrites.quantization.smoothed_normalisations import smoothed_normalisations
+from tamago.rewrites.quantization.static_int8 import static_int8
+
+TARGET = OnnxRuntime(threads=1)
+WIDTH, OUTPUTS, ROWS = 128, 72, 64
+TWO = "y = MatMul (n, w)  z = Gemm <transB = 1, alpha = 0.5> (n, v, b)"
+NORMS = {
+    "RMSNormalization": "n = RMSNormalization (x, g)",
+    "LayerNormalization": "n = LayerNormalization (x, g, h)",
+    "SkipSimplifiedLayerNormalization": "n = com.microsoft.SkipSimplifiedLayerNormalization (x, x, g)",
+    "SkipLayerNormalization": "n = com.microsoft.SkipLayerNormalization (x, x, g, h)",
+}
+
+
+def normal(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def model_of(body: str, results: str = "y z", loud: float = 40.0) -> ir.Model:
+    """A model of x, weights w [in, out] and v [out, in], a bias b, scale g, loud in some features, and shift h."""
+    outputs = ", ".join(f"float[N, {OUTPUTS if r != 'n' else WIDTH}] {r}" for r in results.split())
+    opsets = '"" : 23, "com.microsoft" : 1'
+    proto = parser.parse_model(
+        f"<ir_version: 10, opset_import: [{opsets}]> net (float[N, {WIDTH}] x) => ({outputs}) {{ {body} }}"
+    )
+    size = np.where(np.arange(WIDTH) % 41 == 3, np.float32(loud), np.float32(1))
+    arrays = {
+        "w": normal(WIDTH, OUTPUTS, seed=2),
+        "v": normal(OUTPUTS, WIDTH, seed=3),
+        "b": normal(OUTPUTS, seed=4),
+        "g": np.multiply(np.float32(1) + np.float32(0.02) * normal(WIDTH, seed=5), size),
+        "h": normal(WIDTH, seed=6),
+    }
+    for name in arrays.keys() & {name for node in proto.graph.node for name in node.input}:
+        proto.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
+    model = from_proto(proto)
+    infer(model)
+    return model
+
+
+def observe(model: ir.Model, samples: int = 4) -> Observed:
+    feeds = [Sample({"x": normal(ROWS, WIDTH, seed=10 + i)}, None) for i in range(samples)]
+    return Observed(model, feeds, LossModel("kl", None, lambda outputs: outputs[0]))
+
+
+def run(model: ir.Model, seed: int = 50) -> list[Array]:
+    return [np.asarray(found) for found in TARGET.lower(model.clone())({"x": normal(ROWS, WIDTH, seed=seed)})]
+
+
+def distance(found: Array, wanted: Array) -> float:
+    """‖found − wanted‖ / ‖wanted‖."""
+    return float(np.linalg.norm(np.subtract(found, wanted, dtype=np.float64)) / np.linalg.norm(wanted))
+
+
+def rounded(model: ir.Model, method: Method) -> ir.Model:
+    """Every place takes the method's form."""
+    places = find_places(model.graph)
+    names = [place.x.name or "" for place in places]
+    seen = list(observe(model).values(names))
+    forms = [method.forms(p, Inputs(tuple(v[n] for v in seen)))[0] for p, n in zip(places, names, strict=True)]
+    return put(model, places, {p.y.name or "": Chosen(method.name, f) for p, f in zip(places, forms, strict=True)})
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5])
+@pytest.mark.parametrize("norm", NORMS)
+def test_it_is_exact_and_adds_no_operator(norm: str, samples: int) -> None:
+    model = model_of(f"{NORMS[norm]}  {TWO}")
+    result = smoothed_normalisations.function(observe(model, samples))
+
+    assert [n.op_type for n in result.graph] == [n.op_type for n in model.graph]
+    assert {"g", "w", "v"} & set(result.graph.initializers) == set()
+    assert {"g", "w", "v"} <= set(model.graph.initializers)
+    for found, wanted in zip(run(result), run(model), strict=True):
+        assert distance(found, wanted) < 1e-6
+
+
+@pytest.mark.parametrize("method", [dynamic_int8, static_int8], ids=lambda m: m.name)
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_rounds_after_it_loses_a_third_at_most(norm: str, method: Method) -> None:
+    model = model_of(f"{NORMS[norm]}  {TWO}")
+    result = rounded(smoothed_normalisations.function(observe(model)), method)
+    plain = rounded(model, method)
+
+    assert Counter(n.op_type for n in result.graph) == Counter(n.op_type for n in plain.graph)
+    for found, other, wanted in zip(run(result), run(plain), run(model), strict=True):
+        assert distance(found, wanted) < distance(other, wanted) / 3
+
+
+@pytest.mark.parametrize(
+    ("body", "results", "reason"),
+    [
+        (f"n = RMSNormalization (x, g)  {TWO}", "y z n", "products alone"),
+        ("n = RMSNormalization (x, g)  y = MatMul (n, w)  m = Neg (n)  z = MatMul (m, w)", "y z", "products alone"),
+        ("n = RMSNormalization (x, g)  y = MatMul (n, w)  z = MatMul (n, w)", "y z", "products alone"),
+        (f"c = Relu (x)  n = RMSNormalization (x, c)  {TWO}", "y z", "products alone"),
+        (f"n = Relu (x)  {TWO}", "y z", "products alone"),
+    ],
+    ids=["an output", "another reader", "a weight read twice", "a computed scale", "no normalisation"],
+)
+def test_scales_that_others_would_see_are_not_used(body: str, results: str, reason: str) -> None:
+    with pytest.raises(Skip, match=reason):
+        smoothed_normalisations.function(observe(model_of(body, results)))
+
+
+def test_features_that_are_alike_are_left_alone() -> None:
+    with pytest.raises(Skip, match="so much larger"):
+        smoothed_normalisations.function(observe(model_of(f"{NORMS['RMSNormalization']}  {TWO}", loud=1.0)))
+
+
+def test_a_program_that_came_out_otherwise_is_not_used() -> None:
+    model = model_of(f"{NORMS['RMSNormalization']}  {TWO}")
+
+    def wrong(observed: Observed) -> ir.Model:
+        found = smoothed_normalisations.function(observed)
+        value = found.graph.initializers["b"]
+        value.const_value = ir.tensor(normal(OUTPUTS, seed=9), name="b")
+        return found
+
+    def refuses(_: Observed) -> ir.Model:
+        raise Skip("nothing here")
+
+    broken = Preparation("wrong", "quantization", "nobody", "…", wrong)
+    other = Preparation("other", "quantization", "nobody", "…", refuses)
+    result = prepared([broken, other], model, TARGET, observe)
+
+    assert result.model is model
+    assert [name for name, _ in result.refused] == ["wrong", "other"]
+    assert "differs by" in result.refused[0][1]
+    assert result.refused[1][1] == "nothing here"
+    right = prepared([smoothed_normalisations], model, TARGET, observe)
+    assert right.model is not model
+    assert right.refused == []
+
+
+def test_names_ask_for_it() -> None:
+    assert smoothed_normalisations in all_preparations()
+    assert chosen_by_name(["dynamic_int8"]) == ((dynamic_int8,), (), (), ())
+    assert chosen_by_name(["dynamic_int8", "smoothed_normalisations"]) == (
+        (dynamic_int8,),
+        (smoothed_normalisations,),
+        (),
+        (),
+    )
+    everything = (all_methods(), all_preparations(), all_structures(), ())
+    assert chosen_by_name("smoothed_normalisations") == chosen_by_name(None) == everything
