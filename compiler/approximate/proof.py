@@ -1,19 +1,22 @@
 """The last word on choices: is the rise on samples that chose nothing within the budget, and is it worth its error?
 
-A candidate that is not proved makes room for one that was predicted to rise by less, one that is not worth its error
-for the next.
+The cheapest candidate is asked first. Where it is not proved, others are asked from the safest on, each cheaper than
+the one before, until one is not proved: the last that was is the result. A candidate that is not worth its error makes
+room for the next; that says nothing of its rise, and costs no proof.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
+from ..deadline import OutOfTime, ended_by
 from ..progress import progress
+from ..streaming import Streaming
 from .acceptance import Evidence
 from .budget import Budget
 from .costs import lowered_copy, milliseconds_of
@@ -23,13 +26,14 @@ from .task import Found
 
 if TYPE_CHECKING:
     from .search import Search
+    from .tables import Tables
 
-ATTEMPTS = 3  # results put to proof
-SAFE = (0.5, 0.25, 0.1, 0.02, 2e-4, 2e-6)  # of the level, that the last choice to be proved may use
+SAFE = (0.5, 0.25, 0.1, 0.02, 2e-4, 2e-6)  # of the level, that the safest choice may use
 SURE = 5.0  # standard errors below the budget where it was chosen: 2.4 for the bound, the rest for scatter
-TIGHTEN = 0.2  # at least, of the predicted rise of what could not be proved
-CHEAPER = 0.9  # of the cost of what was proved: what is worth another proof
-NEAR = 1.5  # levels this close give much the same choice
+RUNGS = 5  # choices between the safest and what was not proved
+LOOKED_AT = 24  # levels, to find them
+LOWER = 0.7  # of the level of what was not proved: the highest of them
+CHEAPER = 0.96  # of the cost of what was proved: what is worth another proof
 REFUSALS = 3  # candidates that turn out not to be worth their error
 NOT_WORTH = "the cheapest program within the budget where it was chosen"
 
@@ -45,56 +49,103 @@ class Proof:
     def __init__(self, search: Search, allowed: float) -> None:
         self.search, self.allowed = search, allowed
         self._refusals = 0
-        self._failed = dict[int, float]()  # by tables: the least level that was not proved
+        self._needed = list[int]()  # samples, by each proof that failed for want of them
         self._stored = set[str]()
 
     def first_of(self, candidates: Sequence[Found]) -> Found | None:
-        """The first candidate that is proved, cheapest first, or what is cheaper still; None where none is."""
-        search, left = self.search, list(candidates)
-        task, outcome = search.task, search.outcome
+        """What is proved, as cheap as may be; None where nothing is."""
         progress("proof on samples that chose nothing")
-        needed: list[int] = []
-        level, safe = float("inf"), self.allowed <= 0
-        while outcome.attempts < self._most:
-            if not safe and (not left or outcome.attempts == self._most - 1):
-                safe, left = True, self._last_resort(level) or left
-            if not left:
-                break
+        left = list(candidates)
+        while left:
             found = left.pop(0)
             model = self._laid_out(found)
-            program = task.target.lower(model)
+            program = self.search.task.target.lower(model)
             reason = self._refused(found, model, program)
             if reason is not None:
                 left = self._instead(found, reason, left)
                 continue
             if self._is_proved(found, program):
-                return self._between(found)
-            proof, attempt = found.proof, outcome.attempts
-            assert proof is not None
-            count = proof.samples_needed(self.allowed, attempt)
-            if count is not None:
-                needed.append(count * search.samples // len(task.split.verify))
-            tightened = found.level * self._tighten(proof, min(attempt + 1, self._most))
-            lost = bool(found.tables.structure)  # what its own rise scatters by, no level of its places makes less
-            level = level if lost else min(level, tightened)
-            others = [f for f in left if f.tables is not found.tables or f.level <= (0.0 if lost else tightened)]
-            left = others if lost and others else [*search.within(found.tables, tightened), *others]
-        if needed:
-            outcome.notes.append(
-                f"a cheaper program looked good enough, but {len(task.split.verify)} samples do not resolve a budget "
-                f"of {self.allowed:g}: about {min(needed)} calibration samples would"
-            )
+                return found
+            return self._from_the_safest(found, left) or self._say_what_would_do()
         return None
 
-    @cached_property
-    def _most(self) -> int:
-        """Attempts in which a result that answers all as the original does would be proved: each has less of the 5 %.
+    def _say_what_would_do(self) -> None:
+        search, unseen = self.search, len(self.search.task.split.verify)
+        if self._needed:
+            search.outcome.notes.append(
+                f"a cheaper program looked good enough, but {unseen} samples do not resolve a budget of "
+                f"{self.allowed:g}: about {min(self._needed) * search.samples // unseen} calibration samples would"
+            )
 
-        Few answers of a metric are enough for the first, and not for the last.
+    def _from_the_safest(self, failed: Found, left: Sequence[Found]) -> Found | None:
+        """The last of ever cheaper choices that is proved, before the first that is not."""
+        proved: Found | None = None
+        if self.allowed <= 0 or not self._can_be_proved_again:
+            return None
+        try:
+            for found in self._rungs(failed, left):
+                if proved is not None and found.cost > CHEAPER * proved.cost:
+                    continue
+                model = self._laid_out(found)
+                program = self.search.task.target.lower(model)
+                if self._refused(found, model, program) is not None:
+                    continue
+                if not self._is_proved(found, program):
+                    break
+                proved = found
+        except (KeyboardInterrupt, OutOfTime) as stop:
+            if proved is None:
+                raise
+            self.search.outcome.notes.append(f"{ended_by(stop)}: what was proved until then is the result")
+        return proved
+
+    def _rungs(self, failed: Found, left: Sequence[Found]) -> Iterator[Found]:
+        """Choices to be asked after a failure, from the safest on; no proof has a say in what they are.
+
+        A pass over a model that is not held in memory takes minutes: of such a one only the safest is asked.
+        """
+        search = self.search
+        ours = search.exact if failed.tables.structure else failed.tables
+        others = [f for f in left if f.tables is not failed.tables or f.level < failed.level]
+        highest = (
+            failed.level if ours is failed.tables else max((f.level for f in left if f.tables is ours), default=0.0)
+        )
+        top = LOWER * highest if highest > 0 else search.level_for(self.allowed)
+        safest = self._safest(top)
+        yield from safest
+        if isinstance(search.task.original, Streaming):
+            return
+        low = min((f.level for f in safest), default=SAFE[-1] * top)
+        for level in self._levels(ours, low, top):
+            yield from search.within(ours, level)
+        yield from sorted(others, key=lambda f: -f.cost)
+
+    def _levels(self, tables: Tables, low: float, top: float) -> Iterator[float]:
+        """Between two levels those whose choices get cheaper by equal factors."""
+        if not 0 < low < top:
+            return
+        levels = [float(level) for level in np.geomspace(low, top, LOOKED_AT)]
+        choices = [(level, self.search.choose(tables, level)) for level in levels]
+        costs = [(level, choice.cost) for level, choice in choices if choice is not None and choice.cost > 0]
+        if not costs:
+            return
+        (_, dearest), (_, cheapest) = costs[0], costs[-1]
+        step = min((cheapest / dearest) ** (1 / RUNGS), CHEAPER)
+        for level, cost in costs[1:]:
+            last = level == costs[-1][0]
+            if cost <= (CHEAPER if last else step) * dearest:
+                dearest = cost
+                yield level
+
+    @cached_property
+    def _can_be_proved_again(self) -> bool:
+        """Whether a result that answers all as the original does would be proved by what is left of the 5 %.
+
+        Few answers of a metric are enough for the first attempt, and not for others.
         """
         search = self.search
         alike = search.judge.evidence(search.unseen, search.unseen, search.task.split.verify, proof=True)
-        return max((a for a in range(1, ATTEMPTS + 1) if alike.upper(a) <= self.allowed), default=1)
+        return alike.upper(2) <= self.allowed
 
     def _refused(self, found: Found, model: ir.Model, program: Program) -> str | None:
         """Why the program is not worth its error, by its own time; None: it is."""
@@ -110,30 +161,9 @@ class Proof:
         found.proof = max(proofs, key=lambda proof: proof.upper(found.attempt))
         if found.proof.upper(found.attempt) <= self.allowed:
             return True
-        tables = id(found.tables)
-        self._failed[tables] = min(found.level, self._failed.get(tables, float("inf")))
+        count = found.proof.samples_needed(self.allowed, found.attempt)
+        self._needed += [] if count is None else [count]
         return False
-
-    def _between(self, proved: Found) -> Found:
-        """What was proved, or what the attempts that are left prove to be cheaper.
-
-        A failed proof is answered by a long step back: most of what lies between was never asked.
-        """
-        search, failed = self.search, self._failed.get(id(proved.tables), 0.0)
-        level = proved.level
-        while search.outcome.attempts < self._most and 0 < level < failed / NEAR:
-            level = float(np.sqrt(failed * level))
-            cheaper = [f for f in search.within(proved.tables, level) if f.cost < CHEAPER * proved.cost]
-            if not cheaper:
-                continue
-            found = cheaper[0]
-            model = self._laid_out(found)
-            program = search.task.target.lower(model)
-            if self._refused(found, model, program) is None and self._is_proved(found, program):
-                proved = found
-            else:
-                failed, level = level, proved.level
-        return proved
 
     def _batches(self) -> list[int]:
         """How many examples are run together: one sample by itself, and as many as a batch has where that differs."""
@@ -173,19 +203,8 @@ class Proof:
         found.layout = best - 1 if best else None
         return every[best]
 
-    def _tighten(self, proof: Evidence, attempt: int) -> float:
-        """What part of the predicted rise of a choice that was not proved the next one may have."""
-        budget, upper = self.search.task.budget, proof.upper(attempt)
-        if not np.isfinite(upper):
-            return TIGHTEN
-        if budget.metric is not None:
-            # Answers turn with the amplitude of an error, √level, and their number scatters with its root.
-            return float(np.clip((self.allowed / max(upper, 1e-30)) ** 4, 1e-6, TIGHTEN))
-        deviations = (upper - proof.value) / max(proof.error, 1e-30)
-        return min(part_of_level(budget, proof, deviations, self.allowed), 0.9)
-
-    def _last_resort(self, level: float) -> list[Found]:
-        """The choice for the last proof: what is nearly sure to be proved, for an exact result is the alternative.
+    def _safest(self, level: float) -> list[Found]:
+        """A choice that is nearly sure to be proved, none where there is no such.
 
         It risks less than what could not be proved: a metric's few samples where choices are made say nothing of it.
         """

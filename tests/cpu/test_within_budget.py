@@ -138,7 +138,7 @@ def check_the_account(compiled: tamago.CompiledModel, allowed: float) -> None:
     assert found.proof.value <= found.upper <= allowed
     assert found.on_choosing.value <= allowed
     assert found.choice
-    assert 1 <= found.attempts <= 3
+    assert 1 <= found.attempts <= len(found.tried), "only what was measured where it was chosen is put to proof"
     assert found.proof.samples == found.verified_on == HELD - len(found.chosen_on)
 
 
@@ -537,7 +537,7 @@ def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
         return "is smaller but slower" if runs & slower else None
 
     monkeypatch.setattr(Sides, "refuses", refuses)
-    compiled = trained.compile_for_few(tamago.Budget(loss=cross_entropy, rise=0.02))
+    compiled = trained.compile_for_few(tamago.Budget(loss=cross_entropy, rise=0.03))
 
     found = account(compiled)
     assert found.proof is not None
