@@ -42,6 +42,7 @@ def awq(place: Place, inputs: Inputs) -> Iterator[Form]:
 def _scales(weight: Array, inputs: Inputs, block: int) -> Floats | None:
     return best_scales(
         inputs,
+        inputs.halves,
         STRENGTHS,
         lambda seen, strength: sizes(seen.magnitude) ** strength,
         lambda seen, scale: output_error(weight, seen.second_moment, scale, block),

@@ -39,6 +39,7 @@ def cross_layer_equalisation(place: Place, inputs: Inputs) -> Iterator[Form]:
     largest = sizes(np.abs(_by_input(place.weight, groups)).max(axis=1), "the weight holds")
     scale = best_scales(
         seen,
+        seen.halves,
         STRENGTHS,
         lambda some, strength: sizes(some.peak) ** strength / largest ** (1 - strength),
         lambda some, scale: output_error(place.weight, groups, some.arrays, scale),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol, Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -43,20 +43,12 @@ def sizes(statistic: Array, found_by: str = "calibration saw") -> Floats:
     return np.where(alive, bounded / np.exp(np.mean(np.log(bounded[alive]))), 1.0)
 
 
-class Seen(Protocol):
-    """What calibration saw of some inputs."""
-
-    @property
-    def halves(self) -> tuple[Self, Self]:
-        """Of some samples and of the others."""
-        ...
-
-
-S = TypeVar("S", bound=Seen)
+S = TypeVar("S")
 
 
 def best_scales(
     inputs: S,
+    halves: tuple[S, S],
     strengths: Iterable[float],
     scales: Callable[[S, float], Floats],
     error: Callable[[S, Floats], float],
@@ -67,12 +59,13 @@ def best_scales(
 
     Args:
         inputs: what calibration saw.
+        halves: the same of some samples, and of the others.
         strengths: exponents to try.
         scales: of some samples and a strength.
         error: on some samples with these scales.
     """
     found = {strength: scales(inputs, strength) for strength in strengths}
-    fitted, judging = inputs.halves
+    fitted, judging = halves
     errors = {strength: error(judging, scales(fitted, strength)) for strength in found}
     best = min(errors, key=lambda strength: errors[strength])
     without = error(judging, np.ones_like(found[best]))

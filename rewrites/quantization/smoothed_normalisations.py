@@ -149,6 +149,7 @@ def _scale(group: _Group, seen: Mapping[str, _Statistics]) -> Floats | None:
     largest = sizes(np.max([np.abs(p.weight).max(axis=1) for p in group.places], axis=0), "the weights hold")
     return best_scales(
         statistics,
+        statistics.halves,
         STRENGTHS,
         lambda some, strength: sizes(some.peak) ** strength / largest ** (1 - strength),
         lambda some, scale: _error(group.places, some, scale),

@@ -29,6 +29,7 @@ def smoothquant(place: Place, inputs: Inputs) -> Iterator[Form]:
     weight, rows = place.weight, sizes(np.abs(place.weight).max(axis=1), "the weight holds")
     scale = best_scales(
         inputs,
+        inputs.halves,
         STRENGTHS,
         lambda seen, strength: sizes(seen.peak) ** strength / rows ** (1 - strength),
         lambda seen, scale: output_error(weight, seen.arrays, scale),

@@ -137,11 +137,11 @@ def test_a_strength_is_judged_on_other_samples_than_its_scales_are_from() -> Non
         assert some.arrays == other.arrays
         return 0.0 if np.array_equal(scale, scales(first, 0.5)) else 1.0
 
-    found = best_scales(both, (0.25, 0.5, 0.75), scales, error)
+    found = best_scales(both, both.halves, (0.25, 0.5, 0.75), scales, error)
 
     assert found is not None
     np.testing.assert_array_equal(found, scales(both, 0.5))
-    assert best_scales(both, (0.25, 0.75), scales, error) is None
+    assert best_scales(both, both.halves, (0.25, 0.75), scales, error) is None
 
 
 def test_the_inputs_statistics_are_those_of_all_positions() -> None:

@@ -53,7 +53,7 @@ def model_of(body: str, results: str = "y z", loud: float = 40.0) -> ir.Model:
         "w": normal(WIDTH, OUTPUTS, seed=2),
         "v": normal(OUTPUTS, WIDTH, seed=3),
         "b": normal(OUTPUTS, seed=4),
-        "g": np.multiply(np.float32(1) + np.float32(0.02) * normal(WIDTH, seed=5), size),
+        "g": np.multiply(np.add(1, np.multiply(np.float32(0.02), normal(WIDTH, seed=5))), size),
         "h": normal(WIDTH, seed=6),
     }
     for name in arrays.keys() & {name for node in proto.graph.node for name in node.input}:
