@@ -30,10 +30,13 @@ def trace_aten(graph: torch.fx.GraphModule, weights: Mapping[str, torch.Tensor],
     Raises:
         TamagoError: T010, T011.
     """
+    from torch.export.passes import move_to_device_pass
+
     from .torch_export import Captured
     from .torch_trace import trace_captured
 
-    return trace_captured(Captured(_program(graph, weights)), opset)
+    # Weights are given where they are read, the graph's own values lie where torch runs them: decomposing wants one.
+    return trace_captured(Captured(move_to_device_pass(_program(graph, weights), "cpu")), opset)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def chosen_by_name(names: Sequence[str] | str | None) -> Chosen:
     wanted = frozenset(names)
     preparations = tuple(p for p in all_preparations() if p.name in wanted)
     repairs = tuple(r for r in all_repairs() if r.name in wanted)
-    if len(preparations) + len(repairs) == len(wanted):
+    if wanted and len(preparations) + len(repairs) == len(wanted):
         return all_methods(), all_preparations(), all_structures(), repairs
     return (
         tuple(m for m in all_methods() if m.name in wanted),

@@ -37,7 +37,11 @@ class Evidence:
     share: float = 0.0
 
     def upper(self, attempt: int | None = None) -> float:
-        """The one-sided 95 % upper bound; of the attempt of this number, at its share of the 5 %."""
+        """The one-sided 95 % upper bound; for the attempt of this number that of its share of the 5 %.
+
+        That attempts after the first are within what is allowed is sure at 95 % together; their own bounds, which are
+        chosen among, nearly so.
+        """
         return self.value + max(self._quantile(attempt) * self.error, -log(_level(attempt)) * self.share)
 
     def lower(self) -> float:

@@ -6,16 +6,19 @@
         return model
 
 It computes the same over the reals, in the same operators, so it costs nothing; the forms of places that come after it
-(`method.py`) lose less. What it makes is compared with the program before, and left where they differ.
+(`method.py`) lose less. What it makes is compared with the program before, on one sample, and left where they differ.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
+from ..deadline import OutOfTime
 from ..errors import TamagoError
 from ..progress import progress
 from ..rule import Skip, family_of, statement_of
@@ -54,7 +57,11 @@ class Prepared:
 
 
 def prepared(
-    preparations: Sequence[Preparation], model: ir.Model, target: Target, observe: Callable[[ir.Model], Observed]
+    preparations: Sequence[Preparation],
+    model: ir.Model,
+    target: Target,
+    observe: Callable[[ir.Model], Observed],
+    until: float = float("inf"),
 ) -> Prepared:
     """What the preparations make of a program, one after the other.
 
@@ -63,22 +70,35 @@ def prepared(
         model: the exact program; it is not changed.
         target: where both are run.
         observe: a program on samples.
+        until: `time.perf_counter` after which none is begun.
     """
     refused: list[tuple[str, str]] = []
     for preparation in preparations:
+        if time.perf_counter() > until:
+            refused.append((preparation.name, "no time was left for it"))
+            continue
         progress(preparation.name)
         observed = observe(model)
         try:
             found = preparation.function(observed)
-            differs = _difference(model, found, target, observed.samples[0])
+            differs = _difference(model, found, target, _largest(observed.samples))
         except (Skip, TamagoError) as reason:
             refused.append((preparation.name, str(reason)))
+            continue
+        except OutOfTime:
+            raise
+        except Exception as error:  # one that fails on a model leaves it as it was
+            refused.append((preparation.name, f"it failed: {type(error).__name__}: {error}"))
             continue
         if differs is None:
             model = found
         else:
             refused.append((preparation.name, differs))
     return Prepared(model, refused)
+
+
+def _largest(samples: Sequence[Sample]) -> Sample:
+    return max(samples, key=lambda sample: sum(np.size(a) for a in sample.feeds.values()))
 
 
 def _difference(before: ir.Model, after: ir.Model, target: Target, sample: Sample) -> str | None:

@@ -7,6 +7,7 @@ room for the next; that says nothing of its rise, and costs no proof.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..deadline import OutOfTime, ended_by
+from ..errors import TamagoError
 from ..progress import progress
 from ..streaming import Streaming
 from .acceptance import Evidence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from .tables import Tables
 
 SAFE = (0.5, 0.25, 0.1, 0.02, 2e-4, 2e-6)  # of the level, that the safest choice may use
-SURE = 5.0  # standard errors below the budget where it was chosen: 2.4 for the bound, the rest for scatter
+SURE = 5.0  # standard errors below the budget where it was chosen: 2.2 for the bound, the rest for scatter
 RUNGS = 5  # choices between the safest and what was not proved
 LOOKED_AT = 24  # levels, to find them
 LOWER = 0.85  # of the level of what was not proved: the highest of them
@@ -66,7 +68,10 @@ class Proof:
                 continue
             if self._is_proved(found, program):
                 return found
-            return self._from_the_safest(found, left) or self._say_what_would_do()
+            proved = self._from_the_safest(found, left)
+            if proved is None:
+                self._say_what_would_do()
+            return proved
         return None
 
     def _say_what_would_do(self) -> None:
@@ -84,6 +89,8 @@ class Proof:
             return None
         try:
             for found in self._rungs(failed, left):
+                if proved is not None and time.perf_counter() > self.search.task.until:
+                    break
                 if proved is not None and found.cost > CHEAPER * proved.cost:
                     continue
                 model = self._laid_out(found)
@@ -93,10 +100,11 @@ class Proof:
                 if not self._is_proved(found, program):
                     break
                 proved = found
-        except (KeyboardInterrupt, OutOfTime) as stop:
+        except (KeyboardInterrupt, OutOfTime, TamagoError) as stop:
             if proved is None:
                 raise
-            self.search.outcome.notes.append(f"{ended_by(stop)}: what was proved until then is the result")
+            said = str(stop) if isinstance(stop, TamagoError) else ended_by(stop)
+            self.search.outcome.notes.append(f"{said}: what was proved until then is the result")
         return proved
 
     def _rungs(self, failed: Found, left: Sequence[Found]) -> Iterator[Found]:
@@ -115,7 +123,7 @@ class Proof:
         yield from safest
         if isinstance(search.task.original, Streaming):
             return
-        low = min((f.level for f in safest), default=SAFE[-1] * top)
+        low = max(min((f.level for f in safest), default=0.0), SAFE[-1] * top)
         for level in self._levels(ours, low, top):
             yield from search.within(ours, level)
         yield from sorted(others, key=lambda f: -f.cost)

@@ -60,14 +60,17 @@ class Search:
         outputs = Response(task.exact, ()).outputs(first.feeds)
         self.loss: LossModel = loss_model(task.budget, task.outputs, outputs, first)
         self.judge = Judge(task.budget, self.loss, Reference(task.original))
-        ready = prepared(task.preparations, task.exact, task.target, self._observe)
-        self._unprepared = [("the program", name, reason) for name, reason in ready.refused]
-        self.task = task = replace(task, exact=ready.model)
-        self.exact = Tables(task, task.exact)
-        self.variants = Variants(task, self.loss)
+        self._use(task.exact)
+        self._use(task.exact)
+        self._unprepared: list[tuple[str, str, str]] = []
         self._before: Scores = []
         self.unseen: Scores = []
         self.worth = float("inf")
+
+    def _use(self, exact: ir.Model) -> None:
+        """Take this as the exact program."""
+        self.task = replace(self.task, exact=exact)
+        self.exact, self.variants = Tables(self.task, exact), Variants(self.task, self.loss)
 
     def _observe(self, model: ir.Model) -> Observed:
         return Observed(model, enough(self.task.split.choose), self.loss)
@@ -82,6 +85,11 @@ class Search:
             self._prepare()
 
     def _prepare(self) -> None:
+        task = self.task
+        ready = prepared(task.preparations, task.exact, task.target, self._observe, task.until)
+        self._unprepared = [("the program", name, reason) for name, reason in ready.refused]
+        if ready.model is not task.exact:
+            self._use(ready.model)
         progress("the original on all samples")
         self.batch = self.task.batch if self.task.batch > 1 and self._batches_are_independent() else 1
         self._before = self.judge.scores(self.task.original, self.task.split.choose, self.batch)

@@ -26,8 +26,8 @@ def per_token_int8(place: Place, inputs: Inputs) -> Iterator[Form]:
     last = np.asarray([-1], np.int64)
     rows = op.Reshape(X, np.asarray([-1, width], np.int64))
     # max|x| = max(max x, −min x): |x| would be written out, which takes longer where it leaves the cache.
-    ends = (op(f"Reduce{end}")(rows, last, keepdims=0) for end in ("Max", "Min"))
-    largest = op.Max(next(ends), op.Neg(next(ends)), np.float32(LEAST))
+    high, low = op.ReduceMax(rows, last, keepdims=0), op.ReduceMin(rows, last, keepdims=0)
+    largest = op.Max(high, op.Neg(low), np.float32(LEAST))
     step = op.Mul(largest, np.float32(1 / 127))
     zeros = op.Expand(np.asarray(ZERO, np.uint8), op.Shape(step))
     quantized = op.QuantizeLinear(rows, step, zeros, axis=0)

@@ -37,14 +37,18 @@ def smoothed_normalisations(observed: Observed) -> ir.Model:
     if not groups:
         raise Skip("no normalisation is read by products alone")
     seen = _statistics(observed, groups)
-    fresh, changed = Names(unique_names(model.graph)), 0
+    fresh, changed, reasons = Names(unique_names(model.graph)), 0, list[str]()
     for group in groups:
-        scale = _scale(group, seen)
+        try:
+            scale = _scale(group, seen)
+        except Skip as reason:  # the others may be helped
+            reasons.append(str(reason))
+            continue
         if scale is not None:
             _scale_group(group, scale.astype(np.float32), fresh)
             changed += 1
     if not changed:
-        raise Skip("no normalisation has features so much larger than others that scales help")
+        raise Skip(*reasons[:1] or ["no normalisation has features so much larger than others that scales help"])
     for graph in graphs(model.graph):
         remove_unused(graph)
     return model
@@ -65,7 +69,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Statistics:
-    """What a value and the products of it held, one entry a sample: least, largest and mean square of each feature."""
+    """Of a value: least, largest and mean square of each feature, an entry a sample; of products: mean squared size."""
 
     low: tuple[Floats, ...]
     high: tuple[Floats, ...]
@@ -101,7 +105,7 @@ def _groups(graph: ir.Graph) -> Iterator[_Group]:
 
 
 def _is_closed(norm: ir.Node, graph: ir.Graph, readers: Sequence[Place]) -> bool:
-    """Whether nobody but these places sees the scales, neither of the normalisation's nor of their weights' readers."""
+    """Whether these places alone read the normalisation, and nobody else reads their weights."""
     y = norm.outputs[0]
     affine = [v for i, v in enumerate(norm.inputs) if i in AFFINE[op_name(norm)] and v is not None]
     return (
@@ -125,15 +129,12 @@ def _statistics(observed: Observed, groups: Sequence[_Group]) -> dict[str, _Stat
     products = dict.fromkeys(ends, 0.0)
     for values in observed.values([*names, *ends]):
         for name in names:
-            y = _rows(values[name]) if name in values else np.zeros((0, 1))
-            if len(y):
+            if name in values and values[name].size:
+                y = _rows(values[name])
                 rows[name].append((y.min(axis=0), y.max(axis=0), np.square(y).mean(axis=0)))
         for name in ends:
             if name in values and values[name].size:
                 products[name] += float(np.mean(np.square(values[name], dtype=np.float64)) * values[name].shape[-1])
-    for name, found in rows.items():
-        if not all(np.all(np.isfinite(v)) for each in found for v in each):
-            raise Skip(f"calibration saw values that are not finite at {name}")
     return {name: _Statistics(*zip(*found, strict=True), products=products) for name, found in rows.items() if found}
 
 
@@ -142,10 +143,10 @@ def _rows(array: Array) -> Floats:
 
 
 def _scale(group: _Group, seen: Mapping[str, _Statistics]) -> Floats | None:
-    """The scales of the normalisation's outputs; None where they are no better than none, or nothing was seen."""
+    """The scales of the normalisation's outputs; None where they are no better than none."""
     statistics = seen.get(group.name)
-    if statistics is None or not np.any(statistics.peak > 0):
-        return None
+    if statistics is None:
+        raise Skip("calibration saw no values of the normalisation")
     largest = sizes(np.max([np.abs(p.weight).max(axis=1) for p in group.places], axis=0), "the weights hold")
     return best_scales(
         statistics,

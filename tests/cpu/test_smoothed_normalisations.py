@@ -55,6 +55,7 @@ def model_of(body: str, results: str = "y z", loud: float = 40.0) -> ir.Model:
         "b": normal(OUTPUTS, seed=4),
         "g": np.multiply(np.add(1, np.multiply(np.float32(0.02), normal(WIDTH, seed=5))), size),
         "h": normal(WIDTH, seed=6),
+        "u": np.zeros((WIDTH, OUTPUTS), np.float32),
     }
     for name in arrays.keys() & {name for node in proto.graph.node for name in node.input}:
         proto.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
@@ -157,7 +158,43 @@ def test_a_program_that_came_out_otherwise_is_not_used() -> None:
     assert right.refused == []
 
 
+def test_a_normalisation_that_cannot_be_helped_leaves_the_others() -> None:
+    body = "n = RMSNormalization (x, g)  y = MatMul (n, w)  m = RMSNormalization (x, h)  z = MatMul (m, u)"
+    model = model_of(body)
+    result = smoothed_normalisations.function(observe(model))
+
+    assert "w" not in result.graph.initializers
+    assert {"h", "u"} <= set(result.graph.initializers)
+    for found, wanted in zip(run(result), run(model), strict=True):
+        assert float(np.max(np.abs(np.subtract(found, wanted, dtype=np.float64)))) < 1e-4
+
+
+def test_without_values_there_is_a_reason() -> None:
+    model = model_of(f"{NORMS['RMSNormalization']}  {TWO}")
+    nothing = Observed(
+        model, [Sample({"x": normal(0, WIDTH)}, None)], LossModel("kl", None, lambda outputs: outputs[0])
+    )
+
+    with pytest.raises(Skip, match="no values"):
+        smoothed_normalisations.function(nothing)
+
+
+def test_none_is_begun_without_time_and_a_broken_one_is_left_out() -> None:
+    model = model_of(f"{NORMS['RMSNormalization']}  {TWO}")
+
+    def breaks(_: Observed) -> ir.Model:
+        raise ZeroDivisionError
+
+    late = prepared([smoothed_normalisations], model, TARGET, observe, until=0.0)
+    broken = prepared([Preparation("p", "quantization", "nobody", "…", breaks)], model, TARGET, observe)
+
+    assert late.model is broken.model is model
+    assert late.refused == [("smoothed_normalisations", "no time was left for it")]
+    assert "ZeroDivisionError" in broken.refused[0][1]
+
+
 def test_names_ask_for_it() -> None:
+    assert chosen_by_name([]) == ((), (), (), ())
     assert smoothed_normalisations in all_preparations()
     assert chosen_by_name(["dynamic_int8"]) == ((dynamic_int8,), (), (), ())
     assert chosen_by_name(["dynamic_int8", "smoothed_normalisations"]) == (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +16,7 @@ from tamago.compiler.approximate.budget import Budget
 from tamago.compiler.approximate.proof import CHEAPER, LOWER, RUNGS, Proof
 from tamago.compiler.approximate.task import Found, Outcome
 from tamago.compiler.deadline import OutOfTime
+from tamago.compiler.errors import TamagoError
 
 ALLOWED = 0.01
 TABLES: Any = SimpleNamespace(structure="", methods=())
@@ -35,6 +38,7 @@ class Search:
         self.samples, self.batch, self.unseen, self.exact = 32, 1, 0.0, TABLES
         self.task = SimpleNamespace(
             original=None,
+            until=float("inf"),
             budget=Budget(metric=cast(Any, len), drop=ALLOWED),
             size=False,
             workloads=[],
@@ -136,14 +140,35 @@ def test_after_a_structure_the_exact_program_is_asked() -> None:
     assert max(search.asked) <= LOWER * 0.008
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, OutOfTime])
-def test_what_was_proved_is_kept_where_time_ends(stop: type[BaseException]) -> None:
+def test_none_is_begun_without_time_once_something_is_proved() -> None:
+    search = Search(lambda level: 2.0 - 50 * level)
+    search.task.until = 0.0
+    result = proved(search, found(0.02, 1.0))
+
+    assert result is not None
+    assert search.put == [0.02, result.level]
+
+
+def test_a_safest_choice_of_no_level_does_not_end_the_search() -> None:
+    search = Search(lambda level: 2.0 - 50 * level)
+    within = search.within
+    search.within = lambda tables, level: (
+        within(tables, level) if search.asked else search.asked.append(level) or [found(0.0, 2.0)]
+    )  # type: ignore[method-assign]
+    result = proved(search, found(0.02, 1.0))
+
+    assert result is not None
+    assert 0.005 < result.level <= ALLOWED
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OutOfTime, partial(TamagoError, "U046", "no number")])
+def test_what_was_proved_is_kept_where_time_ends(stop: Callable[[], BaseException]) -> None:
     search = Search(lambda level: 2.0 - 50 * level)
     within = search.within
 
     def until_then(tables: Any, level: float) -> list[Found]:
         if len(search.put) > 2:
-            raise stop
+            raise stop()
         return within(tables, level)
 
     search.within = until_then  # type: ignore[method-assign]
@@ -154,7 +179,7 @@ def test_what_was_proved_is_kept_where_time_ends(stop: type[BaseException]) -> N
     assert any("what was proved until then" in note for note in search.outcome.notes)
     search.put.clear()
     search.within = lambda *_: (_ for _ in ()).throw(stop())  # type: ignore[method-assign]
-    with pytest.raises(stop):
+    with pytest.raises((KeyboardInterrupt, OutOfTime, TamagoError)):
         proved(search, found(0.02, 1.0))
 
 

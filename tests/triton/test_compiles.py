@@ -172,9 +172,19 @@ def test_there_are_a_few_candidates_for_weights_in_few_bits(k: int, bits: int, b
         assert 0 < len(found) <= MOST_CANDIDATES // 2
         assert len(set(found)) == len(found)
         assert all(programs * rows < n + rows for rows, programs, _ in found)  # no program without a tile
-        few = rows_nbits.candidates(n, k, bits, block)
-        assert 0 < len(few) <= MOST_CANDIDATES // 2
-        assert len(set(few)) == len(few)
+        for size in (2, 4):
+            few = rows_nbits.candidates(n, k, bits, block, size=size, gated=gated)
+            assert 0 < len(few) <= MOST_CANDIDATES // 2
+            assert len(set(few)) == len(few)
+
+
+def test_stages_that_do_not_fit_are_no_candidates() -> None:
+    """Of 64 rows of 256 codes, two matrices and 16 rows of float32, four stages take 263,424 bytes when compiled."""
+    from tamago.backends.triton.kernels import rows_nbits  # as above
+
+    found = rows_nbits.candidates(1000, 600, 8, 128, size=4, gated=True)
+    assert not [c for c in found if c[0] == 64 and c[2] == 2 and c[4] > 3]
+    assert [c for c in found if c[0] == 64 and c[2] == 2 and c[4] == 3]
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256])

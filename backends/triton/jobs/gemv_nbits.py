@@ -66,7 +66,8 @@ class GemvNBitsJob:
         if self.rows == 1 and self.k <= gemv_nbits.LONGEST:
             found = gemv_nbits.candidates(self.n, self.k, self.bits, self.block, gated=self.gated)
         else:
-            found = rows_nbits.candidates(self.n, self.k, self.bits, self.block)
+            size = getattr(torch, self.dtype).itemsize
+            found = rows_nbits.candidates(self.n, self.k, self.bits, self.block, size=size, gated=self.gated)
         return [(self.rows, *settings) for settings in found]
 
     def subject(self, copies: int | None = None) -> GemvNBitsSubject:

@@ -17,7 +17,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .activations import activate
 from .arranged_rows import blocks_of
-from .hopper import PROCESSORS
+from .hopper import PROCESSORS, SHARED
 
 MOST_ROWS = 16  # of x: what the smallest tile of the tensor cores holds
 OUTPUTS, WARPS, STAGES, SPLITS = (32, 64, 128), (4, 8), (2, 3, 4), (1, 2, 4, 8, 16)
@@ -35,10 +35,13 @@ def default(bits: int, block: int) -> tuple[int, int, int, int, int]:
     return 64, 1, blocks_of(bits, block), 4, 3
 
 
-def candidates(n: int, k: int, bits: int, block: int) -> list[tuple[int, int, int, int, int]]:
+def candidates(
+    n: int, k: int, bits: int, block: int, *, size: int = 2, gated: bool = False
+) -> list[tuple[int, int, int, int, int]]:
     """Settings worth measuring for n rows of k weights: rows of a tile, parts of k, blocks of a step, warps, stages.
 
-    Those first that give every processor a few programs, without too many parts to add up.
+    Those first that give every processor a few programs, without too many parts to add up; none whose stages, each with
+    x (of elements of `size` bytes) as it comes and as it is read, and the codes of one matrix or of two, do not fit.
     """
     fewest = blocks_of(bits, block)
     found: list[tuple[float, tuple[int, int, int, int, int]]] = []
@@ -48,7 +51,9 @@ def candidates(n: int, k: int, bits: int, block: int) -> list[tuple[int, int, in
             for split in (s for s in SPLITS if s == 1 or steps >= 4 * s):
                 programs = -(-n // rows) * split
                 idle = max(1.0, 3 * PROCESSORS / programs) + split / 12 + 32 / rows
-                found += [(idle, (rows, split, blocks, w, s)) for w in WARPS for s in STAGES if rows >= 8 * w]
+                stage = blocks * block * (2 * MOST_ROWS * size + (1 + gated) * rows * bits // 8)
+                fitting = [s for s in STAGES if s * stage <= SHARED]
+                found += [(idle, (rows, split, blocks, w, s)) for w in WARPS for s in fitting if rows >= 8 * w]
     return [candidate for _, candidate in sorted(found)[:MOST_CANDIDATES]]
 
 
