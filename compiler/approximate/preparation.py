@@ -50,9 +50,10 @@ def preparation(*, paper: str) -> Callable[[Callable[[Observed], ir.Model]], Pre
 
 @dataclass(frozen=True)
 class Prepared:
-    """A program, and why each preparation that changed nothing did not: (name, reason)."""
+    """A program, which preparations made it, and why each of the others did not: (name, reason)."""
 
     model: ir.Model
+    done: list[str]
     refused: list[tuple[str, str]]
 
 
@@ -72,6 +73,7 @@ def prepared(
         observe: a program on samples.
         until: `time.perf_counter` after which none is begun.
     """
+    done: list[str] = []
     refused: list[tuple[str, str]] = []
     for preparation in preparations:
         if time.perf_counter() > until:
@@ -92,9 +94,10 @@ def prepared(
             continue
         if differs is None:
             model = found
+            done.append(preparation.name)
         else:
             refused.append((preparation.name, differs))
-    return Prepared(model, refused)
+    return Prepared(model, done, refused)
 
 
 def _largest(samples: Sequence[Sample]) -> Sample:

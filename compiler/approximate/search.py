@@ -27,7 +27,7 @@ from .costs import lowered_copy, milliseconds_of
 from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
-from .preparation import prepared
+from .preparation import Prepared, prepared
 from .proof import Proof, part_of_level
 from .reference import Reference
 from .repaired import repaired
@@ -61,8 +61,7 @@ class Search:
         self.loss: LossModel = loss_model(task.budget, task.outputs, outputs, first)
         self.judge = Judge(task.budget, self.loss, Reference(task.original))
         self._use(task.exact)
-        self._use(task.exact)
-        self._unprepared: list[tuple[str, str, str]] = []
+        self._ready = Prepared(task.exact, [], [])
         self._before: Scores = []
         self.unseen: Scores = []
         self.worth = float("inf")
@@ -86,10 +85,9 @@ class Search:
 
     def _prepare(self) -> None:
         task = self.task
-        ready = prepared(task.preparations, task.exact, task.target, self._observe, task.until)
-        self._unprepared = [("the program", name, reason) for name, reason in ready.refused]
-        if ready.model is not task.exact:
-            self._use(ready.model)
+        self._ready = prepared(task.preparations, task.exact, task.target, self._observe, task.until)
+        if self._ready.done:
+            self._use(self._ready.model)
         progress("the original on all samples")
         self.batch = self.task.batch if self.task.batch > 1 and self._batches_are_independent() else 1
         self._before = self.judge.scores(self.task.original, self.task.split.choose, self.batch)
@@ -105,7 +103,9 @@ class Search:
         self.sides = Sides(task.original, exact, task.target, task.workloads, task.size, task.bytes, latency)
 
     def _outcome(self) -> Outcome:
-        return Outcome(alternatives=self.exact.alternatives, refused=[*self._unprepared, *self.exact.refused])
+        refused = [("the program", name, reason) for name, reason in self._ready.refused]
+        notes = [f"before anything was chosen, and without an error of its own: {name}" for name in self._ready.done]
+        return Outcome(alternatives=self.exact.alternatives, refused=[*refused, *self.exact.refused], notes=notes)
 
     def _batches_are_independent(self) -> bool:
         """Whether the original gives a sample the same outputs beside others as alone: the first axis may be time."""

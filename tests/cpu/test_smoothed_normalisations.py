@@ -155,7 +155,7 @@ def test_a_program_that_came_out_otherwise_is_not_used() -> None:
     assert result.refused[1][1] == "nothing here"
     right = prepared([smoothed_normalisations], model, TARGET, observe)
     assert right.model is not model
-    assert right.refused == []
+    assert (right.done, right.refused) == (["smoothed_normalisations"], [])
 
 
 def test_a_normalisation_that_cannot_be_helped_leaves_the_others() -> None:
