@@ -36,16 +36,32 @@ def fold_scales(graph: ir.Graph, fresh: Callable[[str], str]) -> None:
 def _fold(graph: ir.Graph, node: ir.Node, fresh: Callable[[str], str]) -> None:
     normalised = node.outputs[0]
     factor = common_factor(graph, normalised)
-    affine = [(i, v) for i, v in enumerate(node.inputs) if i in AFFINE[op_name(node)] and v is not None]
-    vectors = [v for _, value in affine if (v := _constant(value)) is not None]
-    if factor is None or [v.shape for v in vectors] != [factor.shape] * len(affine):
+    if factor is None or not takes_factor(node, factor.shape):
         return
-    for (i, value), vector in zip(affine, vectors, strict=True):
+    scale_normalisation(graph, node, factor, fresh)
+    for use in list(normalised.uses()):
+        use.node.outputs[0].replace_all_uses_with(normalised)
+
+
+def takes_factor(node: ir.Node, shape: tuple[int, ...]) -> bool:
+    """Whether a normalisation's scale and shift are constants of this shape, as a factor must be to go into them."""
+    vectors = [_constant(value) for value in _affine(node).values()]
+    return bool(vectors) and all(vector is not None and vector.shape == shape for vector in vectors)
+
+
+def scale_normalisation(graph: ir.Graph, node: ir.Node, factor: Array, fresh: Callable[[str], str]) -> None:
+    """Norm(x, g, b) → Norm(x, g·c, b·c), in place; the normalisation takes a factor of that shape."""
+    for i, value in _affine(node).items():
+        vector = _constant(value)
+        assert vector is not None  # `takes_factor` has asked
         scaled = new_constant(fresh(f"{value.name}/scaled"), np.multiply(vector, factor))
         graph.register_initializer(scaled)
         node.replace_input_with(i, scaled)
-    for use in list(normalised.uses()):
-        use.node.outputs[0].replace_all_uses_with(normalised)
+
+
+def _affine(node: ir.Node) -> dict[int, ir.Value]:
+    """A normalisation's scale and shift, by position."""
+    return {i: v for i, v in enumerate(node.inputs) if i in AFFINE[op_name(node)] and v is not None}
 
 
 def common_factor(graph: ir.Graph, value: ir.Value) -> Array | None:

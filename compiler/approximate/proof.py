@@ -19,8 +19,6 @@ from ..deadline import OutOfTime, ended_by
 from ..errors import TamagoError
 from ..progress import progress
 from ..streaming import Streaming
-from .acceptance import Evidence
-from .budget import Budget
 from .costs import lowered_copy, milliseconds_of
 from .stack import Program, together
 from .tables import STORING
@@ -60,9 +58,7 @@ class Proof:
         left = list(candidates)
         while left:
             found = left.pop(0)
-            model = self._laid_out(found)
-            program = self.search.task.target.lower(model)
-            reason = self._refused(found, model, program)
+            program, reason = self._timed(found)
             if reason is not None:
                 left = self._instead(found, reason, left)
                 continue
@@ -93,9 +89,8 @@ class Proof:
                     break
                 if proved is not None and found.cost > CHEAPER * proved.cost:
                     continue
-                model = self._laid_out(found)
-                program = self.search.task.target.lower(model)
-                if self._refused(found, model, program) is not None:
+                program, reason = self._timed(found)
+                if reason is not None:
                     continue
                 if not self._is_proved(found, program):
                     break
@@ -155,10 +150,12 @@ class Proof:
         alike = search.judge.evidence(search.unseen, search.unseen, search.task.split.verify, proof=True)
         return alike.upper(2) <= self.allowed
 
-    def _refused(self, found: Found, model: ir.Model, program: Program) -> str | None:
-        """Why the program is not worth its error, by its own time; None: it is."""
+    def _timed(self, found: Found) -> tuple[Program, str | None]:
+        """The program in its fastest layout, and why it is not worth its error, by its own time; None: it is."""
+        model = self._laid_out(found)
+        program = self.search.task.target.lower(model)
         found.times = self.search.sides.times(model, program)
-        return self.search.sides.refuses(model, found.times)
+        return program, self.search.sides.refuses(model, found.times)
 
     def _is_proved(self, found: Found, program: Program) -> bool:
         """One attempt: whether the rise on samples that chose nothing is within the budget beyond doubt."""
@@ -223,19 +220,3 @@ class Proof:
             if found and all(f.on_choosing.value + SURE * f.on_choosing.error <= allowed for f in found):
                 return found
         return []
-
-
-def part_of_level(budget: Budget, evidence: Evidence, deviations: float, allowed: float) -> float:
-    """What part of a choice's level would have left so many standard errors between its rise and the bound.
-
-    An error r times as large in the outputs raises a loss by r² but scatters it by r: v·r² + s·r = allowed. The
-    relative error of the outputs itself is r times as large.
-    """
-    if budget.metric is not None:
-        return 1.0
-    rise, spread, bound = max(evidence.value, 0.0), deviations * evidence.error, 0.95 * allowed
-    if not np.isfinite(spread) or rise + spread <= bound:
-        return 1.0
-    if budget.loss is None:
-        return float((bound / (rise + spread)) ** 2)
-    return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)

@@ -28,7 +28,7 @@ from .gain import Sides
 from .judge import Judge, Scores
 from .losses import LossModel, loss_model
 from .preparation import Prepared, prepared
-from .proof import Proof, part_of_level
+from .proof import Proof
 from .reference import Reference
 from .repaired import repaired
 from .responses import Response
@@ -280,7 +280,7 @@ class Search:
         if low == 0.0:  # from what the choice really used of the level, or the same is chosen again
             used = min(level, max(found.level, 1e-30))
             return min(
-                used * factor, used * 0.67, used * part_of_level(self.task.budget, found.on_choosing, CLEAR, allowed)
+                used * factor, used * 0.67, used * _part_of_level(self.task.budget, found.on_choosing, CLEAR, allowed)
             )
         return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
 
@@ -380,3 +380,19 @@ class Search:
         found = self.measure(tables, choice)
         self.outcome.tried.append(found)
         return [found]
+
+
+def _part_of_level(budget: Budget, evidence: Evidence, deviations: float, allowed: float) -> float:
+    """What part of a choice's level would have left so many standard errors between its rise and the bound.
+
+    An error r times as large in the outputs raises a loss by r² but scatters it by r: v·r² + s·r = allowed. The
+    relative error of the outputs itself is r times as large.
+    """
+    if budget.metric is not None:
+        return 1.0
+    rise, spread, bound = max(evidence.value, 0.0), deviations * evidence.error, 0.95 * allowed
+    if not np.isfinite(spread) or rise + spread <= bound:
+        return 1.0
+    if budget.loss is None:
+        return float((bound / (rise + spread)) ** 2)
+    return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)

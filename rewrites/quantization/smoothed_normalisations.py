@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from ...compiler.approximate.fold_scales import AFFINE
+from ...compiler.approximate.fold_scales import AFFINE, scale_normalisation, takes_factor
 from ...compiler.approximate.places import Place, find_places
 from ...compiler.approximate.preparation import preparation
 from ...compiler.approximate.structure import Observed
@@ -107,19 +107,12 @@ def _groups(graph: ir.Graph) -> Iterator[_Group]:
 def _is_closed(norm: ir.Node, graph: ir.Graph, readers: Sequence[Place]) -> bool:
     """Whether these places alone read the normalisation, and nobody else reads their weights."""
     y = norm.outputs[0]
-    affine = [v for i, v in enumerate(norm.inputs) if i in AFFINE[op_name(norm)] and v is not None]
     return (
         not y.is_graph_output()
         and len(y.uses()) == len(readers)
         and all(p.nodes[0].graph is graph and len(p.weight_value.uses()) == 1 for p in readers)
-        and bool(affine)
-        and all(_is_vector(v, readers[0].shape[0]) for v in affine)
+        and takes_factor(norm, readers[0].shape[:1])
     )
-
-
-def _is_vector(value: ir.Value, width: int) -> bool:
-    tensor = constant_tensor(value)
-    return tensor is not None and tensor.dtype == ir.DataType.FLOAT and tuple(tensor.shape.numpy()) == (width,)
 
 
 def _statistics(observed: Observed, groups: Sequence[_Group]) -> dict[str, _Statistics]:
@@ -166,10 +159,8 @@ def _error(places: Sequence[Place], seen: _Statistics, scale: Floats) -> float:
         (max(float((high / scale).max()), 0.0) - min(float((low / scale).min()), 0.0)) / STEPS
         for low, high in zip(seen.low, seen.high, strict=True)
     ]
-    of_inputs, power = (
-        float(np.sum(np.square(steps))),
-        float(np.sum(np.square(scale) ** -1 * np.sum(seen.power, axis=0))),
-    )
+    of_inputs = float(np.sum(np.square(steps)))
+    power = float(np.sum(np.sum(seen.power, axis=0) / np.square(scale)))
     total = 0.0
     for place in places:
         scaled = np.multiply(place.weight, scale[:, None])
@@ -180,25 +171,12 @@ def _error(places: Sequence[Place], seen: _Statistics, scale: Floats) -> float:
 
 
 def _scale_group(group: _Group, scale: Array, fresh: Names) -> None:
-    norm = group.norm
-    for i in AFFINE[op_name(norm)]:
-        value = norm.inputs[i] if i < len(norm.inputs) else None
-        if value is not None:
-            norm.replace_input_with(i, _constant(group.graph, fresh, value, np.divide(_contents(value), scale)))
+    scale_normalisation(group.graph, group.norm, np.reciprocal(scale), fresh)
     for place in group.places:
-        array = _contents(place.weight_value)
-        scaled = np.multiply(array, scale if place.transposed else scale[:, None])
         node, old = place.nodes[0], place.weight_value
-        node.replace_input_with(node.inputs.index(old), _constant(group.graph, fresh, old, scaled))
-
-
-def _contents(value: ir.Value) -> Array:
-    tensor = constant_tensor(value)
-    assert tensor is not None
-    return tensor.numpy()
-
-
-def _constant(graph: ir.Graph, fresh: Names, old: ir.Value, array: Array) -> ir.Value:
-    found = new_constant(fresh(f"{old.name}/smoothed"), np.ascontiguousarray(array, np.float32))
-    graph.register_initializer(found)
-    return found
+        tensor = constant_tensor(old)
+        assert tensor is not None
+        scaled = np.multiply(tensor.numpy(), scale if place.transposed else scale[:, None])
+        constant = new_constant(fresh(f"{old.name}/smoothed"), scaled)
+        group.graph.register_initializer(constant)
+        node.replace_input_with(node.inputs.index(old), constant)

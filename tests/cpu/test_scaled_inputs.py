@@ -55,8 +55,8 @@ def loud(rows: int = ROWS, seed: int = 1) -> Array:
     return np.multiply(normal(rows, WIDTH, seed=seed), size)
 
 
-def model_of(body: str, results: str = "y", weight: Array | None = None) -> ir.Model:
-    """A model of x, weights w and v, a bias b, and the scale g and shift h of a normalisation."""
+def model_of(body: str, results: str = "y", weight: Array | None = None, **given: Array) -> ir.Model:
+    """A model of x, weights w and v, a bias b, and the scale g and shift h of a normalisation, or what is given."""
     outputs = ", ".join(f"float[N, {OUTPUTS if r != 'n' else WIDTH}] {r}" for r in results.split())
     opsets = '"" : 23, "com.microsoft" : 1'
     text = f"<ir_version: 10, opset_import: [{opsets}]> net (float[N, {WIDTH}] x) => ({outputs}) {{ {body} }}"
@@ -69,8 +69,11 @@ def model_of(body: str, results: str = "y", weight: Array | None = None) -> ir.M
         "h": normal(WIDTH, seed=6),
     }
     read = {name for node in proto.graph.node for name in node.input}
-    for name in arrays.keys() & read:
-        stored = arrays[name].T if "transB" in body and name == "w" else arrays[name]
+    if "transB" in body:
+        arrays["w"] = arrays["w"].T
+    for name, stored in (arrays | given).items():
+        if name not in read:
+            continue
         proto.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(stored), name))
     model = from_proto(proto)
     infer(model)

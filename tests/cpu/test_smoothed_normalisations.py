@@ -7,9 +7,7 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 
-from tamago.backends.onnxruntime.target import OnnxRuntime
 from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.losses import LossModel
 from tamago.compiler.approximate.method import Inputs, Method
@@ -18,50 +16,23 @@ from tamago.compiler.approximate.preparation import Preparation, prepared
 from tamago.compiler.approximate.structure import Observed
 from tamago.compiler.approximate.write import Chosen, put
 from tamago.compiler.facts import Array
-from tamago.compiler.files import from_proto
-from tamago.compiler.inference import infer
 from tamago.compiler.rule import Skip
 from tamago.rewrites import all_methods, all_preparations, all_structures, chosen_by_name
 from tamago.rewrites.quantization.dynamic_int8 import dynamic_int8
 from tamago.rewrites.quantization.smoothed_normalisations import smoothed_normalisations
 from tamago.rewrites.quantization.static_int8 import static_int8
+from tests.cpu.test_scaled_inputs import NORMS, OUTPUTS, ROWS, TARGET, WEIGHT, WIDTH, distance, normal
+from tests.cpu.test_scaled_inputs import model_of as scaled_model
 
-TARGET = OnnxRuntime(threads=1)
-WIDTH, OUTPUTS, ROWS = 128, 72, 64
 TWO = "y = MatMul (n, w)  z = Gemm <transB = 1, alpha = 0.5> (n, v, b)"
-NORMS = {
-    "RMSNormalization": "n = RMSNormalization (x, g)",
-    "LayerNormalization": "n = LayerNormalization (x, g, h)",
-    "SkipSimplifiedLayerNormalization": "n = com.microsoft.SkipSimplifiedLayerNormalization (x, x, g)",
-    "SkipLayerNormalization": "n = com.microsoft.SkipLayerNormalization (x, x, g, h)",
-}
-
-
-def normal(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def model_of(body: str, results: str = "y z", loud: float = 40.0) -> ir.Model:
-    """A model of x, weights w [in, out] and v [out, in], a bias b, scale g, loud in some features, and shift h."""
-    outputs = ", ".join(f"float[N, {OUTPUTS if r != 'n' else WIDTH}] {r}" for r in results.split())
-    opsets = '"" : 23, "com.microsoft" : 1'
-    proto = parser.parse_model(
-        f"<ir_version: 10, opset_import: [{opsets}]> net (float[N, {WIDTH}] x) => ({outputs}) {{ {body} }}"
-    )
+    """Of weights w and u [in, out] and v [out, in], a bias b, a scale g, loud in some features, and a shift h."""
     size = np.where(np.arange(WIDTH) % 41 == 3, np.float32(loud), np.float32(1))
-    arrays = {
-        "w": normal(WIDTH, OUTPUTS, seed=2),
-        "v": normal(OUTPUTS, WIDTH, seed=3),
-        "b": normal(OUTPUTS, seed=4),
-        "g": np.multiply(np.add(1, np.multiply(np.float32(0.02), normal(WIDTH, seed=5))), size),
-        "h": normal(WIDTH, seed=6),
-        "u": np.zeros((WIDTH, OUTPUTS), np.float32),
-    }
-    for name in arrays.keys() & {name for node in proto.graph.node for name in node.input}:
-        proto.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
-    model = from_proto(proto)
-    infer(model)
-    return model
+    scale = np.multiply(np.add(1, np.multiply(np.float32(0.02), normal(WIDTH, seed=5))), size)
+    weights = {"w": WEIGHT, "v": normal(OUTPUTS, WIDTH, seed=3), "u": np.zeros_like(WEIGHT)}
+    return scaled_model(body, results, g=scale, **weights)
 
 
 def observe(model: ir.Model, samples: int = 4) -> Observed:
@@ -71,11 +42,6 @@ def observe(model: ir.Model, samples: int = 4) -> Observed:
 
 def run(model: ir.Model, seed: int = 50) -> list[Array]:
     return [np.asarray(found) for found in TARGET.lower(model.clone())({"x": normal(ROWS, WIDTH, seed=seed)})]
-
-
-def distance(found: Array, wanted: Array) -> float:
-    """‖found − wanted‖ / ‖wanted‖."""
-    return float(np.linalg.norm(np.subtract(found, wanted, dtype=np.float64)) / np.linalg.norm(wanted))
 
 
 def rounded(model: ir.Model, method: Method) -> ir.Model:
