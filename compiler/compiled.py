@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 from os import PathLike
@@ -173,7 +174,7 @@ def compile(
         dynamic_shapes: which dimensions may change, as `torch.export` takes it.
         threads: of one operator; None lets the runtime choose.
         keep: names of inputs with default values that must stay overridable.
-        portable: forbid operators outside the ONNX standard.
+        portable: forbid operators outside the ONNX standard, and 8-bit codes that x86 before VNNI multiplies wrongly.
         time_limit: seconds for the whole compilation, tracing left out.
         store: where measured prices are kept; a path, an open store, or None for the user's own.
         budget: allowed error; approximate methods are used where they pay. None: exact rewrites only.
@@ -354,6 +355,13 @@ def load(path: str | PathLike[str], *, target: str = "cpu", threads: int | None 
 
     Raises:
         TamagoError: M0xx the file cannot be read, B001 the target cannot run it, B003 it does not fit in memory.
+
+    Warns:
+        RuntimeWarning: its products of 8-bit codes were chosen on a processor that adds them otherwise than this one.
     """
+    from ..backends.onnxruntime.code_sums import doubt_of
+
     model = read_model(Path(path))
+    if target == "cpu" and (doubt := doubt_of(model)):
+        warnings.warn(doubt, RuntimeWarning, stacklevel=2)
     return CompiledModel(run_as_it_is(model, Options(target=target, threads=threads)), None)

@@ -273,8 +273,11 @@ def run_as_it_is(model: ir.Model, options: Options, *, held: bool = True) -> Com
     with _store(options) as store:
         target = _target(options, store)
         figures = reports.Figures.of(model)
-        report = reports.Report(figures, figures, "as it is", target.environment, options=options.as_dict())
         program = target.lower(model)
+        notes = [*filter(None, [program.note])]
+        report = reports.Report(
+            figures, figures, "as it is", target.environment, notes=notes, options=options.as_dict()
+        )
         return Compiled(model, loaded(program) if held else program, report)
 
 

@@ -21,6 +21,7 @@ from .approximate.search import Search
 from .approximate.stack import examples, takes_batches
 from .approximate.structure import Structure
 from .approximate.task import Task
+from .code_pairs import in_doubt
 from .deadline import OutOfTime, ended_by
 from .facts import Array
 from .files import file_bytes
@@ -30,6 +31,10 @@ from .verify import compare
 from .written_out import written_out
 
 CHOOSING = 0.7  # of the time that is left: the rest is for the proof
+WIDE = (
+    "its products of 8-bit codes are for processors that add them in 32 bits, as this one does (x86 from VNNI on, "
+    "Arm): for others compile there, or with portable=True"
+)
 
 
 @dataclass(frozen=True)
@@ -193,4 +198,6 @@ def _result(search: Search) -> Result:
     program, feeds = task.target.lower(model), task.split.verify[0].feeds
     names = [output.name or "" for output in model.graph.outputs]
     errors = {d.name: d.error for d in compare(names, task.original(feeds), program(feeds))}
+    if task.sums_are_wide and in_doubt(model):
+        account.notes.append(WIDE)
     return Result(model, program, account, explain(outcome, timed=task.target.timed), errors)

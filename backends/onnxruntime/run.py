@@ -168,7 +168,11 @@ def environment(threads: int | None) -> str:
     """Everything a price depends on besides the operator: target, device, threads, versions."""
     import onnxruntime as ort
 
-    return f"onnxruntime {ort.__version__} cpu {processor()} threads {threads or 'default'}"
+    from .code_sums import sums_are_wide
+
+    # Virtual machines of one processor's name may or may not be given its newer instructions.
+    narrow = "" if sums_are_wide() else " sums of 16 bits"
+    return f"onnxruntime {ort.__version__} cpu {processor()}{narrow} threads {threads or 'default'}"
 
 
 def processor() -> str:

@@ -59,6 +59,11 @@ class Cuda:
         """What prices depend on besides the operator."""
         return environment()
 
+    @property
+    def sums_are_wide(self) -> bool:
+        """As it makes no products of codes."""
+        return True
+
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         """Integer arithmetic, which torch plays in floating point, and other runtimes' operators without a kernel."""
         return frozenset(o for o in operators if o in INTEGER or ("::" in o and o not in KERNELS))

@@ -73,6 +73,11 @@ class WebGpu:
         """Unless it is a browser's, which is not here."""
         return self.device is not None
 
+    @property
+    def sums_are_wide(self) -> bool:
+        """As it makes no products of codes."""
+        return True
+
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         """Those that there is no loop for, and integer arithmetic: shaders do it no faster than any other."""
         foreign = {o for o in operators if "::" in o} - {f"{domain}::{name}" for domain, name in KERNELS}

@@ -39,6 +39,11 @@ class Target(Protocol):
         """Whether what runs here runs where it will be used; else nothing says how long it takes."""
         ...
 
+    @property
+    def sums_are_wide(self) -> bool:
+        """Whether products of unsigned with signed 8-bit codes are added in 32 bits, two neighbours too."""
+        ...
+
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         """Which of these operators no approximate form should be written in."""
         ...

@@ -39,6 +39,7 @@ class Place:
         bias_scale: a factor on the bias.
         activation: what a convolution ends in: ("Relu",) or ("Clip", low, high).
         opset: of the model: a form that needs a newer one does not run here.
+        wide: products of 8-bit codes are known to be added in 32 bits; else codes are such that 16 are enough.
     """
 
     kind: Kind
@@ -51,6 +52,7 @@ class Place:
     bias_scale: float = 1.0
     activation: tuple[Any, ...] | None = None
     opset: int = 23
+    wide: bool = False
 
     @property
     def name(self) -> str:
@@ -94,16 +96,21 @@ class Place:
         return found[::-1] if self.transposed else found
 
 
-def find_places(graph: ir.Graph) -> list[Place]:
-    """Every place of the graph and of the branches in it, in order; a body that is repeated has none."""
-    return list(_places(graph, graph.opset_imports.get("", 23)))
+def find_places(graph: ir.Graph, *, wide: bool = False) -> list[Place]:
+    """Every place of the graph and of the branches in it, in order; a body that is repeated has none.
+
+    Args:
+        graph: a program's.
+        wide: as for `Place`.
+    """
+    return list(_places(graph, graph.opset_imports.get("", 23), wide))
 
 
-def _places(graph: ir.Graph, opset: int) -> Iterator[Place]:
+def _places(graph: ir.Graph, opset: int, wide: bool) -> Iterator[Place]:
     for node in graph:
-        yield from (replace(place, opset=opset) for place in _place(node))
+        yield from (replace(place, opset=opset, wide=wide) for place in _place(node))
         for branch in bodies(node) if node.op_type == "If" else ():
-            yield from _places(branch, opset)
+            yield from _places(branch, opset, wide)
 
 
 def find_weights(graph: ir.Graph, places: Sequence[Place]) -> list[Place]:

@@ -54,7 +54,7 @@ class Tables:
         self.program = program
         self.structure = structure
         self.base = base
-        self.places = find_places(program.graph)
+        self.places = find_places(program.graph, wide=task.sums_are_wide)
         if task.size:
             self.places += find_weights(program.graph, self.places)
         self.methods: tuple[str, ...] = ()  # whose forms it is left with; none: all that may be used

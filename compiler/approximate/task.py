@@ -39,7 +39,7 @@ class Task:
         store: where costs are kept.
         outputs: the graph's outputs as the owner's functions take them.
         batch: how many examples are run together where they are judged.
-        portable: no operators outside ONNX.
+        portable: no operators outside ONNX, and no codes whose products some processors add wrongly.
         until: `time.perf_counter` after which the search only finishes what it has.
         limit: `time.perf_counter` after which a proof is broken off whose passes take so long that they can be.
         structures: what may be done to the whole program first.
@@ -71,6 +71,11 @@ class Task:
         """Which of these operators may not be used."""
         foreign = frozenset(o for o in operators if "::" in o) if self.portable else frozenset[str]()
         return self.target.lacks(operators) | foreign
+
+    @property
+    def sums_are_wide(self) -> bool:
+        """Whether products of 8-bit codes are added in 32 bits: here they are, and it is here that the program runs."""
+        return self.target.sums_are_wide and not self.portable
 
 
 @dataclass(frozen=True)

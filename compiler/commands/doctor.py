@@ -19,11 +19,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print findings; exit code 1 when the self-test fails."""
+    from ...backends.onnxruntime.code_sums import sums_are_wide
     from ...backends.onnxruntime.run import processor
     from ..store import Store
 
     found: dict[str, str] = {"python": sys.version.split()[0], "system": platform.platform(), "processor": processor()}
     found |= {name: _version(name) for name in PACKAGES}
+    found["8-bit sums"] = "32 bits" if sums_are_wide() else "16 bits: codes are kept small enough for them"
     with Store.open() as store:
         found["store"] = str(store.stats())
     found["self-test"] = _self_test()

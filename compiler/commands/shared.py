@@ -27,7 +27,11 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", action="append", default=[], metavar="NAME", help="an input with a default that stays one"
     )
-    parser.add_argument("--portable", action="store_true", help="no operators outside the ONNX standard")
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="nothing outside the ONNX standard, no 8-bit codes for newer processors only",
+    )
     parser.add_argument("--store", type=Path, help="where measured prices are kept")
 
 

@@ -43,7 +43,7 @@ def atomic_feature_mimicking(place: Place, inputs: Inputs) -> Iterator[Form]:
         left, right = balanced(place.weight, values[:rank], directions[:rank])
         bias = bias_with_mean(place.bias, seen.mean, place.weight, left @ right)
         yield Form(f"rank {rank}", two_products(left, right, bias))
-        yield Form(f"rank {rank}, int8", two_int8_products(left, right, bias))
+        yield Form(f"rank {rank}, int8", two_int8_products(left, right, bias, wide=place.wide))
 
 
 def _tables(place: Place, inputs: Inputs) -> Iterator[Form]:

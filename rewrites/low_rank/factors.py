@@ -43,9 +43,9 @@ def two_products(left: Array, right: Array, bias: Array | None) -> Expression:
     return product if bias is None else op.Add(product, bias)
 
 
-def two_int8_products(left: Array, right: Array, bias: Array | None) -> Expression:
+def two_int8_products(left: Array, right: Array, bias: Array | None, *, wide: bool) -> Expression:
     """(x·A)·B + b with A, B in int8, scales for each column; x and x·A in int8, a scale for the tensor."""
-    return dynamic_product(dynamic_product(X, float32(left), None), float32(right), bias)
+    return dynamic_product(dynamic_product(X, float32(left), None, wide=wide), float32(right), bias, wide=wide)
 
 
 def bias_with_mean(bias: Array | None, mean: Array, weight: Array, approximation: Array) -> Array:

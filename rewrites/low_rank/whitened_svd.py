@@ -29,7 +29,7 @@ def whitened_svd(place: Place, inputs: Inputs) -> Iterator[Form]:
     for rank in ranks:
         left, right = balanced(place.weight, values[:rank], directions[:rank])
         yield Form(f"rank {rank}", two_products(left, right, place.bias))
-        yield Form(f"rank {rank}, int8", two_int8_products(left, right, place.bias))
+        yield Form(f"rank {rank}, int8", two_int8_products(left, right, place.bias, wide=place.wide))
 
 
 def balanced(weight: Array, values: Floats, directions: Floats) -> tuple[Floats, Floats]:

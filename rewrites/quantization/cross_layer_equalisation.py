@@ -14,7 +14,7 @@ from ...compiler.rule import Skip, op
 from .activation_range import least_squares_range
 from .scaled_inputs import best_scales, sizes
 from .static_int8_convolution import int8_convolution
-from .symmetric import rows_int8
+from .symmetric import kernel_int8
 
 STRENGTHS = (0.25, 0.5)  # 0.5 is the paper's
 
@@ -42,7 +42,7 @@ def cross_layer_equalisation(place: Place, inputs: Inputs) -> Iterator[Form]:
         seen.halves,
         STRENGTHS,
         lambda some, strength: sizes(some.peak) ** strength / largest ** (1 - strength),
-        lambda some, scale: output_error(place.weight, groups, some.arrays, scale),
+        lambda some, scale: output_error(place.weight, groups, some.arrays, scale, wide=place.wide),
     )
     if scale is None:
         raise Skip("channels are alike in range: static_int8_convolution does as well")
@@ -51,7 +51,7 @@ def cross_layer_equalisation(place: Place, inputs: Inputs) -> Iterator[Form]:
     yield int8_convolution(place, _multiplied(place.weight, scale, groups), divided, op.Mul(X, inverse))
 
 
-def output_error(weight: Array, groups: int, arrays: tuple[Array, ...], scale: Floats) -> float:
+def output_error(weight: Array, groups: int, arrays: tuple[Array, ...], scale: Floats, *, wide: bool) -> float:
     """Σᵢ ‖Wᵢ‖²·E(xᵢ − s·Q(x/s)ᵢ)² + ‖Wᵢ − Q(s·W)ᵢ/s‖²·E xᵢ²: errors of rounding are taken to be independent.
 
     Args:
@@ -59,6 +59,7 @@ def output_error(weight: Array, groups: int, arrays: tuple[Array, ...], scale: F
         groups: of the convolution.
         arrays: inputs, channels last.
         scale: for each input channel.
+        wide: as for `factor_int8`.
     """
     x = np.concatenate([a.reshape(-1, len(scale)) for a in arrays])
     divided = np.divide(x, scale.astype(np.float32))
@@ -68,8 +69,9 @@ def output_error(weight: Array, groups: int, arrays: tuple[Array, ...], scale: F
     step, zero = np.float32(found[0]), np.float32(found[1])
     rounded = (np.clip(np.round(divided / step) + zero, 0, 255) - zero) * step * scale
     multiplied = _multiplied(weight, scale, groups)
-    codes, steps = rows_int8(multiplied.reshape(len(weight), -1))
-    lost = _by_input(np.subtract(multiplied, np.multiply(codes, steps).reshape(weight.shape)), groups)
+    codes, steps = kernel_int8(multiplied, groups, wide=wide)
+    rounded_weight = np.multiply(codes, steps.reshape(-1, *[1] * (weight.ndim - 1)))
+    lost = _by_input(np.subtract(multiplied, rounded_weight), groups)
     by_input = _power(_by_input(weight, groups)) * np.square(np.subtract(x, rounded)).mean(axis=0)
     by_weight = _power(lost) / np.square(scale) * np.square(x, dtype=np.float64).mean(axis=0)
     return float(np.sum(by_input + by_weight))

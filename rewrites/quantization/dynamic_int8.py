@@ -8,7 +8,7 @@ from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array
 from ...compiler.rule import Expression, Term, op
-from .symmetric import columns_int8
+from .symmetric import factor_int8
 
 
 @method(
@@ -19,10 +19,10 @@ def dynamic_int8(place: Place, inputs: Inputs) -> Iterator[Form]:
 
     One outlier anywhere in the batch widens the step for all of it.
     """
-    yield Form("one scale for the tensor", dynamic_product(X, place.weight, place.bias))
+    yield Form("one scale for the tensor", dynamic_product(X, place.weight, place.bias, wide=place.wide))
 
 
-def dynamic_product(x: Term, weight: Array, bias: Array | None) -> Expression:
-    """x·W + b, the weight in int8 with a scale for each column."""
-    codes, scale = columns_int8(weight)
+def dynamic_product(x: Term, weight: Array, bias: Array | None, *, wide: bool) -> Expression:
+    """x·W + b, the weight in int8 with a scale for each column; `wide`: as for `factor_int8`."""
+    codes, scale = factor_int8(weight, wide=wide)
     return op("com.microsoft::DynamicQuantizeMatMul")(x, codes, scale, None, bias)

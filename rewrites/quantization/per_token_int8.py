@@ -9,7 +9,7 @@ import numpy as np
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.rule import op
-from .symmetric import columns_int8
+from .symmetric import factor_int8
 
 LEAST = 1e-28  # of a row's largest: a row of zeros has a step as well
 ZERO = 128  # of unsigned codes: signed activations have no fast kernel in ONNX Runtime
@@ -22,7 +22,7 @@ def per_token_int8(place: Place, inputs: Inputs) -> Iterator[Form]:
     An outlier costs only its own row. QuantizeLinear takes a vector of scales along an axis, so rows become axis 0.
     """
     width, outputs = place.shape
-    codes, scale = columns_int8(place.weight)
+    codes, scale = factor_int8(place.weight, wide=place.wide)
     last = np.asarray([-1], np.int64)
     rows = op.Reshape(X, np.asarray([-1, width], np.int64))
     # max|x| = max(max x, −min x): |x| would be written out, which takes longer where it leaves the cache.

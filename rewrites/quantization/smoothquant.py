@@ -13,7 +13,7 @@ from ...compiler.facts import Array, Floats
 from ...compiler.rule import Skip
 from .dynamic_int8 import dynamic_product
 from .scaled_inputs import best_scales, divided, multiplied, sizes
-from .symmetric import columns_int8
+from .symmetric import factor_int8
 
 Singles = npt.NDArray[np.float32]
 
@@ -32,16 +32,17 @@ def smoothquant(place: Place, inputs: Inputs) -> Iterator[Form]:
         inputs.halves,
         STRENGTHS,
         lambda seen, strength: sizes(seen.peak) ** strength / rows ** (1 - strength),
-        lambda seen, scale: output_error(weight, seen.arrays, scale),
+        lambda seen, scale: output_error(weight, seen.arrays, scale, wide=place.wide),
     )
     if scale is None:
         raise Skip("no input has outliers that scales would help with: dynamic_int8 does as well")
-    yield Form("one scale for the tensor", dynamic_product(divided(scale), multiplied(weight, scale), place.bias))
+    product = dynamic_product(divided(scale), multiplied(weight, scale), place.bias, wide=place.wide)
+    yield Form("one scale for the tensor", product)
 
 
-def output_error(weight: Array, arrays: tuple[Array, ...], scale: Floats) -> float:
-    """Σ‖x·W − Q(x/s)·Q(s·W)‖², the step of x/s that of each sample."""
-    rounded = np.multiply(*columns_int8(multiplied(weight, scale)))
+def output_error(weight: Array, arrays: tuple[Array, ...], scale: Floats, *, wide: bool) -> float:
+    """Σ‖x·W − Q(x/s)·Q(s·W)‖², the step of x/s that of each sample; `wide`: as for `factor_int8`."""
+    rounded = np.multiply(*factor_int8(multiplied(weight, scale), wide=wide))
     total = 0.0
     for array in arrays:
         rows = array.reshape(-1, len(weight)).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.rule import Skip, op
-from .symmetric import columns_int8
+from .symmetric import factor_int8
 
 
 @method(
@@ -25,7 +25,7 @@ def static_int8(place: Place, inputs: Inputs) -> Iterator[Form]:
         raise Skip("calibration saw nothing but zeros here")
     step = np.asarray((high - low) / 255, np.float32)
     zero = np.asarray(np.clip(round(-low / float(step)), 0, 255), np.uint8)
-    codes, scale = columns_int8(place.weight)
+    codes, scale = factor_int8(place.weight, wide=place.wide)
     quantized = op.QuantizeLinear(X, step, zero)
     yield Form(
         "range seen in calibration",

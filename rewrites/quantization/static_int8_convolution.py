@@ -13,7 +13,7 @@ from ...compiler.approximate.write import attributes_of
 from ...compiler.facts import Array
 from ...compiler.rule import Skip, Term, op
 from .activation_range import least_squares_range
-from .symmetric import rows_int8
+from .symmetric import kernel_int8
 
 
 @method(
@@ -45,8 +45,7 @@ def int8_convolution(place: Place, weight: Array, inputs: Inputs, x: Term = X) -
     if any(found is None for found in ranges):
         raise Skip("calibration saw nothing but zeros here")
     (x_scale, x_zero), (y_scale, y_zero) = (found for found in ranges if found is not None)
-    rows, scales = rows_int8(weight.reshape(len(weight), -1))
-    codes, scale = rows.reshape(place.shape), scales[:, 0]
+    codes, scale = kernel_int8(weight, int(place.attributes.get("group", 1)), wide=place.wide)
     bias = _corrected_bias(place, weight, inputs, codes, scale)
     bias_scale = np.multiply(scale, x_scale, dtype=np.float32)
     bias_codes = np.clip(np.round(bias / bias_scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)

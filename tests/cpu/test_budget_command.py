@@ -86,7 +86,7 @@ def size(path: Path) -> int:
     return sum(len(t.raw_data) for t in onnx.load(path).graph.initializer)
 
 
-QUICK = ["--time", "60", "--threads", "1", "--objective", "size"]
+QUICK = ["--time", "180", "--threads", "1", "--objective", "size"]
 
 
 def test_a_rise_of_cross_entropy(source: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -531,10 +531,12 @@ def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slower = {"MatMulNBits", "MatMulInteger", "DynamicQuantizeMatMul"}
+    answers = list[str | None]()
 
     def refuses(sides: Sides, model: Any, times: Any) -> str | None:
         runs = {n.op_type for n in model.graph.all_nodes()}
-        return "is smaller but slower" if runs & slower else None
+        answers.append("is smaller but slower" if runs & slower else None)
+        return answers[-1]
 
     monkeypatch.setattr(Sides, "refuses", refuses)
     compiled = trained.compile_for_few(tamago.Budget(loss=cross_entropy, rise=0.03))
@@ -543,7 +545,7 @@ def test_what_is_smaller_but_slower_makes_room_for_what_only_stores_less(
     assert found.proof is not None
     assert "stored_weights" in {a.method for a in found.choice}
     assert not {n.op_type for n in compiled.graph.graph.all_nodes()} & slower
-    assert found.attempts == 1, "a program that is slower costs no proof"
+    assert len(answers) > answers.count(None) >= found.attempts, "a program that is slower costs no proof"
     assert any("smaller but slower" in note for note in found.notes)
 
 

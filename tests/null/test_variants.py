@@ -33,6 +33,7 @@ class FakeTarget:
     """Programs take as long as they have bytes."""
 
     timed = True
+    sums_are_wide = True
 
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:
         return frozenset()

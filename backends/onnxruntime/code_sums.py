@@ -1,0 +1,41 @@
+"""How wide the sums are in which this processor's kernels add products of 8-bit codes: asked of the runtime itself."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from ...compiler.code_pairs import in_doubt
+
+PAIR = 2 * 255 * 127  # beyond 16 bits
+
+
+@cache
+def sums_are_wide() -> bool:
+    """Whether 255·127 + 255·127 is what it is, in products of one row and of several."""
+    return all(bool(np.all(_product(rows) == PAIR)) for rows in (1, 8))
+
+
+def doubt_of(model: ir.Model) -> str:
+    """Why its results may be wrong on this processor; empty where nothing speaks for it."""
+    count = 0 if sums_are_wide() else in_doubt(model)
+    if not count:
+        return ""
+    return (
+        f"{count} products of 8-bit codes may saturate: this processor adds two of them in 16 bits, and their weights "
+        "are for one that adds in 32 (x86 from VNNI on, Arm): results may differ from what was proved elsewhere"
+    )
+
+
+def _product(rows: int) -> Any:
+    from .run import Program
+
+    model = ir.from_onnx_text(
+        f"""<ir_version: 10, opset_import: ["" : 20]>
+        g (uint8[{rows}, 4] u) => (int32[{rows}, 16] y) <int8[4, 16] q = {{{", ".join(["127"] * 32 + ["0"] * 32)}}}> {{
+        y = MatMulInteger (u, q) }}"""
+    )
+    return Program(model, 1)({"u": np.full((rows, 4), 255, np.uint8)})[0]
