@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -52,8 +53,12 @@ class FakeTarget:
 
 
 def variants(*structures: Structure, samples: Sequence[Sample] = SAMPLES) -> Variants:
+    return Variants(task_of(*structures, samples=samples), LOSS)
+
+
+def task_of(*structures: Structure, samples: Sequence[Sample] = SAMPLES) -> Task:
     workload = SimpleNamespace(feeds={}, weight=1.0)
-    task = Task(
+    return Task(
         original=lambda feeds: [],
         exact=program(4000),
         split=Split(samples, SAMPLES, ()),
@@ -66,7 +71,6 @@ def variants(*structures: Structure, samples: Sequence[Sample] = SAMPLES) -> Var
         outputs=lambda outputs: outputs,
         structures=structures,
     )
-    return Variants(task, LOSS)
 
 
 def structure(name: str, sizes: Sequence[int], asked: list[str]) -> Structure:
@@ -221,3 +225,15 @@ def test_variants_are_judged_where_no_structure_looked() -> None:
 
     assert [s.target for s in seen] == [0, 2, 4]
     assert made.unseen == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("wide", "portable", "wanted"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_what_is_to_run_anywhere_takes_no_wide_sums_for_granted(wide: bool, portable: bool, wanted: bool) -> None:
+    target = FakeTarget()
+    target.sums_are_wide = wide
+
+    task = replace(task_of(), target=cast(Any, target), portable=portable)
+
+    assert task.sums_are_wide is wanted
