@@ -156,6 +156,7 @@ def _launch(
     tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "num_warps": warps}
     kernel: Any
     if walk in (SLIDING, SLIDING_AHEAD):
+        assert len(norm) == 0, "what slides has a norm of its own"
         kernel = sliding_depthwise
         kernel[grid](*read, *written, **sizes, **fused, **tile, AHEAD=walk == SLIDING_AHEAD)
     else:

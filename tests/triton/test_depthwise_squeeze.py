@@ -16,7 +16,7 @@ from tests.triton.guarded import Guarded
 # Right, down, runs, channels, warps, how lines are read: rectangles that a picture holds no whole number of, too.
 SETTINGS = (
     *((1, 1, 4, 32, 4, 0), (4, 1, 2, 64, 4, 1), (2, 2, 8, 16, 1, 0), (2, 2, 1, 32, 1, 2), (2, 1, 1, 32, 1, 3)),
-    *((2, 5, 4, 32, 1, 4), (4, 2, 2, 16, 1, 4), (2, 2, 4, 32, 2, 5), (7, 5, 1, 32, 1, 5)),
+    *((4, 2, 4, 32, 1, 4), (7, 5, 1, 64, 1, 5)),
 )
 TOLERANCE = 2e-3  # of the largest result
 
@@ -70,7 +70,7 @@ def test_both_results_are_what_torch_says(
         torch.testing.assert_close(y.double(), y0, rtol=0, atol=TOLERANCE * float(y0.abs().max()))
 
 
-@pytest.mark.parametrize("settings", [SETTINGS[2], SETTINGS[6]])
+@pytest.mark.parametrize("settings", [SETTINGS[2], SETTINGS[5]])
 def test_nothing_is_written_beyond(settings: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     x, w, bias, v, c, u, d = operands((2, 33, 5, 3), 3, 3)
     room = Guarded(monkeypatch)

@@ -59,7 +59,7 @@ def depthwise(
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         gamma, beta: (C), of LayerNorm over the channels.
         sums_of: (N, programs of a picture, C) float32, with `SUMMED`: then none has rectangles of two pictures.
-        WALK: how lines are read, none of the sliding ones; with `SPREAD` one rectangle of one line of results a program.
+        WALK: how lines are read, and not a sliding one; with `SPREAD` one rectangle of one line of results a program.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN

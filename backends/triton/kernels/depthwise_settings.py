@@ -20,8 +20,8 @@ NEAR = 40  # cycles from asking to having what lies in the processor
 FULL = 4 * PROCESSORS  # programs: with fewer a warp waits for its own instructions too
 MOST_CANDIDATES, MOST_OF_A_WALK, MOST_OF_A_RECTANGLE = 24, 10, 2
 OTHERS = 1.25  # times their estimate took those that do not slide, where sliding ones took theirs (H200, 64 pictures)
-SLOWEST = 2.0  # what a sliding setting may take of the best other's cycles
-IN_A_ROW = 2  # sliding settings before one that is not: whoever takes only the first few has both
+SLOWEST = 1.5  # what a sliding setting may take of the best other's cycles
+SLIDING_IN_A_ROW, OTHERS_IN_A_ROW = 2, 3  # before one of the other kind: whoever takes only the first few has both
 
 
 def parts_of(height: int, width: int, candidate: Sequence[int]) -> int:
@@ -71,16 +71,16 @@ def candidates(
 
 
 def _merged(others: Sequence[tuple[float, Candidate]], sliding: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
-    """Both by their cycles, without sliding ones that are far behind."""
-    left = deque(others)
-    right = deque(s for s in sliding if not others or s[0] <= SLOWEST * others[0][0])
+    """Both by their cycles, as far as neither keeps the other out, without sliding ones that are far behind."""
+    queues = deque(others), deque(s for s in sliding if not others or s[0] <= SLOWEST * others[0][0])
     found: list[Candidate] = []
-    while left or right:
-        last = found[-IN_A_ROW:]
-        enough = len(last) == IN_A_ROW and all(c[-1] >= SLIDING for c in last)
-        slides = bool(right) and (not left or (right[0] < left[0] and not enough))
-        found.append((right if slides else left).popleft()[1])
-    return found
+    while all(queues):
+        slides = queues[1][0] < queues[0][0]
+        last = [c[-1] >= SLIDING for c in found[-(SLIDING_IN_A_ROW if slides else OTHERS_IN_A_ROW) :]]
+        if last == [slides] * (SLIDING_IN_A_ROW if slides else OTHERS_IN_A_ROW):
+            slides = not slides
+        found.append(queues[slides].popleft()[1])
+    return [*found, *(c for queue in queues for _, c in queue)]
 
 
 def _settings(width: int, height: int, channels: int, kernel: Sequence[int]) -> Iterator[Candidate]:

@@ -1,9 +1,9 @@
 """y = act(depthwise convolution of x with w, plus b), channels last, by programs that slide down strips of the result.
 
-A program walks down `RIGHT` neighbouring results of `DOWN` rows. A line of x reaches `LIVE` = ⌈KH / SH⌉ rows of results:
-their sums stay in registers, and so do the taps, so that an element of x is read and made wide once for all KH rows of
-the kernel, and a tap once for all rows of the result. At a step `SH` lines come, the uppermost row leaves, the other
-sums move up by taking other names, and a row begins at the bias.
+A program walks down a strip of `DOWN` rows of `RIGHT` results. The lines of x of a step reach `LIVE` = ⌈KH / SH⌉ of
+these rows: their sums stay in registers, and so do the taps, so that an element of x is read and made wide once for all
+KH rows of the kernel, and a tap once for all rows of results. At each step `SH` lines come, a row begins at the bias,
+the uppermost leaves, and the sums of the others take other names.
 
 As in `depthwise`, with `SUMMED` a program also leaves the sum of its results of each channel. A norm takes all channels
 of a pixel, which no thread could hold beside its taps: it is a launch of its own.
@@ -100,7 +100,7 @@ def sliding_depthwise(
             now = _lines(here, h, left, known, GEOMETRY)
         # Sums k·RIGHT to k·RIGHT + RIGHT - 1 are of the k-th row from below.
         begun = ()
-        for r in tl.static_range(RIGHT):
+        for _r in tl.static_range(RIGHT):
             begun = begun + (beginning,)
         sums = begun + sums[: (LIVE - 1) * RIGHT]
         for i in tl.static_range(SH):
