@@ -114,12 +114,14 @@ DEEP = partial(Case, "depthwise")
 MOBILE = DEEP((8, 144, 56, 56), (144, 1, 3, 3), strides=(2, 2), pads=SAME, activation="Relu6")
 CONVNEXT = DEEP((64, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), normed=True)
 SLID = (
-    DEEP((64, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), walk=SLIDING_AHEAD, largest=True),
+    DEEP((64, 96, 112, 112), (96, 1, 3, 3), strides=(2, 2), pads=SAME, walk=SLIDING_AHEAD, largest=True),
     DEEP(
         (64, 240, 28, 28), (240, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True, walk=SLIDING, largest=True
     ),
-    DEEP((64, 144, 56, 56), (144, 1, 5, 5), strides=(2, 2), pads=(2, 2, 2, 2), walk=SLIDING_AHEAD, largest=True),
-    DEEP((64, 96, 112, 112), (96, 1, 3, 3), strides=(2, 2), pads=SAME, walk=SLIDING_AHEAD, largest=True),
+    DEEP((64, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), walk=SLIDING_AHEAD, largest=True),
+    DEEP(
+        (64, 144, 56, 56), (144, 1, 5, 5), strides=(2, 2), pads=(2, 2, 2, 2), capability=80, walk=SLIDING, largest=True
+    ),
 )
 FEW = DEEP((1, 768, 7, 7), (768, 1, 7, 7), pads=(3, 3, 3, 3), normed=True, walk=SPREAD)
 CASES = (
@@ -127,8 +129,12 @@ CASES = (
     replace(CONVNEXT, x=(1, 384, 14, 14), w=(384, 1, 7, 7), walk=AT_ONCE),
     FEW,
     DEEP((64, 1152, 7, 7), (1152, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True, walk=AT_ONCE),
-    replace(CONVNEXT, x=(64, 768, 7, 7), w=(768, 1, 7, 7), normed=False, walk=SLIDING),
-    *(replace(c, capability=n) for c in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE, *SLID) for n in CAPABILITIES),
+    *(
+        replace(c, capability=n)
+        for c in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE, *SLID[:2])
+        for n in CAPABILITIES
+    ),
+    *SLID[2:],
 )
 Made = dict[Case, dict[str, Any]]
 

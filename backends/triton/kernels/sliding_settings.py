@@ -11,7 +11,7 @@ RIGHT, RUNS, WARPS = (1, 2, 4, 7, 8), (1, 2, 4, 8, 16), (1, 2, 4)
 PARTS = (1, 2, 4, 8)  # a picture's rows are divided into
 WIDTHS = (16, 32, 64, 128, 256)
 VECTORS = (1, 2, 4)  # neighbouring channels of a thread
-MOST_REGISTERS, OTHERS = 240, 24  # a thread's, and those of them that hold neither sums nor taps nor elements
+MOST_REGISTERS, BESIDES = 240, 24  # a thread's, and those of them that hold neither sums nor taps nor elements
 NEIGHBOURS = 16  # channels that come with those of a block, and of which half the programs have no use
 MOST_SETTINGS, MOST_OF_A_RECTANGLE = 10, 2
 
@@ -73,7 +73,7 @@ def registers_of(candidate: Candidate, kernel: Sequence[int], strides: Sequence[
     (high, across), vector = kernel, _vector(candidate)
     live, span = -(-high // strides[0]), (candidate[0] - 1) * strides[1] + across
     ahead = span * strides[0] * -(-vector // 2) if candidate[-1] == SLIDING_AHEAD else 0
-    return vector * (live * candidate[0] + high * across + span) + ahead + OTHERS
+    return vector * (live * candidate[0] + high * across + span) + ahead + BESIDES
 
 
 def _cycles(
