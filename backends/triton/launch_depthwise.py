@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .kernels.depthwise import depthwise
 from .kernels.depthwise_settings import parts_of
+from .kernels.depthwise_walks import SLIDING, SLIDING_AHEAD
+from .kernels.sliding_depthwise import sliding_depthwise
 from .launch_convolution import channels_last
 from .launch_norm import launch_layer_norm
 from .launch_squeeze import launch_excite
@@ -38,7 +40,8 @@ def launch_depthwise(
         strides: down, right.
         pads: above, left, below, right.
         activation: a name that `kernels.activations` knows, or "".
-        candidate: results to the right and downwards, runs of them, channels of a block, warps, how lines are read.
+        candidate: results to the right and downwards, runs of them, channels of a block, warps, how lines are read;
+            with a norm none that slides.
     """
     y = _launch(x, w, bias, norm, epsilon, strides, pads, activation, candidate, None)
     return y.permute(0, 2, 3, 1) if len(norm) > 0 else y
@@ -132,36 +135,32 @@ def _launch(
     gamma, beta = norm or (bias, bias)
     rectangles = n * -(-height // down) * -(-width // right)
     programs = -(-rectangles // runs) if sums is None else n * parts_of(height, width, candidate)
-    kernel: Any = depthwise
-    kernel[programs, 1 if len(norm) > 0 else -(-channels // block)](
-        x.contiguous(memory_format=torch.channels_last),
-        w,
-        bias.contiguous(),
-        gamma.contiguous(),
-        beta.contiguous(),
-        y,
-        y if sums is None else sums,
-        epsilon,
-        N=n,
-        C=channels,
-        H=above,
-        W=across,
-        HO=height,
-        WO=width,
-        KH=w.shape[2],
-        KW=w.shape[3],
-        SH=strides[0],
-        SW=strides[1],
-        PT=pads[0],
-        PL=pads[1],
-        ACTIVATION=activation,
-        NORMED=len(norm) > 0,
-        SUMMED=sums is not None,
-        RIGHT=right,
-        DOWN=down,
-        RUNS=runs,
-        BC=block,
-        WALK=walk,
-        num_warps=warps,
-    )
+    grid = programs, 1 if len(norm) > 0 else -(-channels // block)
+    read = x.contiguous(memory_format=torch.channels_last), w, bias.contiguous()
+    written = y, y if sums is None else sums
+    sizes = {
+        "N": n,
+        "C": channels,
+        "H": above,
+        "W": across,
+        "HO": height,
+        "WO": width,
+        "KH": w.shape[2],
+        "KW": w.shape[3],
+        "SH": strides[0],
+        "SW": strides[1],
+        "PT": pads[0],
+        "PL": pads[1],
+    }
+    fused = {"ACTIVATION": activation, "SUMMED": sums is not None}
+    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "num_warps": warps}
+    kernel: Any
+    if walk in (SLIDING, SLIDING_AHEAD):
+        assert len(norm) == 0, "what slides has a norm of its own"
+        kernel = sliding_depthwise
+        kernel[grid](*read, *written, **sizes, **fused, **tile, AHEAD=walk == SLIDING_AHEAD)
+    else:
+        kernel = depthwise
+        norms = gamma.contiguous(), beta.contiguous()
+        kernel[grid](*read, *norms, *written, epsilon, **sizes, **fused, **tile, NORMED=len(norm) > 0, WALK=walk)
     return y

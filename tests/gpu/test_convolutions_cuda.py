@@ -100,6 +100,7 @@ def test_every_product_that_the_copying_engine_feeds_is_right(
         ((2, 96, 14, 14), (7, 7), (1, 1), (3, 3, 3, 3)),
         ((1, 384, 7, 7), (7, 7), (1, 1), (3, 3, 3, 3)),
         ((1, 40, 15, 13), (3, 3), (2, 2), (0, 0, 1, 1)),
+        ((64, 40, 31, 29), (5, 5), (2, 2), (1, 2, 2, 1)),
     ],
 )
 def test_every_candidate_of_a_depthwise_convolution_is_right(
@@ -119,6 +120,47 @@ def test_every_candidate_of_a_depthwise_convolution_is_right(
     for candidate in job.candidates():
         error = float((subject.launch(0, candidate).double() - wanted).norm() / wanted.norm())
         assert error <= TOLERANCE[dtype], (job, candidate, error)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("x", "kernel", "strides", "pads"),
+    [
+        ((3, 96, 29, 27), (7, 7), (1, 1), (3, 3, 3, 3)),
+        ((2, 33, 31, 16), (5, 5), (1, 1), (2, 2, 2, 2)),
+        ((5, 40, 30, 29), (5, 5), (2, 2), (1, 2, 2, 1)),
+        ((2, 144, 15, 56), (3, 3), (1, 1), (1, 1, 1, 1)),
+        ((1, 96, 33, 57), (3, 3), (2, 2), (0, 0, 1, 1)),
+        ((4, 72, 3, 5), (7, 5), (2, 1), (4, 2, 5, 2)),
+    ],
+)
+def test_every_program_that_slides_is_right(
+    x: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, int], pads: tuple[int, ...], dtype: str
+) -> None:
+    """And twice the same, whether or not others keep it from being a candidate; all rows of a picture, or fewer."""
+    from tamago.backends.triton.jobs import DepthwiseJob
+    from tamago.backends.triton.kernels import sliding_settings
+    from tamago.backends.triton.kernels.depthwise_walks import SLIDING, SLIDING_AHEAD
+    from tamago.backends.triton.library_convolution import slid
+    from tamago.backends.triton.tune_child import TOLERANCE
+
+    (n, channels), (height, width) = x[:2], slid(x[2:], kernel, strides, pads)
+    sizes = n * height * width, width, height, channels, kernel, strides
+    found = [
+        (right, rows, *tile, walk)
+        for _, (right, down, *tile, _) in sliding_settings.ranked(*sizes, summed=False)[::5]
+        for rows in (down, height)
+        for walk in (SLIDING, SLIDING_AHEAD)
+    ]
+    assert found
+
+    subject = DepthwiseJob(x, kernel, strides, pads, dtype, False, "Silu").subject(copies=1)
+    wanted = subject.wanted
+    for candidate in found:
+        y = subject.launch(0, candidate)
+        error = float((y.double() - wanted).norm() / wanted.norm())
+        assert error <= TOLERANCE[dtype], (candidate, error)
+        assert torch.equal(y, subject.launch(0, candidate)), candidate
 
 
 class Block(nn.Module):

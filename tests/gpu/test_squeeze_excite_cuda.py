@@ -62,6 +62,8 @@ def test_every_candidate_of_a_mean_is_right(x: tuple[int, ...], dtype: str) -> N
         ((64, 240, 15, 13), (5, 5), (2, 2), (1, 2, 2, 1), 10),
         ((3, 1152, 7, 7), (5, 5), (1, 1), (2, 2, 2, 2), 48),
         ((2, 33, 9, 14), (3, 3), (1, 1), (1, 1, 1, 1), 3),
+        ((64, 144, 29, 56), (3, 3), (1, 1), (1, 1, 1, 1), 6),
+        ((64, 72, 15, 28), (5, 5), (1, 1), (2, 2, 2, 2), 18),
     ],
 )
 def test_every_candidate_of_a_depthwise_convolution_with_its_squeeze_is_right(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tamago.backends.triton.kernels.depthwise_settings import AHEAD, AT_ONCE, IN_TURN, SPREAD
+from tamago.backends.triton.kernels.depthwise_walks import AHEAD, AT_ONCE, IN_TURN, SLIDING, SLIDING_AHEAD, SPREAD
 from tests.triton.ahead import compiled_ahead
 
 CAPABILITIES = (80, 90)
@@ -20,6 +20,8 @@ WGMMA_ROWS = 64  # of a product that four warps of compute capability 9.0 make t
 COMPILE = """
 from math import prod
 from tamago.backends.triton.kernels import convolution, depthwise, depthwise_settings
+from tamago.backends.triton.kernels import sliding_depthwise, sliding_settings
+from tamago.backends.triton.kernels.depthwise_walks import SLIDING, SLIDING_AHEAD
 
 def geometry(case):
     (n, _, h, w), (_, _, kh, kw), (sh, sw), (pt, pl, pb, pr) = (case[k] for k in ("x", "w", "strides", "pads"))
@@ -49,14 +51,22 @@ def by_channel(case):
     pixels, size = n * sizes["HO"] * sizes["WO"], (sizes["WO"], sizes["HO"])
     kind = {"normed": case["normed"], "summed": case["summed"]}
     found = depthwise_settings.candidates(pixels, *size, channels, taps, case["strides"], **kind)
-    chosen = next(c for c in found if case["walk"] in (None, c[-1]))
+    fitting = [c for c in found if case["walk"] in (None, c[-1])]
+    chosen = fitting[0]
+    if case["largest"]:
+        chosen = max(fitting, key=lambda c: sliding_settings.registers_of(c, taps, case["strides"]))
     right, down, runs, block, warps, walk = chosen
-    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "WALK": walk}
-    fused = {"ACTIVATION": case["activation"], "NORMED": case["normed"], "SUMMED": case["summed"]}
-    constants = {"N": n, "C": channels, **sizes, **fused, **tile}
-    pointers = dict.fromkeys(("x", "w", "bias", "gamma", "beta", "y"), "*" + case["dtype"])
+    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block}
+    constants = {"N": n, "C": channels, **sizes, **tile, "ACTIVATION": case["activation"], "SUMMED": case["summed"]}
+    pointers = dict.fromkeys(("x", "w", "bias", "y"), "*" + case["dtype"])
     pointers["sums_of"] = "*fp32" if case["summed"] else "*" + case["dtype"]
     options = {"num_warps": warps}
+    if walk in (SLIDING, SLIDING_AHEAD):
+        constants["AHEAD"] = walk == SLIDING_AHEAD
+        kernel = sliding_depthwise.sliding_depthwise
+        return chosen, compiled(kernel, pointers, {}, constants, case["capability"], **options)
+    pointers |= dict.fromkeys(("gamma", "beta"), "*" + case["dtype"])
+    constants |= {"NORMED": case["normed"], "WALK": walk}
     return chosen, compiled(depthwise.depthwise, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
 
 def make(case):
@@ -84,10 +94,11 @@ class Case:
     summed: bool = False
     dtype: str = "fp16"
     walk: int | None = None  # the first candidate that reads lines so, or the first
+    largest: bool = False  # of those that read lines so, all of them sliding, that whose threads hold most
 
     def __str__(self) -> str:
         sizes = "-".join("x".join(map(str, s)) for s in (self.x, self.w))
-        flags = [f for f in ("split", "scaled", "residual", "normed", "summed") if getattr(self, f)]
+        flags = [f for f in ("split", "scaled", "residual", "normed", "summed", "largest") if getattr(self, f)]
         walk = [] if self.walk is None else [f"walk{self.walk}"]
         return "-".join([self.kernel, sizes, f"sm_{self.capability}", self.dtype, *flags, *walk])
 
@@ -102,13 +113,28 @@ WEIGHED = CONV((8, 144, 28, 28), (40, 144, 1, 1), scaled=True, residual=True)
 DEEP = partial(Case, "depthwise")
 MOBILE = DEEP((8, 144, 56, 56), (144, 1, 3, 3), strides=(2, 2), pads=SAME, activation="Relu6")
 CONVNEXT = DEEP((64, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), normed=True)
+SLID = (
+    DEEP((64, 96, 112, 112), (96, 1, 3, 3), strides=(2, 2), pads=SAME, walk=SLIDING_AHEAD, largest=True),
+    DEEP(
+        (64, 240, 28, 28), (240, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True, walk=SLIDING, largest=True
+    ),
+    DEEP((64, 96, 56, 56), (96, 1, 7, 7), pads=(3, 3, 3, 3), walk=SLIDING_AHEAD, largest=True),
+    DEEP(
+        (64, 144, 56, 56), (144, 1, 5, 5), strides=(2, 2), pads=(2, 2, 2, 2), capability=80, walk=SLIDING, largest=True
+    ),
+)
 FEW = DEEP((1, 768, 7, 7), (768, 1, 7, 7), pads=(3, 3, 3, 3), normed=True, walk=SPREAD)
 CASES = (
     *(replace(CONVNEXT, walk=walk) for walk in (IN_TURN, AHEAD)),
     replace(CONVNEXT, x=(1, 384, 14, 14), w=(384, 1, 7, 7), walk=AT_ONCE),
     FEW,
-    DEEP((64, 1152, 7, 7), (1152, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True),
-    *(replace(case, capability=c) for case in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE) for c in CAPABILITIES),
+    DEEP((64, 1152, 7, 7), (1152, 1, 5, 5), pads=(2, 2, 2, 2), activation="Silu", summed=True, walk=AT_ONCE),
+    *(
+        replace(c, capability=n)
+        for c in (RESNET, LATE, FIRST, AFFINE, WEIGHED, MOBILE, *SLID[:2])
+        for n in CAPABILITIES
+    ),
+    *SLID[2:],
 )
 Made = dict[Case, dict[str, Any]]
 

@@ -13,7 +13,8 @@ if torch.cuda.is_available():
 
 from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.jobs import DepthwiseJob
-from tamago.backends.triton.kernels import convolution, depthwise_settings
+from tamago.backends.triton.kernels import convolution, depthwise_settings, sliding_settings
+from tamago.backends.triton.kernels.depthwise_walks import AHEAD, IN_TURN, SLIDING, SLIDING_AHEAD
 from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution
 from tamago.backends.triton.launch_depthwise import launch_depthwise, launch_depthwise_then_norm
 from tamago.compiler.operators.epilogue import EPILOGUES
@@ -234,4 +235,91 @@ def test_a_norm_may_be_a_launch_of_its_own(normed: bool) -> None:
 def test_few_results_read_all_lines_at_once_and_many_one_after_the_other(pictures: int, waits: bool) -> None:
     first, *_ = depthwise_settings.candidates(pictures * 28 * 28, 28, 28, 192, (7, 7), (1, 1), normed=True)
 
-    assert (first[-1] in (depthwise_settings.IN_TURN, depthwise_settings.AHEAD)) is waits
+    assert (first[-1] in (IN_TURN, AHEAD)) is waits
+
+
+# Channels, rows and columns that are no multiples of a program's, kernels larger than the picture, padding that alone
+# makes rows of the result, and strides larger than the kernel.
+SLID = (
+    (Shape((1, 24, 4, 6), (24, 1, 3, 3), pads=(1, 1, 1, 1)), (4, 4, 2, 32, 1)),
+    (Shape((2, 24, 5, 6), (24, 1, 3, 3), pads=(1, 1, 1, 1)), (7, 3, 8, 16, 2)),
+    (Shape((1, 16, 9, 6), (16, 1, 3, 3), (2, 2), (0, 0, 1, 1)), (2, 4, 2, 16, 1)),
+    (Shape((1, 16, 9, 6), (16, 1, 3, 3), (2, 2), (0, 0, 1, 1)), (4, 3, 2, 16, 1)),
+    (Shape((1, 16, 2, 3), (16, 1, 7, 5), pads=(3, 2, 3, 2)), (2, 2, 2, 16, 1)),
+    (Shape((1, 16, 3, 4), (16, 1, 2, 3), (1, 3), (5, 0, 4, 4)), (4, 11, 1, 16, 1)),
+    (Shape((2, 16, 6, 5), (16, 1, 1, 2), (3, 2), (1, 0, 0, 1)), (2, 3, 4, 16, 1)),
+    (Shape((1, 16, 8, 4), (16, 1, 5, 4), (2, 1), (2, 1, 2, 2)), (4, 4, 2, 16, 1)),
+)
+
+
+@pytest.mark.parametrize("walk", [SLIDING, SLIDING_AHEAD])
+@pytest.mark.parametrize(("shape", "settings"), SLID, ids=str)
+def test_a_program_may_slide_down_a_strip(
+    shape: Shape, settings: tuple[int, ...], walk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In half and in single precision, where nothing hides behind rounding; and nothing is written beyond."""
+    x, w, bias = draw(0, *shape.x, size=2), draw(1, *shape.w, size=0.3), draw(2, shape.w[0])
+    geometry = shape.strides, shape.pads
+    wanted = library.convolved_by_channel(x.double(), w.double(), bias.double(), [], 0.0, *geometry, "Silu")
+    room = Guarded(monkeypatch)
+
+    found = launch_depthwise(x, w, bias, [], 0.0, *geometry, "Silu", (*settings, walk))
+    exact = launch_depthwise(x.float(), w.float(), bias.float(), [], 0.0, *geometry, "Silu", (*settings, walk))
+
+    check(found, wanted)
+    torch.testing.assert_close(exact.double(), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+    assert room.untouched()
+
+
+def test_what_slides_has_a_norm_of_its_own() -> None:
+    x, w, bias = draw(0, 1, 24, 4, 5, size=2), draw(1, 24, 1, 3, 3, size=0.3), draw(2, 24)
+    norm = [1 + draw(3, 24, size=0.2), draw(4, 24)]
+    geometry = (1, 1), (1, 1, 1, 1)
+    operands = x.double(), w.double(), bias.double(), [t.double() for t in norm]
+
+    found = launch_depthwise_then_norm(x, w, bias, norm, 1e-3, *geometry, (4, 4, 1, 32, 1, SLIDING), (1, 4))
+
+    check(found, library.convolved_by_channel(*operands, 1e-3, *geometry, ""))
+
+
+# Those of ConvNeXt-T, EfficientNet-B0 and MobileNetV2: width of the result, channels, kernel, stride.
+NETWORKS = (
+    *((56, 96, 7, 1), (28, 192, 7, 1), (14, 384, 7, 1), (7, 768, 7, 1)),
+    *((112, 32, 3, 1), (56, 96, 3, 2), (56, 144, 3, 1), (28, 144, 5, 2), (28, 240, 5, 1), (14, 240, 3, 2)),
+    *((14, 480, 3, 1), (14, 672, 5, 1), (7, 672, 5, 2), (7, 1152, 5, 1), (7, 960, 3, 1)),
+)
+
+
+def settings_of(pictures: int, side: int, channels: int, taps: int, stride: int, *, normed: bool = False) -> list[int]:
+    """The walk of each candidate."""
+    sizes = pictures * side * side, side, side, channels, (taps, taps), (stride, stride)
+    return [walk for *_, walk in depthwise_settings.candidates(*sizes, normed=normed)]
+
+
+@pytest.mark.parametrize(("side", "channels", "taps", "stride"), NETWORKS)
+def test_many_results_are_slid_to_and_few_are_not(side: int, channels: int, taps: int, stride: int) -> None:
+    many, few = (settings_of(n, side, channels, taps, stride) for n in (64, 1))
+
+    assert many[0] >= SLIDING
+    assert sum(walk >= SLIDING for walk in many) <= sliding_settings.MOST_SETTINGS
+    assert sum(walk < SLIDING for walk in many[:8]) >= 2  # of the first few too, whose norm is a launch of its own
+    assert all(walk < SLIDING for walk in few[:8])
+    assert all(walk < SLIDING for walk in settings_of(64, side, channels, taps, stride, normed=True))
+
+
+@pytest.mark.parametrize(("side", "channels", "taps", "stride"), NETWORKS)
+def test_no_program_slides_that_has_no_room_for_its_sums_and_taps(
+    side: int, channels: int, taps: int, stride: int
+) -> None:
+    sizes = 64 * side * side, side, side, channels, (taps, taps), (stride, stride)
+    found = [c for _, c in sliding_settings.ranked(*sizes, summed=True)]
+
+    assert found
+    assert len({(c[0], c[1]) for c in found}) > 1
+    for candidate in found:
+        right, down, runs, block, warps, _ = candidate
+        vector = runs * block // (32 * warps)
+        assert vector * (-(-taps // stride) * right + taps**2) < sliding_settings.MOST_REGISTERS
+        assert right <= side
+        assert down <= side
+    assert sliding_settings.ranked(*sizes[:4], (16, 16), (1, 1), summed=True) == []

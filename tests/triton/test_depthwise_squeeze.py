@@ -14,7 +14,10 @@ from tamago.backends.triton.library_depthwise_squeeze import weighed
 from tests.triton.guarded import Guarded
 
 # Right, down, runs, channels, warps, how lines are read: rectangles that a picture holds no whole number of, too.
-SETTINGS = ((1, 1, 4, 32, 4, 0), (4, 1, 2, 64, 4, 1), (2, 2, 8, 16, 1, 0), (2, 2, 1, 32, 1, 2), (2, 1, 1, 32, 1, 3))
+SETTINGS = (
+    *((1, 1, 4, 32, 4, 0), (4, 1, 2, 64, 4, 1), (2, 2, 8, 16, 1, 0), (2, 2, 1, 32, 1, 2), (2, 1, 1, 32, 1, 3)),
+    *((4, 2, 4, 32, 1, 4), (7, 5, 1, 64, 1, 5)),
+)
 TOLERANCE = 2e-3  # of the largest result
 
 
@@ -67,12 +70,13 @@ def test_both_results_are_what_torch_says(
         torch.testing.assert_close(y.double(), y0, rtol=0, atol=TOLERANCE * float(y0.abs().max()))
 
 
-def test_nothing_is_written_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settings", [SETTINGS[2], SETTINGS[5]])
+def test_nothing_is_written_beyond(settings: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     x, w, bias, v, c, u, d = operands((2, 33, 5, 3), 3, 3)
     room = Guarded(monkeypatch)
 
     launch_depthwise_squeeze(
-        x, w, bias, v, c, u, d, (1, 1), (1, 1, 1, 1), "Relu", "Relu", "HardSigmoid", SETTINGS[2], (8, 32, 2, 4, 2)
+        x, w, bias, v, c, u, d, (1, 1), (1, 1, 1, 1), "Relu", "Relu", "HardSigmoid", settings, (8, 32, 2, 4, 2)
     )
 
     assert room.untouched()

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from .activations import activate
-from .depthwise_settings import AHEAD, AT_ONCE, SPREAD
+from .depthwise_walks import AHEAD, AT_ONCE, SPREAD
 
 _AHEAD, _AT_ONCE, _SPREAD = tl.constexpr(AHEAD), tl.constexpr(AT_ONCE), tl.constexpr(SPREAD)
 
@@ -59,7 +59,7 @@ def depthwise(
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         gamma, beta: (C), of LayerNorm over the channels.
         sums_of: (N, programs of a picture, C) float32, with `SUMMED`: then none has rectangles of two pictures.
-        WALK: how lines are read; with `SPREAD` one rectangle of one line of results a program.
+        WALK: how lines are read, and not a sliding one; with `SPREAD` one rectangle of one line of results a program.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN

@@ -1,27 +1,27 @@
-"""Settings of the depthwise kernel that are worth measuring: all that fit, ranked by an estimate of their cycles."""
+"""Settings of the depthwise kernels that are worth measuring: all that fit, ranked by an estimate of their cycles."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import triton
 
-from .hopper import PROCESSORS
+from .depthwise_walks import AHEAD, AT_ONCE, IN_TURN, SLIDING, SPREAD, Candidate
+from .hopper import CACHE, LATENCY, MEMORY, PROCESSORS
+from .sliding_settings import ranked
 
-# How lines of x are read, `WALK`: in turn; in turn, each while the one before is multiplied; all before the first
-# product; or each by threads of its own, whose sums are added up.
-IN_TURN, AHEAD, AT_ONCE, SPREAD = range(4)
 RIGHT, DOWN, RUNS, WARPS = (1, 2, 4, 7, 8), (1, 2), (1, 2, 4, 8, 16), (1, 2, 4, 8, 16)
 WIDTHS = (16, 32, 64, 128, 256, 512)
 VECTORS = (2, 4, 8)  # neighbouring channels of a thread
 MOST_HELD, MOST_REGISTERS = 96, 240  # results, and all that a thread holds
 LARGEST = 65_000  # operations of a program's text times its reads and writes: a compiler's pass looks at all for each
-LATENCY, NEAR = 700, 40  # cycles from asking memory to having, and where it lies in the processor
+NEAR = 40  # cycles from asking to having what lies in the processor
 FULL = 4 * PROCESSORS  # programs: with fewer a warp waits for its own instructions too
-CACHE = 3200  # bytes a cycle that all processors read from the second cache
-MEMORY = 1700  # and from memory
 MOST_CANDIDATES, MOST_OF_A_WALK, MOST_OF_A_RECTANGLE = 24, 10, 2
-Candidate = tuple[int, int, int, int, int, int]
+UNDERESTIMATED = 1.25  # by this those that do not slide, beside those that do (measured on an H200, 64 pictures)
+SLOWEST = 1.5  # what a sliding setting may take of the best other's cycles
+SLIDING_IN_A_ROW, OTHERS_IN_A_ROW = 2, 3  # before one of the other kind: whoever takes only the first few has both
 
 
 def parts_of(height: int, width: int, candidate: Sequence[int]) -> int:
@@ -50,7 +50,7 @@ def candidates(
         channels: of the result.
         kernel: its height and width.
         strides: down, right.
-        normed: whether a program holds all channels.
+        normed: whether a program holds all channels: none slides then.
         summed: whether a program's rectangles are all of one picture.
     """
     found: list[tuple[float, Candidate]] = []
@@ -60,13 +60,27 @@ def candidates(
         if cycles is not None:
             found.append((cycles, candidate))
     found.sort()
-    chosen: list[Candidate] = []
-    for _, candidate in found:
+    chosen: list[tuple[float, Candidate]] = []
+    for cycles, candidate in found:
         # What is wrong in the estimate of a walk, or of a rectangle, is wrong for all its settings.
-        alike = [c for c in chosen if c[-1] == candidate[-1]]
+        alike = [c for _, c in chosen if c[-1] == candidate[-1]]
         if len(alike) < MOST_OF_A_WALK and sum(c[:2] == candidate[:2] for c in alike) < MOST_OF_A_RECTANGLE:
-            chosen.append(candidate)
-    return chosen[:MOST_CANDIDATES]
+            chosen.append((UNDERESTIMATED * cycles, candidate))
+    sliding = [] if normed else ranked(pixels, width, height, channels, kernel, strides, summed=summed)
+    return _merged(chosen, sliding)[:MOST_CANDIDATES]
+
+
+def _merged(others: Sequence[tuple[float, Candidate]], sliding: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
+    """Both by their cycles, as far as neither keeps the other out, without sliding ones that are far behind."""
+    queues = deque(others), deque(s for s in sliding if not others or s[0] <= SLOWEST * others[0][0])
+    found: list[Candidate] = []
+    while all(queues):
+        slides = queues[1][0] < queues[0][0]
+        most = SLIDING_IN_A_ROW if slides else OTHERS_IN_A_ROW
+        if [c[-1] >= SLIDING for c in found[-most:]] == [slides] * most:
+            slides = not slides
+        found.append(queues[slides].popleft()[1])
+    return [*found, *(c for queue in queues for _, c in queue)]
 
 
 def _settings(width: int, height: int, channels: int, kernel: Sequence[int]) -> Iterator[Candidate]:
