@@ -18,27 +18,28 @@ LONGEST = 16384  # elements of a row
 ROWS, WARPS = (1, 2, 4, 8, 16, 32), (1, 2, 4, 8)
 FEWEST, MOST = 4, 64  # elements that a thread holds, as wide as the row's power of two
 VECTOR = 8  # halves that a thread reads at once
+STREAMED, VECTORS = 32, 4  # rows of a processor from which on threads do best with so many vectors, not with one
 MOST_CANDIDATES = 15  # and the library's own
 
 
 def candidates(rows: int, length: int) -> list[tuple[int, int]]:
     """Settings worth measuring: rows of a program, warps.
 
-    Those come first that keep every processor busy, and whose threads hold one vector or two.
+    Those come first that keep every processor busy, and whose threads hold what was best on an H200.
 
     Args:
         rows: of the whole.
         length: of a row, at most `LONGEST`.
     """
-    wide = triton.next_power_of_2(length)
-    found: list[tuple[float, float, int, int]] = []
+    wide, best = triton.next_power_of_2(length), VECTOR * (VECTORS if rows >= STREAMED * PROCESSORS else 1)
+    found: list[tuple[float, float, float, int, int]] = []
     for many in (r for r in ROWS if r == 1 or r < 2 * rows):
         for warps in WARPS:
             held = many * wide / (32 * warps)
             if held > MOST or (held < FEWEST and (many, warps) != (1, 1)):
                 continue
             idle = max(1.0, PROCESSORS * many / rows)
-            found.append((idle, abs(log2(held / VECTOR)), many, warps))
+            found.append((idle, abs(log2(held / best)), abs(log2(warps / 2)), many, warps))
     return [(many, warps) for *_, many, warps in sorted(found)[:MOST_CANDIDATES]]
 
 
