@@ -252,7 +252,7 @@ def affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = No
 def mlp(op: Operation, x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor, r: Tensor | None = None) -> Any:
     """Two products with an activation between them."""
     activation = op.node.op_type.removeprefix("MLP").removesuffix("Add")
-    return op.call(MLP, x, w, b, v, c, r, activation, None)
+    return op.call(MLP, x, w, b, v, c, r, [], 0.0, activation, None)
 
 
 @operator(*(f"Conv{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)
