@@ -10,13 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from queue import Empty, Queue
 from threading import Thread
 from typing import IO, Any
 from weakref import finalize
 
-from .jobs import Job
+from .jobs import Job, fields_of
 
 SECONDS = 60.0  # for one kernel and shape, compiling not counted; candidates that are left then are not measured
 COMPILING = 120.0  # seconds for that, at most
@@ -44,7 +43,7 @@ class Children:
         in_vain = 0
         while time.perf_counter() < self._deadline:
             skip = [r["candidate"] for r in (*timings, *failed)]
-            last, finished = self._ask({"job": asdict(job), "skip": skip}, timings, failed)
+            last, finished = self._ask({"job": fields_of(job), "skip": skip}, timings, failed)
             if finished:
                 break
             self.close()
@@ -62,7 +61,7 @@ class Children:
     def ahead(self, jobs: Sequence[Job]) -> None:
         """Say what will be asked for, so that it is compiled while others are measured."""
         with suppress(BrokenPipeError):
-            print(json.dumps({"ahead": [asdict(job) for job in jobs]}), file=self._input(), flush=True)
+            print(json.dumps({"ahead": [fields_of(job) for job in jobs]}), file=self._input(), flush=True)
 
     def close(self) -> None:
         """End the process and those that compile for it, whatever they are doing."""

@@ -28,10 +28,12 @@ def launch_mlp(
     v: Tensor,
     c: Tensor,
     residual: Tensor | None,
+    norm: Sequence[Tensor],
+    epsilon: float,
     activation: str,
     candidate: Sequence[int],
 ) -> Tensor:
-    """Both products in one launch.
+    """Both products in one launch, and LayerNorm of the rows ahead where there is a norm.
 
     Args:
         x: this and what follows as `library_mlp.mlp` takes them.
@@ -40,6 +42,8 @@ def launch_mlp(
         v: (O, H).
         c: (O).
         residual: as the result.
+        norm: scale and shift, or nothing.
+        epsilon: of the norm.
         activation: a name that `kernels.activations` knows.
         candidate: rows and hidden units of a tile, parts of the hidden units, warps, stages.
     """
@@ -50,6 +54,7 @@ def launch_mlp(
     (k0, k1), (o0, o1) = parts(inner), parts(out)
     size = split * tiles * tile * (o0 + o1) if split > 1 else 1
     partial = torch.empty((size,), dtype=torch.float32, device=x.device)
+    gamma, beta = (t.contiguous() for t in norm) if len(norm) > 0 else (x, x)
     kernel: Any = mlp
     kernel[(tiles, split)](
         x.contiguous(),
@@ -61,6 +66,9 @@ def launch_mlp(
         y,
         partial,
         counters(x.device, tiles) if split > 1 else partial,
+        gamma,
+        beta,
+        epsilon,
         ROWS=rows,
         K=inner,
         H=hidden,
@@ -70,6 +78,7 @@ def launch_mlp(
         O0=o0,
         O1=o1,
         RESIDUAL=residual is not None,
+        NORMED=len(norm) > 0,
         ACTIVATION=activation,
         BM=tile,
         BH=block,

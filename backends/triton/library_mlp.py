@@ -1,4 +1,4 @@
-"""The torch operator for two products of many rows with an activation between them.
+"""The torch operator for two products of many rows with an activation between them, and LayerNorm of the rows ahead.
 
 As in `library`: on the CPU it computes what the kernel does in plain torch.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .library_convolution import LIBRARY, multiplied
+from .library_norm import normalised
 
 LEAST = 16  # what a side of a tile of the tensor cores takes
 MOST_WIDE = 512  # elements of a row: sums of so many fill the registers
@@ -24,10 +25,12 @@ def mlp(
     v: Tensor,
     c: Tensor,
     residual: Tensor | None,
+    norm: Sequence[Tensor],
+    epsilon: float,
     activation: str,
     candidate: Sequence[int] | None,
 ) -> Tensor:
-    """act(x·wᵀ + b)·vᵀ + c + residual; what is None is left out.
+    """act(x·wᵀ + b)·vᵀ + c + residual; what is None is left out. With a norm, LayerNorm of x is in its place.
 
     Args:
         x: (…, K).
@@ -36,15 +39,29 @@ def mlp(
         v: (O, H), row by row.
         c: (O).
         residual: as the result, (…, O).
+        norm: the norm's scale and shift, (K) each; empty: no norm.
+        epsilon: of the norm.
         activation: a name in `library_convolution.ACTIVATIONS`.
-        candidate: the kernel's settings, as `tune` chose them, or `LIBRARY`, the two apart; None: apart, too.
+        candidate: the kernel's settings, as `tune` chose them, or `LIBRARY`, all of it apart; None: apart, too.
     """
     del candidate
-    return in_two(x, w, b, v, c, residual, activation)
+    return apart(x, w, b, v, c, residual, norm, epsilon, activation)
 
 
-def in_two(x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+def apart(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    v: Tensor,
+    c: Tensor,
+    residual: Tensor | None,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    activation: str,
+) -> Tensor:
     """What `mlp` computes, in plain torch, on any device and in any precision."""
+    if len(norm) > 0:
+        x = normalised(x, norm[0], norm[1], epsilon, centred=True)
     return multiplied(multiplied(x, w, b, None, activation, ""), v, c, residual, "", "")
 
 
@@ -69,10 +86,12 @@ def _(
     v: Tensor,
     c: Tensor,
     residual: Tensor | None,
+    norm: Sequence[Tensor],
+    epsilon: float,
     activation: str,
     candidate: Sequence[int] | None,
 ) -> Tensor:
-    del w, b, c, residual, activation, candidate
+    del w, b, c, residual, norm, epsilon, activation, candidate
     return x.new_empty((*x.shape[:-1], v.shape[0]))
 
 
@@ -84,11 +103,13 @@ def _(
     v: Tensor,
     c: Tensor,
     residual: Tensor | None,
+    norm: Sequence[Tensor],
+    epsilon: float,
     activation: str,
     candidate: Sequence[int] | None,
 ) -> Tensor:
     from .launch_mlp import fits_mlp, launch_mlp
 
     if candidate is None or candidate[0] == LIBRARY or not fits_mlp(x, w, v):
-        return in_two(x, w, b, v, c, residual, activation)
-    return launch_mlp(x, w, b, v, c, residual, activation, candidate)
+        return apart(x, w, b, v, c, residual, norm, epsilon, activation)
+    return launch_mlp(x, w, b, v, c, residual, norm, epsilon, activation, candidate)

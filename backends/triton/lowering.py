@@ -13,7 +13,7 @@ from ...compiler.ir import dims, static_dims
 from ...compiler.operators import DOMAIN
 from ...compiler.operators.depthwise_squeeze import KINDS as DEPTHWISE_SQUEEZES
 from ...compiler.operators.epilogue import EPILOGUES, Epilogue
-from ...compiler.operators.mlp import MLPS
+from ...compiler.operators.mlp import MLPS, NORM_MLPS
 from ...compiler.operators.operator import MICROSOFT
 from ...compiler.operators.separable import KINDS as SEPARABLES
 from ...compiler.operators.squeeze_excite import KINDS as SQUEEZES
@@ -252,7 +252,25 @@ def affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = No
 def mlp(op: Operation, x: Tensor, w: Tensor, b: Tensor, v: Tensor, c: Tensor, r: Tensor | None = None) -> Any:
     """Two products with an activation between them."""
     activation = op.node.op_type.removeprefix("MLP").removesuffix("Add")
-    return op.call(MLP, x, w, b, v, c, r, activation, None)
+    return op.call(MLP, x, w, b, v, c, r, [], 0.0, activation, None)
+
+
+@operator(*(o.name for o in NORM_MLPS), domain=DOMAIN, like=0)
+def norm_mlp(
+    op: Operation,
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    v: Tensor,
+    c: Tensor,
+    s: Tensor,
+    t: Tensor,
+    r: Tensor | None = None,
+) -> Any:
+    """The same of normalised rows."""
+    activation = op.node.op_type.removeprefix("NormMLP").removesuffix("Add")
+    epsilon = float(op.required("epsilon"))
+    return op.call(MLP, x, w, b, v, c, r, [s, t], epsilon, activation, None)
 
 
 @operator(*(f"Conv{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -20,7 +19,7 @@ from torch import fx
 from ...compiler.price import Stored
 from ...compiler.progress import progress
 from .children import Children
-from .jobs import KINDS, Job
+from .jobs import KINDS, Job, fields_of
 from .records import shipped
 
 KEY_VERSION = 1
@@ -66,11 +65,11 @@ class Tuner:
         return list(min(timings, key=lambda t: t["milliseconds"])["candidate"]) if timings else None
 
     def _record(self, job: Job) -> Mapping[str, Any] | None:
-        return self._store.verdict(self.key(job)) or shipped(asdict(job), self._environment)
+        return self._store.verdict(self.key(job)) or shipped(fields_of(job), self._environment)
 
     def key(self, job: Job) -> str:
         """The record's name in the store."""
-        text = json.dumps(["tune", KEY_VERSION, asdict(job), self._environment], sort_keys=True)
+        text = json.dumps(["tune", KEY_VERSION, fields_of(job), self._environment], sort_keys=True)
         return blake2b(text.encode(), digest_size=20).hexdigest()
 
     def _tune(self, job: Job) -> dict[str, Any]:
@@ -78,7 +77,7 @@ class Tuner:
         timings, failed = self._children.measure(job)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {
-            "job": asdict(job),
+            "job": fields_of(job),
             "environment": self._environment,
             "date": now,
             "timings": timings,

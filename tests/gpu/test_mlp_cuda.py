@@ -26,8 +26,8 @@ def test_every_candidate_is_right(rows: int, inner: int, hidden: int, out: int, 
     from tamago.backends.triton.jobs import MlpJob
     from tamago.backends.triton.tune_child import TOLERANCE
 
-    for residual, activation in ((True, "Gelu"), (False, "Relu")):
-        job = MlpJob(rows, inner, hidden, out, dtype, residual, activation)
+    for residual, activation, normed in ((True, "Gelu", False), (False, "Relu", False), (True, "Gelu", True)):
+        job = MlpJob(rows, inner, hidden, out, dtype, residual, activation, normed)
         subject = job.subject(copies=1)
         wanted = subject.wanted
         with own_counters():
@@ -36,3 +36,28 @@ def test_every_candidate_is_right(rows: int, inner: int, hidden: int, out: int, 
                 error = float((found.double() - wanted).norm() / wanted.norm())
                 assert error <= TOLERANCE[dtype], (job, candidate, error)
                 assert torch.equal(found, again), (job, candidate)
+
+
+@pytest.mark.parametrize(("rows", "inner", "hidden", "out"), SIZES)
+def test_rows_far_from_zero_are_normalised_as_the_norm_s_own_kernel_does_it(
+    rows: int, inner: int, hidden: int, out: int
+) -> None:
+    from tamago.backends.triton.counters import own_counters
+    from tamago.backends.triton.jobs import MlpJob
+    from tamago.backends.triton.launch_mlp import launch_mlp
+    from tamago.backends.triton.launch_norm import launch_layer_norm
+
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def draw(*shape: int, size: float = 1.0) -> torch.Tensor:
+        return (size * torch.randn(shape, generator=generator, device="cuda")).half()
+
+    x, scale, shift = 30 + draw(rows, inner), 1 + draw(inner), draw(inner)
+    rest = draw(hidden, inner, size=inner**-0.5), draw(hidden), draw(out, hidden, size=hidden**-0.5), draw(out)
+    normalised = launch_layer_norm(x, scale, shift, 1e-6, True, (1, 1))
+    with own_counters():
+        for candidate in MlpJob(rows, inner, hidden, out, "float16", False, "Gelu", True).candidates()[1:]:
+            wanted = launch_mlp(normalised, *rest, None, [], 0.0, "Gelu", candidate)
+            found = launch_mlp(x, *rest, None, [scale, shift], 1e-6, "Gelu", candidate)
+            # Sums of a row in another order: where rounding to half falls to the other side, by a unit there.
+            assert float((found - wanted).float().norm() / wanted.float().norm()) <= 1e-3, candidate

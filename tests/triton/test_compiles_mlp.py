@@ -20,16 +20,17 @@ from tamago.backends.triton.library_mlp import parts
 
 def make(case):
     rows, inner, hidden, out = case["sizes"]
-    found = mlp.candidates(rows, inner, hidden, out)
+    found = mlp.candidates(rows, inner, hidden, out, normed=case["normed"])
     chosen = next(c for c in found if c[0] >= case["least"])
     tile, block, split, warps, stages = chosen
     (k0, k1), (o0, o1) = parts(inner), parts(out)
     constants = {"ROWS": rows, "K": inner, "H": hidden, "O": out, "K0": k0, "K1": k1, "O0": o0, "O1": o1}
-    constants |= {"RESIDUAL": True, "ACTIVATION": "Gelu", "BM": tile, "BH": block, "SPLIT": split}
-    pointers = dict.fromkeys(("x", "w", "b", "v", "c", "r", "y"), "*" + case["dtype"])
+    constants |= {"RESIDUAL": True, "NORMED": case["normed"], "ACTIVATION": "Gelu"}
+    constants |= {"BM": tile, "BH": block, "SPLIT": split}
+    pointers = dict.fromkeys(("x", "w", "b", "v", "c", "r", "y", "gamma", "beta"), "*" + case["dtype"])
     pointers |= {"partial": "*fp32", "arrived": "*i32" if split > 1 else "*fp32"}  # as it is launched
     options = {"num_warps": warps, "num_stages": stages}
-    made = compiled(mlp.mlp, pointers, {}, constants, case["capability"], **options)
+    made = compiled(mlp.mlp, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
     return {"candidate": chosen, "ttgir": made.asm["ttgir"]}, made
 """
 
@@ -42,14 +43,23 @@ class Case:
     least: int = 16  # rows of a tile
     capability: int = 90
     dtype: str = "fp16"
+    normed: bool = False
 
     def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.sizes))}-{self.least}-sm_{self.capability}-{self.dtype}"
+        sizes = "x".join(map(str, self.sizes))
+        return f"{sizes}-{self.least}-sm_{self.capability}-{self.dtype}{'-normed' if self.normed else ''}"
 
 
 FIRST = Case((200704, 96, 384, 96), 64)
 SECOND = Case((50176, 192, 768, 192), 64)
 FEW = Case((197, 384, 1536, 384))
+NORMED = tuple(
+    replace(case, normed=True)
+    for case in (
+        *(FIRST, replace(FIRST, capability=80), replace(FIRST, least=128), replace(FIRST, least=128, capability=80)),
+        *(SECOND, replace(SECOND, capability=80), replace(SECOND, least=128, dtype="bf16"), FEW),
+    )
+)
 CASES = (
     *(
         FIRST,
@@ -59,6 +69,7 @@ CASES = (
         replace(SECOND, least=128, dtype="bf16"),
     ),
     *(Case((12544, 384, 1536, 384), 64), Case((3137, 96, 384, 96)), FEW),
+    *NORMED,
 )
 Made = dict[Case, dict[str, Any]]
 
@@ -103,6 +114,16 @@ def test_hidden_units_do_not_go_through_shared_memory(made: Made, case: Case) ->
     loop = made[case]["ttgir"].split("scf.for")[1].split("scf.yield")[0]
 
     assert len(re.findall(r"warp_group_dot %a\S* ", loop)) == 2, "96 = 64 + 32, 192 = 128 + 64"
+    assert "local_alloc" not in loop
+    assert "local_store" not in loop
+
+
+@pytest.mark.parametrize("case", [c for c in NORMED if c.least >= 64 and c.capability == 90], ids=str)
+def test_rows_that_are_normalised_are_an_operand_from_registers(made: Made, case: Case) -> None:
+    """Shared memory is read for the weights alone."""
+    loop = made[case]["ttgir"].split("scf.for")[1].split("scf.yield")[0]
+
+    assert len(re.findall(r"warp_group_dot %x\d\S* ", loop)) == 2, "96 = 64 + 32, 192 = 128 + 64"
     assert "local_alloc" not in loop
     assert "local_store" not in loop
 

@@ -8,6 +8,7 @@ asked for or launched.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from .attention import AttentionJob
@@ -42,6 +43,7 @@ KINDS: tuple[type[Job], ...] = (
     *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob, MlpJob, SeparableJob),
     *(SqueezeExciteJob, MeanPixelsJob, DepthwiseSqueezeJob),
 )
+IMPLIED: Mapping[type[Job], Mapping[str, Any]] = {MlpJob: {"normed": False}}  # what records older than a field mean
 
 __all__ = [
     "KINDS",
@@ -59,12 +61,22 @@ __all__ = [
     "MlpJob",
     "SeparableJob",
     "SqueezeExciteJob",
+    "fields_of",
     "job_of",
 ]
 
 
+def fields_of(job: Job) -> dict[str, Any]:
+    """What a job is sent, kept and found by: all its fields, but one that says what it is not there says too.
+
+    So a record that is older than a field stays the record of the same job.
+    """
+    implied = IMPLIED.get(type(job), {})
+    return {name: value for name, value in asdict(job).items() if name not in implied or value != implied[name]}
+
+
 def job_of(fields: Mapping[str, Any]) -> Job:
-    """The job that `asdict` made these fields of."""
+    """The job that `fields_of` says this of."""
     (kind,) = (k for k in KINDS if k.kernel == fields["kernel"])
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return kind(**given)

@@ -1,4 +1,7 @@
-"""Two products of many rows with an activation between them: what they are measured on. Torch's own take part."""
+"""Two products of many rows with an activation between them: what they are measured on. Torch's own take part.
+
+Where rows are normalised first, torch's own norm too.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,12 @@ from .convolution import doubled, operand_sizes
 from .subject import copies_of, draw, seeded
 
 MINE = [library.LIBRARY] * 5
+EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
 class MlpJob:
-    """Rows through both products."""
+    """Rows through both products, normalised first or as they are."""
 
     rows: int
     inner: int
@@ -31,12 +35,14 @@ class MlpJob:
     dtype: str
     residual: bool
     activation: str
+    normed: bool = False
     kernel: str = "mlp"
     target: ClassVar[Any] = MLP
-    settings: ClassVar[int] = 7  # as for `GemvJob`
+    settings: ClassVar[int] = 9  # as for `GemvJob`
 
     def __str__(self) -> str:
-        return f"{self.kernel} {self.rows}x{self.inner}x{self.hidden}x{self.out}, {self.dtype}"
+        sizes = f"{self.rows}x{self.inner}x{self.hidden}x{self.out}"
+        return f"{self.kernel} {sizes}, {self.dtype}{', normed' if self.normed else ''}"
 
     @classmethod
     def of_call(cls, module: fx.GraphModule, call: fx.Node, source: ir.Node | None) -> MlpJob | None:
@@ -48,14 +54,14 @@ class MlpJob:
         if sizes is None or down is None:
             return None
         (hidden, inner), rows = sizes[1], prod(sizes[0][:-1])
-        *_, residual, activation, _ = call.args
-        return cls(rows, inner, hidden, down[0], dtype, residual is not None, str(activation))
+        *_, residual, norm, _, activation, _ = call.args
+        return cls(rows, inner, hidden, down[0], dtype, residual is not None, str(activation), bool(norm))
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
         from ..kernels.mlp import candidates
 
-        return [tuple(MINE), *candidates(self.rows, self.inner, self.hidden, self.out)]
+        return [tuple(MINE), *candidates(self.rows, self.inner, self.hidden, self.out, normed=self.normed)]
 
     def subject(self, copies: int | None = None) -> MlpSubject:
         """What they are measured on."""
@@ -79,14 +85,16 @@ class MlpSubject:
         self._v = [made(job.out, job.hidden, fan=job.hidden) for _ in each]
         self._b, self._c = made(job.hidden), made(job.out)
         self._residual = [made(job.rows, job.out) if job.residual else None for _ in each]
+        self._norm = [made(job.inner), made(job.inner)] if job.normed else []
 
     @property
     def wanted(self) -> Tensor:
         """The result in double precision."""
         x, w, b, v, c = (t.double() for t in (self._x[0], self._w[0], self._b, self._v[0], self._c))
-        return library.in_two(x, w, b, v, c, doubled(self._residual[0]), self._job.activation)
+        norm = [t.double() for t in self._norm]
+        return library.apart(x, w, b, v, c, doubled(self._residual[0]), norm, EPSILON, self._job.activation)
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """One candidate on one copy of the operands."""
         operands = self._x[copy], self._w[copy], self._b, self._v[copy], self._c, self._residual[copy]
-        return MLP(*operands, self._job.activation, list(candidate))
+        return MLP(*operands, self._norm, EPSILON, self._job.activation, list(candidate))

@@ -1,5 +1,8 @@
 """y = act(x·Wᵀ + b)·Vᵀ + c + r in one launch: the hidden tensor is never stored, as flash attention's scores are not.
 
+x may be LayerNorm of what is read: a program holds whole rows before its first product, so they are normalised where
+they lie, and a pass over memory is saved.
+
 A program owns rows, and walks over blocks of hidden units: those of its rows are made, activated, rounded as they would
 be in memory, and multiplied on from the registers that they lie in. What is saved is the hidden tensor's way through
 memory; what it costs is that each program reads all weights, from the second-level cache. Widths of 3·2ⁿ are two tiles
@@ -33,13 +36,15 @@ TILES = (  # rows, hidden units of a block, warps
     ),
 )
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
-MOST_HELD = 200  # numbers of a thread: sums, hidden units, and these once more as halves
+MOST_HELD = 200  # registers of a thread: sums, hidden units, these once more as halves, and rows that are normalised
 OTHERS = 40  # registers of a thread for all else
 FLOPS, READ, ACTIVE = 3.5e6, 4e4, 1.2e4  # of a processor in a microsecond: operations, bytes, activations
 START, STEP, JOIN = 1.5, 0.6, 1.5  # microseconds of a program, of a step of its loop, of adding parts up
 
 
-def candidates(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, int, int, int, int]]:
+def candidates(
+    rows: int, inner: int, hidden: int, out: int, *, normed: bool = False
+) -> list[tuple[int, int, int, int, int]]:
     """Settings worth measuring: rows and hidden units of a tile, parts of the hidden units, warps, stages.
 
     Of all that a processor holds, those for which the busiest one is done first.
@@ -49,11 +54,17 @@ def candidates(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, 
         inner: elements of a row of x.
         hidden: units.
         out: elements of a row of the result.
+        normed: whether rows are normalised first: they then are an operand from the registers that they lie in.
     """
     wide, high = sum(parts(inner)), sum(parts(out))
+    kept = wide if normed else 0
     found: list[tuple[float, int, int, int, int, int]] = []
     for tile, block, warps in TILES:
-        if (tile > LEAST and tile >= 2 * rows) or block >= 2 * hidden or _held(tile, block, warps, high) > MOST_HELD:
+        if (
+            (tile > LEAST and tile >= 2 * rows)
+            or block >= 2 * hidden
+            or _held(tile, block, warps, high, kept) > MOST_HELD
+        ):
             continue
         blocks, tiles = -(-hidden // block), -(-rows // tile)
         for stages in (s for s in (3, 2) if _bytes(tile, block, wide, high, s) <= SHARED):
@@ -61,13 +72,13 @@ def candidates(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, 
                 each = -(-blocks // split)
                 if (split - 1) * each >= blocks:  # a part would have nothing to do
                     continue
-                cost = _microseconds(rows, tile, block, each, split, warps, stages, wide, high)
+                cost = _microseconds(rows, tile, block, each, split, warps, stages, wide, high, kept)
                 found.append((cost, tile, block, split, warps, stages))
     return [c[1:] for c in sorted(found)[:MOST_CANDIDATES]]
 
 
-def _held(tile: int, block: int, warps: int, high: int) -> int:
-    return tile * (2 * high + 3 * block) // (64 * warps)
+def _held(tile: int, block: int, warps: int, high: int, kept: int) -> int:
+    return tile * (2 * high + kept + 3 * block) // (64 * warps)
 
 
 def _bytes(tile: int, block: int, wide: int, high: int, stages: int) -> int:
@@ -76,14 +87,14 @@ def _bytes(tile: int, block: int, wide: int, high: int, stages: int) -> int:
 
 
 def _microseconds(
-    rows: int, tile: int, block: int, steps: int, split: int, warps: int, stages: int, wide: int, high: int
+    rows: int, tile: int, block: int, steps: int, split: int, warps: int, stages: int, wide: int, high: int, kept: int
 ) -> float:
     """How long the busiest processor takes, roughly: programs that share it multiply, read and activate at once.
 
     Warps that fewer rows than 16 each leave over make the same hidden units as others.
     """
     waiting = -(-(-(-rows // tile) * split) // PROCESSORS)
-    held = _held(tile, block, warps, high) + OTHERS
+    held = _held(tile, block, warps, high, kept) + OTHERS
     at_once = max(1, min(waiting, 65536 // (32 * warps * held), SHARED // _bytes(tile, block, wide, high, stages)))
     alike = max(1, LEAST * warps // tile)
     multiplied, active = 2 * tile * block * (alike * wide + high) / FLOPS, alike * tile * block / ACTIVE
@@ -101,6 +112,20 @@ def _tile(at, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FULL: tl.c
     else:
         tile = tl.load(at, (row < ROWS) & (column < COLUMNS), 0.0)
     return tile
+
+
+@triton.jit
+def _centred(x, mean, column, K: tl.constexpr):
+    """Rows minus their mean in single precision; columns beyond the last stay zeros: the variance is without them."""
+    return tl.where((column < K)[None, :], x.to(tl.float32) - mean[:, None], 0.0)
+
+
+@triton.jit
+def _scaled(centred, inverse, gamma, beta, column, K: tl.constexpr):
+    """(x - μ)/σ·γ + β, zeros beyond the last column."""
+    known = column < K
+    result = centred * inverse[:, None] * tl.load(gamma + column, known, 0.0).to(tl.float32)[None, :]
+    return result + tl.load(beta + column, known, 0.0).to(tl.float32)[None, :]
 
 
 @triton.jit
@@ -135,6 +160,9 @@ def mlp(
     y,
     partial,
     arrived,
+    gamma,
+    beta,
+    eps,
     ROWS: tl.constexpr,
     K: tl.constexpr,
     H: tl.constexpr,
@@ -144,6 +172,7 @@ def mlp(
     O0: tl.constexpr,
     O1: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    NORMED: tl.constexpr,
     ACTIVATION: tl.constexpr,
     BM: tl.constexpr,
     BH: tl.constexpr,
@@ -155,6 +184,7 @@ def mlp(
         x: (ROWS, K), in tiles of K0 and K1 columns, w: (H, K), b: (H), v: (O, H), c: (O).
         r, y: (ROWS, O), in tiles of O0 and O1 columns.
         partial: (SPLIT, tiles, BM·(O0 + O1)) float32. arrived: (tiles), zeros, and again after.
+        gamma, beta: (K), scale and shift of LayerNorm, eps: of its variance. NORMED: whether x goes through it first.
     """
     BLOCKS: tl.constexpr = (H + BH - 1) // BH
     SHARE: tl.constexpr = (BLOCKS + SPLIT - 1) // SPLIT
@@ -173,6 +203,20 @@ def mlp(
     if K1 > 0:
         k1 = K0 + tl.arange(0, K1)
         x1 = _tile(x + row[:, None] * K + k1[None, :], row[:, None], k1[None, :], ROWS, K, FULL_X)
+    if NORMED:  # as the kernel `layer_norm` does it: mean and variance one after the other, rounded once, at the end
+        mean = tl.sum(x0.to(tl.float32), 1)
+        if K1 > 0:
+            mean += tl.sum(x1.to(tl.float32), 1)
+        mean /= K
+        centred0 = _centred(x0, mean, k0, K)
+        squares = tl.sum(centred0 * centred0, 1)
+        if K1 > 0:
+            centred1 = _centred(x1, mean, k1, K)
+            squares += tl.sum(centred1 * centred1, 1)
+        inverse = 1.0 / tl.sqrt(squares / K + eps)
+        x0 = _scaled(centred0, inverse, gamma, beta, k0, K).to(x.dtype.element_ty)
+        if K1 > 0:
+            x1 = _scaled(centred1, inverse, gamma, beta, k1, K).to(x.dtype.element_ty)
     if O1 > 0:
         o1 = O0 + tl.arange(0, O1)
         total1 = tl.zeros((BM, O1), tl.float32)

@@ -1,0 +1,142 @@
+"""LayerNorm and the two products that alone read it as one operator: what is normalised stays in registers.
+
+A depthwise convolution that took its norm in gives it up again: it is a plain one then, for which other settings and
+faster forms are measured. So a place is decided, as all are, by the time of the whole program with and without it, each
+with every kernel tuned: the norm ahead and what the convolution wins or loses count, not the products alone.
+
+    MLP(LayerNormalization(x, s, t), …) → NormMLP(x, …, s, t)
+    MLP(ConvLayerNorm(x, k, d, s, t), …) → NormMLP(Conv(x, k, d) channels last, …, s, t)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+from ....compiler.fold import remove_unused
+from ....compiler.ir import metadata, static_dims, unique_names
+from ....compiler.operators import DOMAIN
+from ....compiler.operators.mlp import MLPS
+from ....compiler.optimise import Names
+from ....compiler.replace import replace
+from ..library_mlp import takes
+from ..row_norm import HALVES, epsilon_of, normalises_rows
+
+PLAIN = frozenset(o.name for o in MLPS)
+LAST = [0, 2, 3, 1]  # the order of a picture's axes, channels last
+
+
+@dataclass(frozen=True)
+class NormPlace:
+    """What is fused and its sizes; `convolution`: the picture, the kernel and the pads of one ahead, else nothing."""
+
+    products: str
+    rows: int
+    inner: int
+    hidden: int
+    out: int
+    dtype: str
+    convolution: tuple[tuple[int, ...], ...]
+
+
+def norm_mlp_places(model: ir.Model) -> Sequence[Hashable]:
+    """The different places of a model whose products are fused, in order of appearance."""
+    return list(dict.fromkeys(place for _, _, place in _found(model.graph)))
+
+
+def fuse_norm_mlps(model: ir.Model, place: Hashable) -> ir.Model | None:
+    """The model with all of one place fused; None where there is none."""
+    result = model.clone()
+    found = [(norm, products) for norm, products, there in _found(result.graph) if there == place]
+    if not found:
+        return None
+    fresh = Names(unique_names(result.graph))
+    for norm, products in found:
+        _write(result.graph, norm, products, fresh)
+    remove_unused(result.graph)
+    return result
+
+
+def _found(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, NormPlace]]:
+    """Norms whose only readers are two products."""
+    for products in graph:
+        if products.domain != DOMAIN or products.op_type not in PLAIN or products.inputs[0] is None:
+            continue
+        rows = products.inputs[0]
+        norm = rows.producer()
+        if norm is None or norm.graph is not graph or len(rows.uses()) != 1 or rows.is_graph_output():
+            continue
+        convolution = _convolution(norm) if _convolves(norm) else ()
+        if convolution is None or (not convolution and not _centres(norm)):
+            continue
+        place = _place(rows, products, convolution)
+        if place is not None:
+            yield norm, products, place
+
+
+def _centres(norm: ir.Node) -> bool:
+    """Whether a node is LayerNorm over the last axis, scaled and shifted."""
+    given = len(norm.inputs) == 3 and None not in norm.inputs
+    return norm.op_type == "LayerNormalization" and given and normalises_rows(norm)
+
+
+def _convolves(norm: ir.Node) -> bool:
+    return norm.domain == DOMAIN and norm.op_type == "ConvLayerNorm"
+
+
+def _convolution(norm: ir.Node) -> tuple[tuple[int, ...], ...] | None:
+    """The picture, the kernel and the pads of a convolution that normalises; None where sizes are not known."""
+    x, kernel = (None if v is None else static_dims(v) for v in norm.inputs[:2])
+    return None if x is None or kernel is None else (x, kernel, tuple(norm.attributes["pads"].as_ints()))
+
+
+def _place(rows: ir.Value, products: ir.Node, convolution: tuple[tuple[int, ...], ...]) -> NormPlace | None:
+    """None where sizes are not known, or the kernel does not take them."""
+    w, v = products.inputs[1], products.inputs[3]
+    if w is None or v is None or rows.dtype is None or rows.dtype not in HALVES:
+        return None
+    shape, up, down = static_dims(rows), static_dims(w), static_dims(v)
+    if shape is None or up is None or down is None or not takes(up[1], down[0]):
+        return None
+    sizes = prod(shape[:-1]), up[1], up[0], down[0]
+    return NormPlace(products.op_type, *sizes, rows.dtype.name, convolution)
+
+
+def _write(graph: ir.Graph, norm: ir.Node, products: ir.Node, fresh: Names) -> None:
+    factors = norm.inputs[-2:]
+    x = _convolved(graph, norm, fresh) if _convolves(norm) else norm.inputs[0]
+    old = products.outputs[0]
+    result = ir.Value(name=fresh("tamago/value"), type=old.type, shape=old.shape)
+    node = ir.Node(
+        DOMAIN,
+        f"Norm{products.op_type}",
+        [x, *products.inputs[1:5], *factors, *products.inputs[5:]],
+        [ir.AttrFloat32("epsilon", epsilon_of(norm))],
+        outputs=[result],
+        name=fresh("tamago/norm_mlp"),
+        metadata_props=dict(metadata("norm_mlps", [norm.name or "", products.name or ""])),
+    )
+    graph.insert_before(products, node)
+    replace(old, result, fresh)
+
+
+def _convolved(graph: ir.Graph, norm: ir.Node, fresh: Names) -> ir.Value:
+    """The convolution without its norm, its channels last: that changes the order of the axes' names alone."""
+    rows = norm.outputs[0]
+    last = rows.shape
+    assert last is not None
+    n, height, width, channels = last
+    picture = ir.Value(name=fresh("tamago/value"), type=rows.type, shape=ir.Shape([n, channels, height, width]))
+    turned = ir.Value(name=fresh("tamago/value"), type=rows.type, shape=ir.Shape(list(last)))
+    strides = ir.AttrInt64s("strides", [1, 1])
+    attributes = [strides, norm.attributes["pads"], norm.attributes["group"]]
+    noted = dict(metadata("norm_mlps", [norm.name or ""]))
+    name = fresh("tamago/convolution")
+    conv = ir.Node(DOMAIN, "Conv", norm.inputs[:3], attributes, outputs=[picture], name=name, metadata_props=noted)
+    perm = [ir.AttrInt64s("perm", LAST)]
+    view = ir.Node("", "Transpose", [picture], perm, outputs=[turned], name=fresh("tamago/view"))
+    graph.insert_before(norm, [conv, view])
+    return turned
