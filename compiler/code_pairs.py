@@ -7,6 +7,8 @@ up to 128 at most. Neighbours are rows of a matrix, and of a convolution the inp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
@@ -15,16 +17,20 @@ from .ir import constant_tensor, graphs, op_name
 
 MOST = 128  # what neighbours of one sign add up to
 MICROSOFT = "com.microsoft::"
-PRODUCTS = {  # where the second factor is
-    "MatMulInteger": 1,
-    "ConvInteger": 1,
-    "QLinearConv": 3,
-    "QLinearMatMul": 3,
-    f"{MICROSOFT}MatMulIntegerToFloat": 1,
-    f"{MICROSOFT}DynamicQuantizeMatMul": 1,
-    f"{MICROSOFT}QGemm": 3,
+CHUNK = 1 << 22  # codes that are looked at together
+PRODUCTS: dict[str, tuple[int, ...]] = {  # where factors are, of unsigned codes
+    "MatMulInteger": (1,),
+    "QLinearConv": (3,),
+    "QLinearMatMul": (3,),
+    f"{MICROSOFT}QLinearConv": (3,),
+    f"{MICROSOFT}MatMulIntegerToFloat": (1,),
+    f"{MICROSOFT}DynamicQuantizeMatMul": (1,),
+    f"{MICROSOFT}DynamicQuantizeLSTM": (1, 2),
+    f"{MICROSOFT}QAttention": (1,),
+    f"{MICROSOFT}QGemm": (3,),
 }
-DECODED = ("MatMul", "Gemm", "Conv")  # of decoded codes: the runtime makes them products of codes
+DECODED = ("MatMul", "Gemm", "Conv")  # of two decoded operands: the runtime makes them products of codes
+MOVED = ("Transpose", "Identity")  # what the runtime folds
 
 
 def as_factor(weight: Array) -> Array:
@@ -47,25 +53,54 @@ def adds_in_32_bits(inputs: int, outputs: int, groups: int) -> bool:
 
 def in_doubt(model: ir.Model) -> int:
     """How many products have codes that 16 bits are not enough for."""
-    return sum(_overflows(node) for graph in graphs(model.graph) for node in graph)
+    return sum(any(map(_overflows, _factors(node))) for graph in graphs(model.graph) for node in graph)
 
 
-def _overflows(node: ir.Node) -> bool:
+def _factors(node: ir.Node) -> Iterator[Array]:
+    """The codes that unsigned ones are multiplied by, neighbours along the first axis."""
     name = op_name(node)
-    place = PRODUCTS.get(name, 1 if name in DECODED else None)
-    codes = None if place is None or len(node.inputs) <= place else node.inputs[place]
-    if name in DECODED and codes is not None:
-        source = codes.producer()
-        codes = source.inputs[0] if source is not None and source.op_type == "DequantizeLinear" else None
-    tensor = None if codes is None else constant_tensor(codes)
-    if tensor is None or tensor.dtype != ir.DataType.INT8 or len(tensor.shape) < 2:
-        return False
-    array = tensor.numpy().astype(np.int32)
-    if name.endswith(("Conv", "ConvInteger")):
+    operands = [node.inputs[i] for i in PRODUCTS.get(name, ()) if i < len(node.inputs)]
+    if operands and node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.INT8:
+        return  # signed codes have kernels of their own, which do not saturate
+    if name in DECODED:
+        decoded = [None if v is None else v.producer() for v in node.inputs[:2]]
+        if all(d is not None and d.op_type == "DequantizeLinear" for d in decoded):
+            operands = [decoded[1].inputs[0]] if decoded[1] is not None else []
+    for operand in operands:
+        codes = None if operand is None else _codes(operand)
+        if codes is not None and codes.dtype == np.int8 and codes.ndim > 1:
+            yield from _laid_out(node, name, codes)
+
+
+def _codes(value: ir.Value) -> Array | None:
+    """What is known when the runtime has folded the graph: an initializer or a Constant, also behind a Transpose."""
+    tensor = constant_tensor(value)
+    if tensor is not None:
+        return tensor.numpy() if tensor.dtype == ir.DataType.INT8 else None
+    node = value.producer()
+    if node is None or node.domain:
+        return None
+    if node.op_type == "Constant" and "value" in node.attributes:
+        return node.attributes["value"].as_tensor().numpy()
+    if node.op_type not in MOVED or node.inputs[0] is None:
+        return None
+    before, order = _codes(node.inputs[0]), node.attributes.get("perm")
+    if before is None or node.op_type == "Identity":
+        return before
+    return before.transpose(None if order is None else order.as_ints())
+
+
+def _laid_out(node: ir.Node, name: str, codes: Array) -> Iterator[Array]:
+    if name.endswith("Conv"):
         group = node.attributes.get("group")
-        if adds_in_32_bits(array.shape[1], len(array), 1 if group is None else group.as_int()):
-            return False
-        array = as_factor(array)
-    elif name.endswith("Gemm") and (turned := node.attributes.get("transB")) is not None and turned.as_int():
-        array = array.T
-    return bool(np.greater(together(np.moveaxis(array, -2, 0)), MOST).any())
+        if not adds_in_32_bits(codes.shape[1], len(codes), 1 if group is None else group.as_int()):
+            yield as_factor(codes)
+        return
+    turned = node.attributes.get("transB") if name.endswith("Gemm") else None
+    yield np.moveaxis(codes, -1 if turned is not None and turned.as_int() else -2, 0)
+
+
+def _overflows(factor: Array) -> bool:
+    rows = max(2, CHUNK // max(factor[0].size, 1) // 2 * 2)
+    chunks = (factor[i : i + rows].astype(np.int16) for i in range(0, len(factor), rows))
+    return any(bool(np.greater(together(chunk), MOST).any()) for chunk in chunks)

@@ -21,6 +21,7 @@ from .options import Options
 from .pipeline import Compiled, checked, compile_front, compile_traced, run_as_it_is
 from .report import Report
 from .rule import Drift
+from .streaming import is_too_large
 from .trace import Traced, trace
 from .verify import has_sizes
 
@@ -174,7 +175,7 @@ def compile(
         dynamic_shapes: which dimensions may change, as `torch.export` takes it.
         threads: of one operator; None lets the runtime choose.
         keep: names of inputs with default values that must stay overridable.
-        portable: forbid operators outside the ONNX standard, and 8-bit codes that x86 before VNNI multiplies wrongly.
+        portable: forbid operators outside the ONNX standard, and new 8-bit codes that are not for every processor.
         time_limit: seconds for the whole compilation, tracing left out.
         store: where measured prices are kept; a path, an open store, or None for the user's own.
         budget: allowed error; approximate methods are used where they pay. None: exact rewrites only.
@@ -357,11 +358,11 @@ def load(path: str | PathLike[str], *, target: str = "cpu", threads: int | None 
         TamagoError: M0xx the file cannot be read, B001 the target cannot run it, B003 it does not fit in memory.
 
     Warns:
-        RuntimeWarning: its products of 8-bit codes were chosen on a processor that adds them otherwise than this one.
+        RuntimeWarning: its 8-bit codes are for processors that add their products otherwise than this one.
     """
-    from ..backends.onnxruntime.code_sums import doubt_of
-
     model = read_model(Path(path))
-    if target == "cpu" and (doubt := doubt_of(model)):
-        warnings.warn(doubt, RuntimeWarning, stacklevel=2)
-    return CompiledModel(run_as_it_is(model, Options(target=target, threads=threads)), None)
+    compiled = run_as_it_is(model, Options(target=target, threads=threads))
+    if target == "cpu" and not is_too_large(model):  # else what is to be said is how it runs: in pieces, elsewhere
+        for note in compiled.report.notes:
+            warnings.warn(note, RuntimeWarning, stacklevel=2)
+    return CompiledModel(compiled, None)

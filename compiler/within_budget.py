@@ -198,6 +198,6 @@ def _result(search: Search) -> Result:
     program, feeds = task.target.lower(model), task.split.verify[0].feeds
     names = [output.name or "" for output in model.graph.outputs]
     errors = {d.name: d.error for d in compare(names, task.original(feeds), program(feeds))}
-    if task.sums_are_wide and in_doubt(model):
+    if task.target.sums_are_wide and in_doubt(model):
         account.notes.append(WIDE)
     return Result(model, program, account, explain(outcome, timed=task.target.timed), errors)

@@ -17,6 +17,7 @@ from ...compiler.facts import Array
 from ...compiler.files import to_proto, write_model
 from ...compiler.ir import graphs
 from ...compiler.serialization import tensors
+from .code_sums import IN_FULL, doubt_of, sums_are_wide
 
 SMALLEST_SHARED = 1 << 14  # bytes: smaller weights are written into the message
 LARGEST_MESSAGE = 1 << 30  # bytes: where more than this cannot be shared, weights travel in a file beside the model
@@ -37,6 +38,9 @@ class Program:
 
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        self.note = doubt_of(model)
+        if self.note:
+            options.add_session_config_entry(*IN_FULL)
         if threads is not None:
             options.intra_op_num_threads = threads
         if not optimise:
@@ -51,7 +55,6 @@ class Program:
                 todo=_todo(model),
                 exit_code=EXIT_UNSUPPORTED,
             ) from error
-        self.note = ""
         self.inputs: list[str] = [i.name for i in self.session.get_inputs()]
         self.outputs: list[str] = [o.name for o in self.session.get_outputs()]
         self._takes = {*self.inputs, *(i.name for i in self.session.get_overridable_initializers())}
@@ -167,8 +170,6 @@ def _repacked(model: ir.Model) -> set[ir.Value]:
 def environment(threads: int | None) -> str:
     """Everything a price depends on besides the operator: target, device, threads, versions."""
     import onnxruntime as ort
-
-    from .code_sums import sums_are_wide
 
     # Virtual machines of one processor's name may or may not be given its newer instructions.
     narrow = "" if sums_are_wide() else " sums of 16 bits"

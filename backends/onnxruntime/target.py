@@ -32,7 +32,7 @@ from ...compiler.timing import (
 from ...compiler.trials import Tried, time_alike
 from .alternatives import PREFERENCES, RULES
 from .channels_last import channels_last
-from .code_sums import doubt_of, sums_are_wide
+from .code_sums import sums_are_wide
 from .measure import measure
 from .run import Program, environment, is_runtime_error
 from .streamed import Streamed, time_by_pieces
@@ -110,9 +110,7 @@ class OnnxRuntime:
         """
         if is_too_large(model):
             return Streamed(model, lambda piece: Program(piece, self.threads, optimise=optimise))
-        program = Program(model, self.threads, optimise=optimise)
-        program.note = doubt_of(model)
-        return program
+        return Program(model, self.threads, optimise=optimise)
 
     def layouts(self, model: ir.Model) -> list[ir.Model]:
         """The same program laid out otherwise: integer convolutions in NHWC."""

@@ -75,7 +75,7 @@ class WebGpu:
 
     @property
     def sums_are_wide(self) -> bool:
-        """As it makes no products of codes."""
+        """As shaders make no products of codes."""
         return True
 
     def lacks(self, operators: frozenset[str]) -> frozenset[str]:

@@ -39,7 +39,7 @@ class Task:
         store: where costs are kept.
         outputs: the graph's outputs as the owner's functions take them.
         batch: how many examples are run together where they are judged.
-        portable: no operators outside ONNX, and no codes whose products some processors add wrongly.
+        portable: no operators outside ONNX, and no new codes whose products some processors add wrongly.
         until: `time.perf_counter` after which the search only finishes what it has.
         limit: `time.perf_counter` after which a proof is broken off whose passes take so long that they can be.
         structures: what may be done to the whole program first.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from onnx import numpy_helper, parser
 
 import tamago
 from tamago.backends.onnxruntime import code_sums
+from tamago.backends.onnxruntime.channels_last import channels_last
 from tamago.backends.onnxruntime.code_sums import doubt_of, sums_are_wide
 from tamago.backends.onnxruntime.run import Program
 from tamago.compiler.code_pairs import MOST, as_factor, in_doubt
@@ -32,7 +34,7 @@ def extremes(*shape: int) -> Array:
 
 def with_codes(text: str, q: Array) -> ir.Model:
     """A graph that reads `q`."""
-    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> {text}')
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20, "com.microsoft" : 1]> {text}')
     model.graph.initializer.append(numpy_helper.from_array(q, "q"))
     return ir.from_proto(model)
 
@@ -143,29 +145,86 @@ def large_codes() -> tuple[Array, Array]:
 
 def test_the_probe_says_what_products_do() -> None:
     u, q = large_codes()
+    session: Any = onnxruntime.InferenceSession(
+        ir.to_proto(integer_product(u, q)).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
 
-    (found,) = Program(integer_product(u, q), 1)({"u": u})
+    found = session.run(None, {"u": u})[0]
 
     assert bool(np.array_equal(found, u.astype(int) @ q.astype(int))) == sums_are_wide()
 
 
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_codes_that_are_too_large_are_multiplied_by_other_kernels(rows: int) -> None:
+    u, q = np.full((rows, 37), 255, np.uint8), np.full((37, 20), 127, np.int8)
+    x, k = np.full((1, 16, 5, 5), 255, np.uint8), np.full((8, 16, 3, 3), 127, np.int8)
+
+    (product,) = Program(integer_product(u, q), 1)({"u": u})
+    (picture,) = Program(integer_convolution(x, k, 1), 1)({"u": x})
+
+    np.testing.assert_array_equal(product, u.astype(int) @ q.astype(int))
+    np.testing.assert_array_equal(picture, convolved(x, k, 1))
+
+
+CONVOLVED = "y = {op}Conv <group = {group}> (u, s, z, q, s, z8, s, z)"
+DECODED = "a = DequantizeLinear (u, s) b = DequantizeLinear (q, s) c = {op} (a, b) y = QuantizeLinear (c, s, z)"
+
+
 @pytest.mark.parametrize(
-    ("text", "count"),
+    ("text", "shape", "count"),
     [
-        ("y = MatMulInteger (u, q)", 1),
-        ("q1 = DequantizeLinear (q, s) x1 = Cast <to = 1> (u) y1 = MatMul (x1, q1) y = Cast <to = 6> (y1)", 1),
-        ("q1 = DequantizeLinear (q, s) x1 = Cast <to = 1> (u) y1 = Add (x1, q1) y = Cast <to = 6> (y1)", 0),
+        ("y = MatMulInteger (u, q)", (4, 4), 1),
+        ("p = Identity (q) r = Transpose <perm = [1, 0]> (p) y = MatMulInteger (u, r)", (4, 4), 1),
+        (DECODED.format(op="MatMul"), (4, 4), 1),
+        (DECODED.format(op="Gemm <transB = 1>"), (3, 4), 1),
+        (DECODED.format(op="Add"), (4, 4), 0),
+        ("a = Cast <to = 1> (u) b = DequantizeLinear (q, s) y = MatMul (a, b)", (4, 4), 0),  # in single precision
+        ("y = com.microsoft.QGemm (u, s, z, q, s, z8, n, s, z)", (4, 4), 1),
+        (CONVOLVED.format(op="QLinear", group=1), (4, 4, 1, 1), 1),
+        (CONVOLVED.format(op="com.microsoft.QLinear", group=1), (4, 4, 1, 1), 1),
+        (CONVOLVED.format(op="QLinear", group=4), (4, 1, 3, 3), 0),
     ],
 )
 @pytest.mark.parametrize(("code", "large"), [(127, True), (64, False)])
-def test_codes_in_doubt_are_counted(text: str, count: int, code: int, large: bool) -> None:
-    model = ir.from_onnx_text(
-        f"""<ir_version: 10, opset_import: ["" : 20]>
-        g (uint8[4, 4] u) => (int32[4, 4] y) <int8[4, 4] q = {{{", ".join([str(code)] * 16)}}}, float s = {{1}}> {{
-        {text} }}"""
+def test_codes_in_doubt_are_counted(text: str, shape: tuple[int, ...], count: int, code: int, large: bool) -> None:
+    model = with_codes(
+        f"g (uint8[a, b] u) => (y) <float s = {{1}}, uint8 z = {{0}}, int8 z8 = {{0}}> {{ {text} }}",
+        np.full(shape, code, np.int8),
     )
 
     assert in_doubt(model) == (count if large else 0)
+
+
+def test_a_constant_node_is_a_constant_too() -> None:
+    model = ir.from_onnx_text(
+        """<ir_version: 10, opset_import: ["" : 20]> g (uint8[2, 2] u) => (int32[2, 1] y) {
+        q = Constant <value = int8[2, 1] {127, 127}> () y = MatMulInteger (u, q) }"""
+    )
+
+    assert in_doubt(model) == 1
+
+
+def test_signed_codes_have_kernels_of_their_own() -> None:
+    q = np.full((4, 4), 127, np.int8)
+    x = np.full((3, 4), 127, np.int8)
+
+    model = with_codes("g (int8[3, 4] u) => (int32[3, 4] y) { y = MatMulInteger (u, q) }", q)
+
+    assert in_doubt(model) == 0
+    np.testing.assert_array_equal(Program(model, 1)({"u": x})[0], x.astype(int) @ q.astype(int))
+
+
+def test_a_layout_changes_no_doubt() -> None:
+    weight = np.full((64, 16, 3, 3), 127, np.int8)
+    body = """a = DequantizeLinear (u, s, z) b = DequantizeLinear (q, s, z8) c = Conv <pads = [1,1,1,1]> (a, b)
+        d = QuantizeLinear (c, t, z) e = DequantizeLinear (d, t, z) y = Relu (e)"""
+    constants = "float s = {0.01}, float t = {9}, uint8 z = {0}, int8 z8 = {0}"
+    model = with_codes(f"g (uint8[1, 16, 8, 8] u) => (float[1, 64, 8, 8] y) <{constants}> {{ {body} }}", weight)
+    laid = channels_last(model)
+
+    assert laid is not None
+    assert any(n.op_type == "QLinearConv" and n.domain == "com.microsoft" for n in laid.graph)
+    assert in_doubt(model) == in_doubt(laid) == 1
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -181,6 +240,7 @@ def test_a_program_from_elsewhere_is_loaded_with_a_warning(
         assert tamago.load(path).report.notes == []
         assert doubt_of(ir.load(path)) == ""
         return
-    with pytest.warns(RuntimeWarning, match="1 products of 8-bit codes may saturate"):
+    with pytest.warns(RuntimeWarning, match="1 products of 8-bit codes are for a processor"):
         loaded = tamago.load(path)
-    assert any("saturate" in note for note in loaded.report.notes)
+    assert any("32 bits" in note for note in loaded.report.notes)
+    np.testing.assert_array_equal(loaded(u)[0], u.astype(int) @ q.astype(int))
