@@ -6,6 +6,7 @@ import platform
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,7 @@ class Program:
     """
 
     def __init__(self, model: ir.Model, threads: int | None = None, *, optimise: bool = True) -> None:
-        self.note, doubt = "", doubt_of(model)
-        try:
-            self.session, self._weights = _session(model, threads, optimise, in_full=bool(doubt))
-            self.note = doubt and doubt + OBEYED
-        except Exception as error:
-            # The runtime's option does not go with every graph: not with a weight that two convolutions read.
-            if not doubt:
-                raise _refused(model, error) from error
-            try:
-                self.session, self._weights = _session(model, threads, optimise, in_full=False)
-            except Exception as again:
-                raise _refused(model, again) from again
-            self.note = doubt + REFUSED
+        self.session, self._weights, self.note = _loaded(model, threads, optimise)
         self.inputs: list[str] = [i.name for i in self.session.get_inputs()]
         self.outputs: list[str] = [o.name for o in self.session.get_outputs()]
         self._takes = {*self.inputs, *(i.name for i in self.session.get_overridable_initializers())}
@@ -92,14 +81,23 @@ class Program:
         return {k: v for k, v in feeds.items() if k in self._takes}
 
 
-def _refused(model: ir.Model, error: Exception) -> TamagoError:
-    return TamagoError(
-        "B001",
-        "ONNX Runtime does not load this model",
-        why=str(error).strip().split("\n")[0],
-        todo=_todo(model),
-        exit_code=EXIT_UNSUPPORTED,
-    )
+def _loaded(model: ir.Model, threads: int | None, optimise: bool) -> tuple[Any, list[Any], str]:
+    """A session, the weights that it reads, and what is to be said of its 8-bit codes."""
+    doubt = doubt_of(model)
+    if doubt:
+        # The runtime's option does not go with every graph: not with a zero point that two weights have.
+        with suppress(Exception):
+            return *_session(model, threads, optimise, in_full=True), doubt + OBEYED
+    try:
+        return *_session(model, threads, optimise, in_full=False), doubt and doubt + REFUSED
+    except Exception as error:
+        raise TamagoError(
+            "B001",
+            "ONNX Runtime does not load this model",
+            why=str(error).strip().split("\n")[0],
+            todo=_todo(model),
+            exit_code=EXIT_UNSUPPORTED,
+        ) from error
 
 
 def _todo(model: ir.Model) -> str:

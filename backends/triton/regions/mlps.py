@@ -75,14 +75,24 @@ def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, Place]]:
 
 def _place(first: ir.Node, second: ir.Node) -> Place | None:
     """None where sizes are not known, or the kernel does not take them."""
-    x, w, v = first.inputs[0], first.inputs[1], second.inputs[1]
+    sizes = sizes_of(first.inputs[0], first.inputs[1], second.inputs[1])
+    return None if sizes is None else Place(FIRST[first.op_type], SECOND[second.op_type], *sizes)
+
+
+def sizes_of(x: ir.Value | None, w: ir.Value | None, v: ir.Value | None) -> tuple[int, int, int, int, str] | None:
+    """Rows, inner elements, hidden units, outputs and type of two products; None where the kernel does not take them.
+
+    Args:
+        x: (…, K).
+        w: (H, K).
+        v: (O, H).
+    """
     if x is None or w is None or v is None or x.dtype is None or x.dtype not in HALVES:
         return None
     shape, up, down = static_dims(x), static_dims(w), static_dims(v)
     if shape is None or up is None or down is None or not takes(up[1], down[0]):
         return None
-    sizes = prod(shape[:-1]), up[1], up[0], down[0]
-    return Place(FIRST[first.op_type], SECOND[second.op_type], *sizes, x.dtype.name)
+    return prod(shape[:-1]), up[1], up[0], down[0], x.dtype.name
 
 
 def _write(graph: ir.Graph, first: ir.Node, second: ir.Node, place: Place, fresh: Names) -> None:

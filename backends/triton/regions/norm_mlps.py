@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import onnx_ir as ir
 
@@ -22,8 +21,8 @@ from ....compiler.operators import DOMAIN
 from ....compiler.operators.mlp import MLPS
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
-from ..library_mlp import takes
-from ..row_norm import HALVES, epsilon_of, normalises_rows
+from ..row_norm import epsilon_of, normalises_rows
+from .mlps import sizes_of
 
 PLAIN = frozenset(o.name for o in MLPS)
 LAST = [0, 2, 3, 1]  # the order of a picture's axes, channels last
@@ -72,9 +71,9 @@ def _found(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, NormPlace]]:
         convolution = _convolution(norm) if _convolves(norm) else ()
         if convolution is None or (not convolution and not _centres(norm)):
             continue
-        place = _place(rows, products, convolution)
-        if place is not None:
-            yield norm, products, place
+        sizes = sizes_of(rows, products.inputs[1], products.inputs[3])
+        if sizes is not None:
+            yield norm, products, NormPlace(products.op_type, *sizes, convolution)
 
 
 def _centres(norm: ir.Node) -> bool:
@@ -91,18 +90,6 @@ def _convolution(norm: ir.Node) -> tuple[tuple[int, ...], ...] | None:
     """The picture, the kernel and the pads of a convolution that normalises; None where sizes are not known."""
     x, kernel = (None if v is None else static_dims(v) for v in norm.inputs[:2])
     return None if x is None or kernel is None else (x, kernel, tuple(norm.attributes["pads"].as_ints()))
-
-
-def _place(rows: ir.Value, products: ir.Node, convolution: tuple[tuple[int, ...], ...]) -> NormPlace | None:
-    """None where sizes are not known, or the kernel does not take them."""
-    w, v = products.inputs[1], products.inputs[3]
-    if w is None or v is None or rows.dtype is None or rows.dtype not in HALVES:
-        return None
-    shape, up, down = static_dims(rows), static_dims(w), static_dims(v)
-    if shape is None or up is None or down is None or not takes(up[1], down[0]):
-        return None
-    sizes = prod(shape[:-1]), up[1], up[0], down[0]
-    return NormPlace(products.op_type, *sizes, rows.dtype.name, convolution)
 
 
 def _write(graph: ir.Graph, norm: ir.Node, products: ir.Node, fresh: Names) -> None:
