@@ -12,8 +12,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from ....compiler.fold import remove_unused
-from ....compiler.ir import metadata, static_dims, unique_names
+from ....compiler.ir import metadata, static_dims
 from ....compiler.operators import DOMAIN
 from ....compiler.operators.epilogue import ACTIVATIONS
 from ....compiler.operators.mlp import name_of
@@ -21,6 +20,7 @@ from ....compiler.optimise import Names
 from ....compiler.replace import replace
 from ..library_mlp import takes
 from ..row_norm import HALVES
+from .region import distinct, fused
 
 FIRST = {f"Affine{name}": name for name in ACTIVATIONS if name}
 SECOND = {"Affine": False, "AffineAdd": True}  # whether there is a residual
@@ -41,20 +41,12 @@ class Place:
 
 def mlp_places(model: ir.Model) -> list[Place]:
     """The different places of a model with its epilogues fused, in order of appearance."""
-    return list(dict.fromkeys(place for _, _, place in _pairs(model.graph)))
+    return distinct(model, _pairs)
 
 
 def fuse_mlps(model: ir.Model, place: Place) -> ir.Model | None:
     """The model with all of one place fused; None where there is none."""
-    result = model.clone()
-    pairs = [(first, second) for first, second, found in _pairs(result.graph) if found == place]
-    if not pairs:
-        return None
-    fresh = Names(unique_names(result.graph))
-    for first, second in pairs:
-        _write(result.graph, first, second, place, fresh)
-    remove_unused(result.graph)
-    return result
+    return fused(model, place, _pairs, _write)
 
 
 def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, Place]]:

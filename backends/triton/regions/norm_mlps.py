@@ -10,19 +10,19 @@ with every kernel tuned: the norm ahead and what the convolution wins or loses c
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from ....compiler.fold import remove_unused
-from ....compiler.ir import metadata, static_dims, unique_names
+from ....compiler.ir import metadata, static_dims
 from ....compiler.operators import DOMAIN
 from ....compiler.operators.mlp import MLPS
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
 from ..row_norm import epsilon_of, normalises_rows
 from .mlps import sizes_of
+from .region import distinct, fused
 
 PLAIN = frozenset(o.name for o in MLPS)
 LAST = [0, 2, 3, 1]  # the order of a picture's axes, channels last
@@ -41,22 +41,14 @@ class NormPlace:
     convolution: tuple[tuple[int, ...], ...]
 
 
-def norm_mlp_places(model: ir.Model) -> Sequence[Hashable]:
+def norm_mlp_places(model: ir.Model) -> list[NormPlace]:
     """The different places of a model whose products are fused, in order of appearance."""
-    return list(dict.fromkeys(place for _, _, place in _found(model.graph)))
+    return distinct(model, _found)
 
 
-def fuse_norm_mlps(model: ir.Model, place: Hashable) -> ir.Model | None:
+def fuse_norm_mlps(model: ir.Model, place: NormPlace) -> ir.Model | None:
     """The model with all of one place fused; None where there is none."""
-    result = model.clone()
-    found = [(norm, products) for norm, products, there in _found(result.graph) if there == place]
-    if not found:
-        return None
-    fresh = Names(unique_names(result.graph))
-    for norm, products in found:
-        _write(result.graph, norm, products, fresh)
-    remove_unused(result.graph)
-    return result
+    return fused(model, place, _found, _write)
 
 
 def _found(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, NormPlace]]:
@@ -92,14 +84,14 @@ def _convolution(norm: ir.Node) -> tuple[tuple[int, ...], ...] | None:
     return None if x is None or kernel is None else (x, kernel, tuple(norm.attributes["pads"].as_ints()))
 
 
-def _write(graph: ir.Graph, norm: ir.Node, products: ir.Node, fresh: Names) -> None:
+def _write(graph: ir.Graph, norm: ir.Node, products: ir.Node, place: NormPlace, fresh: Names) -> None:
     factors = norm.inputs[-2:]
     x = _convolved(graph, norm, fresh) if _convolves(norm) else norm.inputs[0]
     old = products.outputs[0]
     result = ir.Value(name=fresh("tamago/value"), type=old.type, shape=old.shape)
     node = ir.Node(
         DOMAIN,
-        f"Norm{products.op_type}",
+        f"Norm{place.products}",
         [x, *products.inputs[1:5], *factors, *products.inputs[5:]],
         [ir.AttrFloat32("epsilon", epsilon_of(norm))],
         outputs=[result],

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx_ir as ir
+
+from ....compiler.fold import remove_unused
+from ....compiler.ir import unique_names
+from ....compiler.optimise import Names
+
+P = TypeVar("P", bound=Hashable)
+Pairs = Callable[[ir.Graph], Iterator[tuple[ir.Node, ir.Node, P]]]  # two nodes that could be one, and what they are
 
 
 @dataclass(frozen=True)
@@ -28,3 +35,23 @@ class Region:
 def everywhere(fuse: Callable[[ir.Model], ir.Model | None]) -> Region:
     """A fusion that is done at all its places or at none."""
     return Region(fuse.__name__.replace("_", " "), lambda _: (None,), lambda model, _: fuse(model))
+
+
+def distinct(model: ir.Model, pairs: Pairs[P]) -> list[P]:
+    """The different places of a model, in order of appearance."""
+    return list(dict.fromkeys(place for *_, place in pairs(model.graph)))
+
+
+def fused(
+    model: ir.Model, place: P, pairs: Pairs[P], write: Callable[[ir.Graph, ir.Node, ir.Node, P, Names], None]
+) -> ir.Model | None:
+    """The model with all pairs of one place written as one node; None where there are none."""
+    result = model.clone()
+    found = [(first, second) for first, second, there in pairs(result.graph) if there == place]
+    if not found:
+        return None
+    fresh = Names(unique_names(result.graph))
+    for first, second in found:
+        write(result.graph, first, second, place, fresh)
+    remove_unused(result.graph)
+    return result

@@ -7,20 +7,20 @@ decided by itself.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
 import onnx_ir as ir
 
-from ....compiler.fold import remove_unused
-from ....compiler.ir import metadata, static_dims, unique_names
+from ....compiler.ir import metadata, static_dims
 from ....compiler.operators import DOMAIN
 from ....compiler.operators.epilogue import EPILOGUES
 from ....compiler.operators.separable import FIRSTS, KINDS, MOST_TAPS, Separable
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
 from ..row_norm import HALVES
+from .region import distinct, fused
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,17 @@ class Place:
     pads: tuple[int, ...]
 
 
-def separable_places(model: ir.Model) -> Sequence[Hashable]:
+def separable_places(model: ir.Model) -> list[Place]:
     """The distinct places of a model, in order of appearance."""
-    return list(dict.fromkeys(place for place, _, _ in _found(model.graph)))
+    return distinct(model, _found)
 
 
-def fuse_separables(model: ir.Model, place: Hashable) -> ir.Model | None:
+def fuse_separables(model: ir.Model, place: Place) -> ir.Model | None:
     """The model in which all places of one kind are fused; None where there are none."""
-    result = model.clone()
-    found = [(deep, point) for there, deep, point in _found(result.graph) if there == place]
-    if not found or not isinstance(place, Place):
-        return None
-    fresh = Names(unique_names(result.graph))
-    for deep, point in found:
-        _write(result.graph, place.kind, deep, point, fresh)
-    remove_unused(result.graph)
-    return result
+    return fused(model, place, _found, _write)
 
 
-def _found(graph: ir.Graph) -> Iterator[tuple[Place, ir.Node, ir.Node]]:
+def _found(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, Place]]:
     """Each depthwise convolution and what alone reads it, where there is an operator for both."""
     for node in graph:
         if node.domain != DOMAIN or node.op_type.removeprefix("Conv") not in FIRSTS or len(node.inputs) != 3:
@@ -64,7 +56,7 @@ def _found(graph: ir.Graph) -> Iterator[tuple[Place, ir.Node, ir.Node]]:
             continue
         place = _place(node, users[0].node)
         if place is not None and users[0].node.graph is graph:
-            yield place, node, users[0].node
+            yield node, users[0].node, place
 
 
 def _place(deep: ir.Node, point: ir.Node) -> Place | None:
@@ -89,13 +81,13 @@ def _place(deep: ir.Node, point: ir.Node) -> Place | None:
     return Place(Separable(first, epilogue), x, w[2:], v[0], strides, pads)
 
 
-def _write(graph: ir.Graph, kind: Separable, deep: ir.Node, point: ir.Node, fresh: Names) -> None:
+def _write(graph: ir.Graph, deep: ir.Node, point: ir.Node, place: Place, fresh: Names) -> None:
     """The operator where the second of the two was."""
     old = point.outputs[0]
     new = ir.Value(name=fresh("tamago/value"), type=old.type, shape=old.shape)
     node = ir.Node(
         DOMAIN,
-        kind.name,
+        place.kind.name,
         [*deep.inputs, *point.inputs[1:]],
         list(deep.attributes.values()),
         outputs=[new],
