@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .counters import counters
+from .early_starts import may_start_early
 from .kernels import attention_step as step
 from .kernels.gemv import DEFAULT, gemv
 
@@ -132,11 +133,6 @@ def launch_attention_step(
     return y
 
 
-def may_start_early(x: Tensor) -> bool:
-    """Whether the device lets a kernel start before the one ahead has ended."""
-    return x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0)
-
-
-def options(warps: int, early: bool) -> dict[str, Any]:
+def options(warps: int, early: int) -> dict[str, Any]:
     """What a launch says besides the kernel's operands."""
     return {"num_warps": warps, "launch_pdl": True} if early else {"num_warps": warps}

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from ...compiler.torch_operators.attention import separated
+from .early_starts import when
 from .kernels import attention as flash
+from .launch import options
 from .launch_convolution import MOST_ELEMENTS
 from .library_attention import is_for
 from .library_convolution import HALVES
@@ -75,8 +77,10 @@ def launch_attention(
         for name, t in zip("QKVMY", (q, k, v, seen, y), strict=True)
         for i, axis in enumerate("BHS")
     }
+    programs = -(-queries // rows) * count * batch
+    early = when(q, programs)
     kernel: Any = flash.attention
-    kernel[(-(-queries // rows) * count * batch,)](
+    kernel[(programs,)](
         q,
         k,
         v,
@@ -96,8 +100,9 @@ def launch_attention(
         BQ=rows,
         BK=columns,
         BD=flash.width_of(size),
+        EARLY=early,
         num_stages=stages,
-        num_warps=warps,
+        **options(warps, early),
     )
     return laid.flatten(2) if query.dim() == 3 else y
 

@@ -1,9 +1,4 @@
-"""Launching the kernels of convolutions and of products of many rows; results lie channels last.
-
-They do not start before the kernel ahead has ended, as those of one row do: measured on an H100, networks of fifty of
-them took 5 to 40 % longer so, since programs that wait take the place of those that work; and where the next is let in
-only when all is read and multiplied, an H200 gained 0.8 % (ViT-S/16 at batch 1).
-"""
+"""Launching the kernels of convolutions and of products of many rows; results lie channels last."""
 
 from __future__ import annotations
 
@@ -15,7 +10,9 @@ import torch
 from torch import Tensor
 
 from .counters import counters
+from .early_starts import when
 from .kernels import convolution as gathered
+from .launch import options
 from .library_convolution import HALVES, slid
 
 MOST_ELEMENTS = 1 << 31  # places in memory are 32-bit numbers in these kernels
@@ -127,6 +124,7 @@ def _launch(
     rows, columns, inner, split, warps, stages = candidate
     tiles = -(-pixels // rows) * -(-w.shape[0] // columns)
     partial = torch.empty(tiles * rows * columns * split if split > 1 else 1, dtype=torch.float32, device=x.device)
+    early = when(x, tiles * split)
     kernel: Any = gathered.convolution
     kernel[(tiles, split)](
         x,
@@ -150,8 +148,9 @@ def _launch(
         BK=inner,
         SPLIT=split,
         GROUP=gathered.GROUP,
+        EARLY=early,
         num_stages=stages,
-        num_warps=warps,
+        **options(warps, early),
     )
 
 

@@ -1,17 +1,20 @@
-"""Launching depthwise convolutions; they wait for the kernel ahead, as those of `launch_convolution`."""
+"""Launching depthwise convolutions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .early_starts import NEVER, when
 from .kernels.depthwise import depthwise
 from .kernels.depthwise_settings import parts_of
 from .kernels.depthwise_walks import SLIDING, SLIDING_AHEAD
 from .kernels.sliding_depthwise import sliding_depthwise
+from .launch import options
 from .launch_convolution import channels_last
 from .launch_norm import launch_layer_norm
 from .launch_squeeze import launch_excite
@@ -131,12 +134,12 @@ def _launch(
     n, channels, above, across = x.shape
     height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
     y = channels_last(x, (n, channels, height, width))
-    w = outputs_last(w)
+    laid = outputs_last(w)
     gamma, beta = norm or (bias, bias)
     rectangles = n * -(-height // down) * -(-width // right)
     programs = -(-rectangles // runs) if sums is None else n * parts_of(height, width, candidate)
     grid = programs, 1 if len(norm) > 0 else -(-channels // block)
-    read = x.contiguous(memory_format=torch.channels_last), w, bias.contiguous()
+    read = x.contiguous(memory_format=torch.channels_last), laid, bias.contiguous()
     written = y, y if sums is None else sums
     sizes = {
         "N": n,
@@ -153,7 +156,9 @@ def _launch(
         "PL": pads[1],
     }
     fused = {"ACTIVATION": activation, "SUMMED": sums is not None}
-    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "num_warps": warps}
+    lie = laid is w and bias.is_contiguous()  # else what copies them is the kernel ahead
+    early = when(x, prod(grid)) if lie else NEVER
+    tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "EARLY": early, **options(warps, early)}
     kernel: Any
     if walk in (SLIDING, SLIDING_AHEAD):
         assert len(norm) == 0, "what slides has a norm of its own"

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from .counters import counters
+from .early_starts import when
 from .kernels.mlp import mlp
+from .launch import options
 from .launch_convolution import fits
-from .library_mlp import parts, takes
+from .library_mlp import takes
+from .widths import parts
 
 
 def fits_mlp(x: Tensor, w: Tensor, v: Tensor) -> bool:
@@ -55,6 +58,7 @@ def launch_mlp(
     size = split * tiles * tile * (o0 + o1) if split > 1 else 1
     partial = torch.empty((size,), dtype=torch.float32, device=x.device)
     gamma, beta = (t.contiguous() for t in norm) if len(norm) > 0 else (x, x)
+    early = when(x, tiles * split)
     kernel: Any = mlp
     kernel[(tiles, split)](
         x.contiguous(),
@@ -83,7 +87,8 @@ def launch_mlp(
         BM=tile,
         BH=block,
         SPLIT=split,
-        num_warps=warps,
+        EARLY=early,
         num_stages=stages,
+        **options(warps, early),
     )
     return y

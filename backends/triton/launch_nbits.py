@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from .counters import counters
+from .early_starts import may_start_early
 from .kernels import rows_nbits as few_rows
 from .kernels.arranged_rows import arranged_rows
 from .kernels.gemv_nbits import LONGEST, default, gemv_nbits, quads
 from .kernels.rows_nbits import MOST_ROWS
-from .launch import may_start_early, options
+from .launch import options
 from .library_nbits import Packed
 
 __all__ = ["MOST_ROWS", "launch_nbits"]

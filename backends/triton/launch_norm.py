@@ -1,4 +1,4 @@
-"""Launching the kernel that normalises rows; as those of `launch_convolution` it waits for the kernel ahead."""
+"""Launching the kernel that normalises rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch
 import triton
 from torch import Tensor
 
+from .early_starts import NEVER, when
 from .kernels.layer_norm import LONGEST, layer_norm
+from .launch import options
 from .launch_convolution import fits as fits_in_half
 
 
@@ -35,8 +37,10 @@ def launch_layer_norm(
     length = x.shape[-1]
     rows = x.numel() // length
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    programs = -(-rows // many)
+    early = when(x, programs) if scale.is_contiguous() else NEVER  # what copies it would be the kernel ahead
     kernel: Any = layer_norm
-    kernel[(-(-rows // many),)](
+    kernel[(programs,)](
         x.contiguous(),
         scale.contiguous(),
         scale if shift is None else shift.contiguous(),
@@ -48,6 +52,7 @@ def launch_layer_norm(
         SHIFTED=shift is not None,
         BR=many,
         BC=triton.next_power_of_2(length),
-        num_warps=warps,
+        EARLY=early,
+        **options(warps, early),
     )
     return y

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from .early_starts import when
 from .kernels import tma_product as product
 from .kernels.hopper import PROCESSORS
+from .launch import options
 
 BYTES = 2 * product.ALIGNED  # that addresses are multiples of
 
@@ -95,8 +97,10 @@ def _launch(
     (m, n), k = y.shape, x.shape[1]
     written = _described(y, rows, columns // parts)
     most = _processors(x.device) * programs
+    launched = min(most, -(-m // rows) * -(-n // columns))
+    early = when(x, launched)
     kernel: Any = product.tma_product
-    kernel[(min(most, -(-m // rows) * -(-n // columns)),)](
+    kernel[(launched,)](
         _described(x, rows, inner),
         _described(w, columns, inner),
         bias.contiguous(),
@@ -114,8 +118,9 @@ def _launch(
         PARTS=parts,
         GROUP=product.GROUP,
         PROGRAMS=most,
+        EARLY=early,
         num_stages=stages,
-        num_warps=warps,
+        **options(warps, early),
         maxnreg=product.registers(warps, programs),
     )
 

@@ -1,4 +1,4 @@
-"""The torch operators for convolutions and products of many rows, with what is done to their results.
+"""The torch operators for convolutions, with what is done to their results.
 
 As in `library`: on the CPU they compute what the kernels do in plain torch.
 """
@@ -16,6 +16,8 @@ HALVES = (torch.float16, torch.bfloat16)  # what tensor cores multiply, and so w
 DEPTHWISE_SETTINGS = 6  # of a candidate's
 LIBRARY = 0  # the first setting of a candidate that says: torch's own operators, cuDNN and cuBLAS
 TMA = -1  # and one that says: the product whose tiles the copying engine fetches, its settings behind
+WHOLE = -2  # the product whose programs hold whole rows, its settings behind
+LT = -3  # cuBLASLt's product with both sums, the place of its algorithm behind
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "": lambda x: x,
@@ -149,76 +151,13 @@ def _(
         if scale is not None or not pointwise(w.shape, strides, pads) or not may_fetch(x, w):
             return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
         return launch_fetched_convolution(x, w, bias, residual, activation, after, candidate)
+    if candidate[0] == LT:
+        from .cublas_lt import launch_lt_convolution, may_ask
+
+        if scale is not None or not pointwise(w.shape, strides, pads) or not may_ask(x, residual, activation, after):
+            return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
+        return launch_lt_convolution(x, w, bias, residual, activation, after, candidate)
     return launch_convolution(x, w, bias, scale, residual, strides, pads, activation, after, candidate)
-
-
-@torch.library.custom_op("tamago::affine", mutates_args=(), device_types="cpu")
-def affine(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    activation: str,
-    after: str,
-    candidate: Sequence[int] | None,
-) -> Tensor:
-    """after(act(x·wᵀ + bias) + residual); what is None is left out.
-
-    Args:
-        x: (…, K).
-        w: (N, K), row by row.
-        bias: (N).
-        residual: as the result.
-        activation: a name in `ACTIVATIONS`.
-        after: another.
-        candidate: as `convolution` takes it.
-    """
-    del candidate
-    return multiplied(x, w, bias, residual, activation, after)
-
-
-def multiplied(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | None, activation: str, after: str) -> Tensor:
-    """What `affine` computes, in plain torch, on any device and in any precision."""
-    y = ACTIVATIONS[activation](functional.linear(x, w, bias))
-    return ACTIVATIONS[after](y if residual is None else y + residual)
-
-
-@affine.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]
-def _(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    activation: str,
-    after: str,
-    candidate: Sequence[int] | None,
-) -> Tensor:
-    del bias, residual, activation, after, candidate
-    return x.new_empty((*x.shape[:-1], w.shape[0]))
-
-
-@affine.register_kernel("cuda")  # pyright: ignore[reportUntypedFunctionDecorator]
-def _(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    activation: str,
-    after: str,
-    candidate: Sequence[int] | None,
-) -> Tensor:
-    from .launch_convolution import fits, launch_affine
-
-    results = x.numel() // w.shape[1] * w.shape[0]
-    if candidate is None or candidate[0] == LIBRARY or not fits(x, w, results):
-        return multiplied(x, w, bias, residual, activation, after)
-    if candidate[0] == TMA:
-        from .launch_product import launch_fetched_affine, may_fetch
-
-        if not may_fetch(x, w):
-            return multiplied(x, w, bias, residual, activation, after)
-        return launch_fetched_affine(x, w, bias, residual, activation, after, candidate)
-    return launch_affine(x, w, bias, residual, activation, after, candidate)
 
 
 @torch.library.custom_op("tamago::depthwise", mutates_args=(), device_types="cpu")

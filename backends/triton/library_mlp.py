@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .library_convolution import LIBRARY, multiplied
+from .library_affine import multiplied
+from .library_convolution import LIBRARY
 from .library_norm import normalised
+from .widths import parts
 
-LEAST = 16  # what a side of a tile of the tensor cores takes
 MOST_WIDE = 512  # elements of a row: sums of so many fill the registers
 
 
@@ -68,14 +69,6 @@ def apart(
 def takes(inner: int, out: int) -> bool:
     """Whether the kernel holds rows of these widths in registers and shared memory."""
     return max(sum(parts(inner)), sum(parts(out))) <= MOST_WIDE
-
-
-def parts(width: int) -> tuple[int, int]:
-    """Widths of two tiles, powers of two, that hold a row together; the second is 0 where one does as well."""
-    whole = max(LEAST, 1 << (width - 1).bit_length())
-    first = whole // 2
-    rest = max(LEAST, 1 << (width - first - 1).bit_length()) if width > first else 0
-    return (first, rest) if first >= LEAST and rest <= first // 2 else (whole, 0)
 
 
 @mlp.register_fake  # pyright: ignore[reportUntypedFunctionDecorator]

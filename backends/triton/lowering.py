@@ -21,6 +21,7 @@ from ...compiler.torch_operators import attention as standard
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import Unsupported, operator
 from . import library as library  # registers the operators
+from . import library_affine as library_affine
 from . import library_attention as library_attention
 from . import library_convolution as library_convolution
 from . import library_depthwise_squeeze as library_depthwise_squeeze
@@ -245,7 +246,14 @@ def _epilogue(op: Operation, kind: str) -> Epilogue:
 def affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, r: Tensor | None = None) -> Any:
     """x·wᵀ + b, and what is done to it."""
     epilogue = _epilogue(op, "Affine")
-    return op.call(AFFINE, x, w, b, r, epilogue.activation, epilogue.after, None)
+    return op.call(AFFINE, x, w, b, r, [], 0.0, epilogue.activation, epilogue.after, None)
+
+
+@operator(*(f"NormAffine{e.name}" for e in EPILOGUES), domain=DOMAIN, like=0)
+def norm_affine(op: Operation, x: Tensor, w: Tensor, b: Tensor, s: Tensor, t: Tensor, r: Tensor | None = None) -> Any:
+    """The same of normalised rows."""
+    epilogue, epsilon = _epilogue(op, "NormAffine"), float(op.required("epsilon"))
+    return op.call(AFFINE, x, w, b, r, [s, t], epsilon, epilogue.activation, epilogue.after, None)
 
 
 @operator(*(o.name for o in MLPS), domain=DOMAIN, like=0)

@@ -30,6 +30,12 @@ def normalises_rows(node: ir.Node) -> bool:
     )
 
 
+def centres_rows(node: ir.Node) -> bool:
+    """Whether a node is LayerNorm over the last axis, scaled and shifted, as kernels have it for a prologue."""
+    given = len(node.inputs) == 3 and None not in node.inputs
+    return node.op_type == "LayerNormalization" and given and normalises_rows(node)
+
+
 def epsilon_of(node: ir.Node) -> float:
     """What such a node adds to the variance."""
     return node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5

@@ -20,6 +20,7 @@ from triton.runtime.jit import JITFunction
 
 from ...compiler.timing import Timing
 from .counters import own_counters
+from .early_starts import starting
 from .jobs import Job, job_of
 from .jobs.subject import Result, Subject, relative_error
 from .library_convolution import LIBRARY
@@ -88,7 +89,7 @@ def say(**words: Any) -> None:
 
 def measure(subject: Subject, candidate: Sequence[int], wanted: Result) -> tuple[Timing, float]:
     """Milliseconds of one launch, and the relative error of its result."""
-    with exact_convolutions(), own_counters():  # as programs run
+    with exact_convolutions(), own_counters(), starting(early=True):  # as programs of few rows run
         return _measured(subject, candidate, wanted)
 
 
@@ -119,8 +120,9 @@ def _compile(job: Job, portion: Sequence[Sequence[int]]) -> None:
     for candidate in portion:
         if candidate[0] == LIBRARY:  # nothing to compile, and it would run
             continue
-        with suppress(Exception):  # said again, and reported, where it is measured
-            subject.launch(0, candidate)
+        for early in (False, True):  # a program is captured both ways
+            with suppress(Exception), starting(early=early):  # said again, and reported, where it is measured
+                subject.launch(0, candidate)
 
 
 if __name__ == "__main__":

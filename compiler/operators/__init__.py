@@ -19,6 +19,7 @@ from .depthwise_squeeze import DEPTHWISE_SQUEEZES
 from .linear_add import LINEAR_ADD
 from .linear_add_nbits import LINEAR_ADD_NBITS
 from .mlp import MLPS, NORM_MLPS
+from .norm_affine import NORM_AFFINES
 from .norm_linear import NORM_LINEAR
 from .norm_linear_nbits import NORM_LINEAR_NBITS
 from .norm_swiglu import NORM_SWIGLU
@@ -32,7 +33,7 @@ from .swiglu_nbits import SWIGLU_NBITS
 
 _WIDE = (LINEAR, LINEAR_ADD, NORM_LINEAR, SWIGLU, NORM_SWIGLU)
 _PACKED = (LINEAR_ADD_NBITS, NORM_LINEAR_NBITS, SWIGLU_NBITS, NORM_SWIGLU_NBITS)
-_MANY_ROWS = (*AFFINES, *MLPS, *NORM_MLPS, *CONVOLUTIONS, *SCALED_CONVOLUTIONS, CONV_LAYER_NORM)
+_MANY_ROWS = (*AFFINES, *NORM_AFFINES, *MLPS, *NORM_MLPS, *CONVOLUTIONS, *SCALED_CONVOLUTIONS, CONV_LAYER_NORM)
 _ALL = (*_WIDE, *_PACKED, ATTENTION_STEP, *_MANY_ROWS, *SEPARABLES, *SQUEEZE_EXCITES, *DEPTHWISE_SQUEEZES)
 OPERATORS: Mapping[str, Operator] = {o.name: o for o in _ALL}
 

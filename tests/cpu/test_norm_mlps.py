@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tamago.backends.triton import records
-from tamago.backends.triton.jobs import AffineJob, MlpJob, fields_of, job_of
+from tamago.backends.triton.jobs import LayerNormJob, MlpJob, fields_of, job_of
 from tamago.backends.triton.regions import REGIONS, epilogues
 from tamago.backends.triton.regions.mlps import fuse_mlps, mlp_places
 from tamago.backends.triton.regions.norm_mlps import NormPlace, fuse_norm_mlps, norm_mlp_places
@@ -192,7 +192,7 @@ def test_the_job_is_read_from_the_call() -> None:
 
 def test_records_that_know_of_no_norm_are_those_of_rows_as_they_are() -> None:
     plain = MlpJob(10, 16, 40, 16, "float16", True, "Relu")
-    other = AffineJob(10, 16, 40, "float16", True, "Relu", "")
+    other = LayerNormJob(10, 16, "float16", True, True)
 
     assert "normed" not in fields_of(plain)
     assert job_of(fields_of(plain)) == plain

@@ -29,6 +29,29 @@ def test_every_candidate_of_a_norm_is_right(rows: int, length: int, centred: boo
         assert error <= TOLERANCE[dtype], (job, candidate, error)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("rows", "n", "k"), [(197, 1152, 384), (33, 40, 519), (128, 768, 768), (2, 16, 96)])
+def test_every_candidate_of_a_product_of_normalised_rows_is_right(rows: int, n: int, k: int, dtype: str) -> None:
+    """Replayed from a graph in which kernels start early, as often as there are copies, whose weights differ."""
+    from tamago.backends.triton.early_starts import starting
+    from tamago.backends.triton.jobs import AffineJob
+    from tamago.backends.triton.tune_child import TOLERANCE
+
+    for residual, activation, after in ((False, "Gelu", ""), (True, "", "Relu"), (False, "", "")):
+        job = AffineJob(rows, n, k, dtype, residual, activation, after, normed=True)
+        subject = job.subject(copies=3)
+        wanted = subject.wanted
+        for candidate in job.candidates():
+            with starting(early=True):
+                subject.launch(0, candidate)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    found = [subject.launch(copy, candidate) for copy in (1, 2, 0)][-1]
+            graph.replay()
+            error = float((found.double() - wanted).norm() / wanted.norm())
+            assert error <= TOLERANCE[dtype], (job, candidate, error)
+
+
 class Block(nn.Module):
     """A transformer's feed-forward layer ahead of which is a norm, and a norm whose result two things read."""
 

@@ -24,6 +24,10 @@ def compiled(kernel, pointers, numbers, constants, capability, **options):
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
+def early(capability):
+    # as a launch of many programs has it: what the kernel is told, and what the driver is
+    return (2, {"launch_pdl": True}) if capability >= 90 else (0, {})
+
 def resources(cubin):
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:

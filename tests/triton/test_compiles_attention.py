@@ -29,10 +29,10 @@ def make(case):
     strides |= {"MB": length, "MH": 0, "MS": 0, "MK": 1}
     sizes = {"HEADS": heads, "SHARED": 1, "QUERIES": length, "KEYS": length, "SIZE": size}
     kinds = {"CAUSAL": causal, "MASK": case["mask"], "LOG2E": attention.LOG2E}
-    tile = {"BQ": rows, "BK": columns, "BD": attention.width_of(size)}
+    tile = {"BQ": rows, "BK": columns, "BD": attention.width_of(size), "EARLY": early(case["capability"])[0]}
     pointers = dict.fromkeys(("q", "k", "v", "mask", "y"), "*" + case["dtype"])
     pointers["mask"] = "*u8" if case["mask"] == attention.BOOLEAN else pointers["mask"]
-    options = {"num_warps": warps, "num_stages": stages}
+    options = {"num_warps": warps, "num_stages": stages, **early(case["capability"])[1]}
     constants = {**strides, **sizes, **kinds, **tile}
     made = compiled(attention.attention, pointers, {"factor": "fp32"}, constants, case["capability"], **options)
     return {"candidate": chosen}, made

@@ -39,10 +39,11 @@ def gathered(case):
     fused = {"SCALED": case["scaled"], "RESIDUAL": case["residual"]}
     fused |= {"ACTIVATION": case["activation"], "AFTER": case["after"]}
     tile = {"BM": rows, "BN": columns, "BK": inner, "SPLIT": split, "GROUP": convolution.GROUP}
+    tile["EARLY"], led = early(case["capability"])
     constants = {"PIXELS": pixels, "O": out, "C": channels, **sizes, **strides, **fused, **tile}
     pointers = dict.fromkeys(("x", "w", "bias", "scale", "residual", "y"), "*" + case["dtype"])
     pointers |= {"partial": "*fp32", "arrived": "*i32" if split > 1 else "*fp32"}  # as it is launched
-    options = {"num_warps": warps, "num_stages": stages}
+    options = {"num_warps": warps, "num_stages": stages, **led}
     return chosen, compiled(convolution.convolution, pointers, {}, constants, case["capability"], **options)
 
 def by_channel(case):
@@ -57,10 +58,11 @@ def by_channel(case):
         chosen = max(fitting, key=lambda c: sliding_settings.registers_of(c, taps, case["strides"]))
     right, down, runs, block, warps, walk = chosen
     tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block}
+    tile["EARLY"], led = early(case["capability"])
     constants = {"N": n, "C": channels, **sizes, **tile, "ACTIVATION": case["activation"], "SUMMED": case["summed"]}
     pointers = dict.fromkeys(("x", "w", "bias", "y"), "*" + case["dtype"])
     pointers["sums_of"] = "*fp32" if case["summed"] else "*" + case["dtype"]
-    options = {"num_warps": warps}
+    options = {"num_warps": warps, **led}
     if walk in (SLIDING, SLIDING_AHEAD):
         constants["AHEAD"] = walk == SLIDING_AHEAD
         kernel = sliding_depthwise.sliding_depthwise

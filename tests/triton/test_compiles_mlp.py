@@ -16,7 +16,7 @@ from tests.triton.ahead import compiled_ahead
 # Triton either compiles or interprets in one process, and other tests interpret.
 COMPILE = """
 from tamago.backends.triton.kernels import mlp
-from tamago.backends.triton.library_mlp import parts
+from tamago.backends.triton.widths import parts
 
 def make(case):
     rows, inner, hidden, out = case["sizes"]
@@ -26,10 +26,10 @@ def make(case):
     (k0, k1), (o0, o1) = parts(inner), parts(out)
     constants = {"ROWS": rows, "K": inner, "H": hidden, "O": out, "K0": k0, "K1": k1, "O0": o0, "O1": o1}
     constants |= {"RESIDUAL": True, "NORMED": case["normed"], "ACTIVATION": "Gelu"}
-    constants |= {"BM": tile, "BH": block, "SPLIT": split}
+    constants |= {"BM": tile, "BH": block, "SPLIT": split, "EARLY": early(case["capability"])[0]}
     pointers = dict.fromkeys(("x", "w", "b", "v", "c", "r", "y", "gamma", "beta"), "*" + case["dtype"])
     pointers |= {"partial": "*fp32", "arrived": "*i32" if split > 1 else "*fp32"}  # as it is launched
-    options = {"num_warps": warps, "num_stages": stages}
+    options = {"num_warps": warps, "num_stages": stages, **early(case["capability"])[1]}
     made = compiled(mlp.mlp, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
     return {"candidate": chosen, "ttgir": made.asm["ttgir"]}, made
 """

@@ -18,10 +18,11 @@ from tamago.backends.triton.kernels.layer_norm import layer_norm
 def make(case):
     many, warps = case["candidate"]
     constants = {"LENGTH": case["length"], "CENTRED": case["centred"], "SHIFTED": case["centred"]}
-    constants |= {"BR": many, "BC": triton.next_power_of_2(case["length"])}
+    constants |= {"BR": many, "BC": triton.next_power_of_2(case["length"]), "EARLY": early(case["capability"])[0]}
     pointers = dict.fromkeys(("x", "scale", "shift", "y"), "*" + case["dtype"])
     numbers = {"rows": "i32", "eps": "fp32"}
-    return {}, compiled(layer_norm, pointers, numbers, constants, case["capability"], num_warps=warps)
+    options = {"num_warps": warps, **early(case["capability"])[1]}
+    return {}, compiled(layer_norm, pointers, numbers, constants, case["capability"], **options)
 """
 
 

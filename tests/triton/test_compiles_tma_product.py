@@ -25,9 +25,9 @@ def make(case):
     described = {"x": tile(rows, inner), "w": tile(columns, inner), "residual": written, "y": written}
     constants = {"M": case["rows"], "N": case["n"], "K": case["k"], "RESIDUAL": case["residual"]}
     constants |= {"ACTIVATION": case["activation"], "AFTER": "", "BM": rows, "BN": columns, "BK": inner}
-    constants |= {"PARTS": parts, "GROUP": product.GROUP, "PROGRAMS": PROCESSORS * programs}
+    constants |= {"PARTS": parts, "GROUP": product.GROUP, "PROGRAMS": PROCESSORS * programs, "EARLY": early(90)[0]}
     most = product.registers(warps, programs)
-    options = {"num_warps": warps, "num_stages": stages, "maxnreg": most}
+    options = {"num_warps": warps, "num_stages": stages, "maxnreg": most, **early(90)[1]}
     pointers = {"bias": "*" + case["dtype"]}
     made = compiled(product.tma_product, pointers, described, constants, 90, **options)
     said = {"shared": made.metadata.shared, "thought": product.shared(chosen, residual=case["residual"])}

@@ -17,6 +17,7 @@ from tamago.backends.triton.kernels import convolution, depthwise_settings, slid
 from tamago.backends.triton.kernels.depthwise_walks import AHEAD, IN_TURN, SLIDING, SLIDING_AHEAD
 from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution
 from tamago.backends.triton.launch_depthwise import launch_depthwise, launch_depthwise_then_norm
+from tamago.backends.triton.library_affine import multiplied
 from tamago.compiler.operators.epilogue import EPILOGUES
 from tests.triton.guarded import Guarded
 
@@ -107,7 +108,7 @@ def test_a_product_of_many_rows_with_all_that_is_done_to_it(epilogue: object) ->
     x, w, bias = draw(0, 2, 9, 36, size=2), draw(1, 20, 36, size=0.3), draw(2, 20)
     residual = draw(3, 2, 9, 20) if epilogue.residual else None
     rest = epilogue.activation, epilogue.after
-    wanted = library.multiplied(x.double(), w.double(), bias.double(), doubled(residual), *rest)
+    wanted = multiplied(x.double(), w.double(), bias.double(), doubled(residual), *rest)
 
     for candidate in CANDIDATES[:2]:
         check(launch_affine(x, w, bias, residual, *rest, candidate), wanted)

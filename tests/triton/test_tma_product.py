@@ -14,6 +14,7 @@ from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.jobs import AffineJob, ConvolutionJob
 from tamago.backends.triton.kernels import tma_product as product
 from tamago.backends.triton.launch_product import launch_fetched_affine, launch_fetched_convolution
+from tamago.backends.triton.library_affine import multiplied
 from tamago.compiler.operators.epilogue import EPILOGUES, Epilogue
 
 TOLERANCE = {torch.float16: 2e-3, torch.float32: 5e-5}  # of the largest result; GELU's is that of halves
@@ -54,7 +55,7 @@ def test_sizes_need_be_no_multiples_of_a_tile(
 ) -> None:
     x, w = draw(0, rows, k, dtype=dtype), draw(1, n, k, size=k**-0.5, dtype=dtype)
     bias, residual = draw(2, n, dtype=dtype), draw(3, rows, n, dtype=dtype)
-    wanted = library.multiplied(x.double(), w.double(), bias.double(), residual.double(), "", "Relu")
+    wanted = multiplied(x.double(), w.double(), bias.double(), residual.double(), "", "Relu")
 
     check(launch_fetched_affine(x, w, bias, residual, "", "Relu", candidate), wanted)
 
@@ -64,7 +65,7 @@ def test_all_that_is_done_to_it(epilogue: Epilogue) -> None:
     x, w, bias = draw(0, 3, 9, 40, size=2), draw(1, 72, 40, size=0.3), draw(2, 72)
     residual = draw(3, 3, 9, 72) if epilogue.residual else None
     rest = epilogue.activation, epilogue.after
-    wanted = library.multiplied(x.double(), w.double(), bias.double(), doubled(residual), *rest)
+    wanted = multiplied(x.double(), w.double(), bias.double(), doubled(residual), *rest)
 
     for candidate in SETTINGS[1:]:
         check(launch_fetched_affine(x, w, bias, residual, *rest, candidate), wanted)
@@ -78,7 +79,7 @@ def test_a_program_walks_many_tiles(processors: int, monkeypatch: pytest.MonkeyP
 
     found = launch_fetched_affine(x, w, bias, None, "Relu", "", SETTINGS[0])
 
-    check(found, library.multiplied(x.double(), w.double(), bias.double(), None, "Relu", ""))
+    check(found, multiplied(x.double(), w.double(), bias.double(), None, "Relu", ""))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -102,7 +103,7 @@ def test_operands_that_lie_where_the_engine_cannot_fetch_them_are_copied() -> No
 
     found = launch_fetched_affine(x, w, bias, None, "", "", SETTINGS[0])
 
-    check(found, library.multiplied(x.double(), w.double(), bias.double(), None, "", ""))
+    check(found, multiplied(x.double(), w.double(), bias.double(), None, "", ""))
 
 
 def test_nothing_is_written_beyond_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

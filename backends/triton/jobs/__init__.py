@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from .affine import AffineJob
 from .attention import AttentionJob
 from .attention_step import AttentionStepJob
-from .convolution import AffineJob, ConvolutionJob
+from .convolution import ConvolutionJob
 from .depthwise import DepthwiseJob
 from .depthwise_squeeze import DepthwiseSqueezeJob
 from .gemv import GemvJob
@@ -43,7 +44,10 @@ KINDS: tuple[type[Job], ...] = (
     *(ConvolutionJob, AffineJob, DepthwiseJob, LayerNormJob, MlpJob, SeparableJob),
     *(SqueezeExciteJob, MeanPixelsJob, DepthwiseSqueezeJob),
 )
-IMPLIED: Mapping[type[Job], Mapping[str, Any]] = {MlpJob: {"normed": False}}  # what records older than a field mean
+IMPLIED: Mapping[type[Job], Mapping[str, Any]] = {  # what records older than a field mean
+    MlpJob: {"normed": False},
+    AffineJob: {"normed": False},
+}
 
 __all__ = [
     "KINDS",

@@ -1,4 +1,4 @@
-"""Convolutions, and products of many rows: what they are measured on. Torch's own operators take part."""
+"""Convolutions: what they are measured on. Torch's own operators take part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
 from .. import library_convolution as library
-from ..lowering import AFFINE, CONVOLUTION
+from ..cublas_lt import proposals
+from ..lowering import CONVOLUTION
 from .subject import copies_of, draw, seeded
 
 MINE = [library.LIBRARY] * 6
@@ -62,6 +63,7 @@ class ConvolutionJob:
         found = [tuple(MINE), *candidates(pixels, out, channels, height * width, residual=self.residual)]
         if self.scaled or self.first or not library.pointwise(self.w, self.strides, self.pads):
             return found
+        found += proposals(residual=self.residual, activation=self.activation, after=self.after)
         return [*found, *fetched(pixels, out, channels, residual=self.residual)]
 
     def subject(self, copies: int | None = None) -> ConvolutionSubject:
@@ -104,76 +106,6 @@ class ConvolutionSubject:
         operands = self._x[copy], self._w[copy], self._bias, self._scale, self._residual[copy]
         settings = list(candidate)
         return CONVOLUTION(*operands, job.strides, job.pads, job.activation, job.after, settings)
-
-
-@dataclass(frozen=True)
-class AffineJob:
-    """A product of many rows with a matrix."""
-
-    rows: int
-    n: int
-    k: int
-    dtype: str
-    residual: bool
-    activation: str
-    after: str
-    kernel: str = "affine"
-    target: ClassVar[Any] = AFFINE
-    settings: ClassVar[int] = 6  # as for `GemvJob`
-
-    def __str__(self) -> str:
-        return f"{self.kernel} {self.rows}x{self.k}x{self.n}, {self.dtype}"
-
-    @classmethod
-    def of_call(cls, module: fx.GraphModule, call: fx.Node, source: ir.Node | None) -> AffineJob | None:
-        """What a call asks for; None where its sizes are not known before it runs, or another kernel is wanted."""
-        del module
-        sizes, dtype = operand_sizes(source)
-        if sizes is None:
-            return None
-        _, _, _, residual, activation, after, _ = call.args
-        n, k = sizes[1]
-        return cls(prod(sizes[0][:-1]), n, k, dtype, residual is not None, str(activation), str(after))
-
-    def candidates(self) -> list[tuple[int, ...]]:
-        """Settings worth measuring."""
-        from ..kernels.convolution import candidates
-
-        found = [tuple(MINE), *candidates(self.rows, self.n, self.k, 1, residual=self.residual)]
-        return [*found, *fetched(self.rows, self.n, self.k, residual=self.residual)]
-
-    def subject(self, copies: int | None = None) -> AffineSubject:
-        """What they are measured on."""
-        return AffineSubject(self, copies)
-
-
-class AffineSubject:
-    """Rows and a matrix, as for a convolution."""
-
-    def __init__(self, job: AffineJob, copies: int | None) -> None:
-        generator, dtype = seeded(), getattr(torch, job.dtype)
-        self._job, self.copies = job, copies_of(2 * job.k * (job.rows + job.n), copies)
-
-        def made(*of: int) -> Tensor:
-            return draw(generator, *of).to(dtype)
-
-        self._x = [made(job.rows, job.k) for _ in range(self.copies)]
-        self._w = [(draw(generator, job.n, job.k) * job.k**-0.5).to(dtype) for _ in range(self.copies)]
-        self._bias = made(job.n)
-        self._residual = [made(job.rows, job.n) if job.residual else None for _ in range(self.copies)]
-
-    @property
-    def wanted(self) -> Tensor:
-        """The result in double precision."""
-        operands = self._x[0].double(), self._w[0].double(), self._bias.double()
-        more = doubled(self._residual[0])
-        return library.multiplied(*operands, more, self._job.activation, self._job.after)
-
-    def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
-        """One candidate on one copy of the operands."""
-        job = self._job
-        operands = self._x[copy], self._w[copy], self._bias, self._residual[copy]
-        return AFFINE(*operands, job.activation, job.after, list(candidate))
 
 
 def fetched(rows: int, n: int, k: int, *, residual: bool) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .early import await_ahead, let_follow
 from .hopper import PROCESSORS, SHARED
 
 MOST_CANDIDATES = 11
@@ -124,6 +125,7 @@ def attention(
     BQ: tl.constexpr,
     BK: tl.constexpr,
     BD: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: `BQ` queries of one head of one text.
 
@@ -132,6 +134,7 @@ def attention(
         k, v: (B, HEADS/SHARED, KEYS, SIZE) with strides KB, KH, KS, 1 and VB, VH, VS, 1.
         mask: (B, HEADS, QUERIES, KEYS) with strides MB, MH, MS, MK, bytes or numbers as `MASK` says.
         factor: of the scores: their scale times log₂e.
+        EARLY: as `early` has it.
     """
     TILES: tl.constexpr = (QUERIES + BQ - 1) // BQ
     program = tl.program_id(0)
@@ -146,6 +149,7 @@ def attention(
     mine = q + text * QB + head * QH + query[:, None] * QS + element[None, :]
     at_keys = k + text * KB + head // SHARED * KH + key[:, None] * KS + element[None, :]
     at_values = v + text * VB + head // SHARED * VH + key[:, None] * VS + element[None, :]
+    await_ahead(EARLY)
     a = _rows(mine, query, element, QUERIES, SIZE, BQ, BD)
     top = tl.full((BQ,), float("-inf"), tl.float32)
     weight = tl.zeros((BQ,), tl.float32)
@@ -183,6 +187,7 @@ def attention(
         weight = weight * shrink + tl.sum(probability, 1)
         c = _rows(at_values + first * VS, first + key, element, KEYS, SIZE, BK, BD)
         out = tl.dot(probability.to(c.dtype), c, out * shrink[:, None])
+    let_follow(EARLY)
     if MASK > 0:
         weight = tl.where(weight == 0.0, 1.0, weight)  # a query that may see no key yields zeros
     out = out / weight[:, None]

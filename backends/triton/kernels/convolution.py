@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from .activations import activate
+from .early import await_ahead, let_follow
 from .hopper import PROCESSORS, SHARED
 
 GROUP = 8  # tiles of rows that share columns run side by side, so that both are read from the second-level cache
@@ -117,6 +118,7 @@ def convolution(
     BK: tl.constexpr,
     SPLIT: tl.constexpr,
     GROUP: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: a tile of `BM` pixels and `BN` channels of the result, a `SPLIT`th of the inner dimension.
 
@@ -124,6 +126,7 @@ def convolution(
         x: (N, H, W, C) with strides XN, XH, XW, XC, w: (O, KH, KW, C), bias: (O), scale: (N, C).
         residual, y: (N, HO, WO, O).
         partial: (SPLIT, tiles, BM, BN) float32. arrived: (tiles), zeros, and again after.
+        EARLY: as `early` has it.
     """
     ROWS: tl.constexpr = (PIXELS + BM - 1) // BM
     COLUMNS: tl.constexpr = (O + BN - 1) // BN
@@ -148,6 +151,7 @@ def convolution(
     columns = w + column * (KH * KW * C)
     total = tl.zeros((BM, BN), tl.float32)
     start = tl.program_id(1) * SHARE
+    await_ahead(EARLY)
     for step in range(start, tl.minimum(start + SHARE, STEPS)):
         if FLAT:
             k = step * BK + inner
@@ -179,6 +183,7 @@ def convolution(
             s = tl.load(scale + (picture * C)[:, None] + c[None, :], real[:, None] & (c < C)[None, :], 0.0)
             a = (a.to(tl.float32) * s.to(tl.float32)).to(a.dtype)
         total = tl.dot(a, b, total)
+    let_follow(EARLY)
     last = True
     if SPLIT > 1:
         everything = tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :]

@@ -18,6 +18,7 @@ import triton.language as tl
 
 from .activations import activate
 from .depthwise_walks import AHEAD, AT_ONCE, SPREAD
+from .early import await_ahead, let_follow
 
 _AHEAD, _AT_ONCE, _SPREAD = tl.constexpr(AHEAD), tl.constexpr(AT_ONCE), tl.constexpr(SPREAD)
 
@@ -52,6 +53,7 @@ def depthwise(
     RUNS: tl.constexpr,
     BC: tl.constexpr,
     WALK: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: `RUNS` rectangles of `DOWN` by `RIGHT` results, `BC` channels of them (all of them with `NORMED`).
 
@@ -60,6 +62,7 @@ def depthwise(
         gamma, beta: (C), of LayerNorm over the channels.
         sums_of: (N, programs of a picture, C) float32, with `SUMMED`: then none has rectangles of two pictures.
         WALK: how lines are read, and not a sliding one; with `SPREAD` one rectangle of one line of results a program.
+        EARLY: as `early` has it.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN
@@ -85,6 +88,7 @@ def depthwise(
     left = start * SW - PL
     place = ((picture * H + h) * W + left) * C
     needed = real & (part < KH)
+    await_ahead(EARLY)
     read = ()
     factors = ()
     vectors = ()
@@ -134,6 +138,7 @@ def depthwise(
     for r in tl.static_range(CHUNKS * DOWN * RIGHT):
         shifted = shifted + (results[r] + vectors[r // (DOWN * RIGHT)].to(tl.float32),)
     results = shifted
+    let_follow(EARLY)
     summed = tl.zeros((RUNS, BC), tl.float32)
     for r in tl.static_range(DOWN * RIGHT):
         column = start + r % RIGHT

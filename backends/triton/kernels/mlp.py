@@ -15,8 +15,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..library_mlp import LEAST, parts
+from ..widths import LEAST, parts
 from .activations import activate
+from .early import await_ahead, let_follow
 from .hopper import PROCESSORS, SHARED
 
 MOST_CANDIDATES = 16
@@ -177,6 +178,7 @@ def mlp(
     BM: tl.constexpr,
     BH: tl.constexpr,
     SPLIT: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: `BM` rows, a `SPLIT`th of the hidden units.
 
@@ -185,6 +187,7 @@ def mlp(
         r, y: (ROWS, O), in tiles of O0 and O1 columns.
         partial: (SPLIT, tiles, BM·(O0 + O1)) float32. arrived: (tiles), zeros, and again after.
         gamma, beta: (K), scale and shift of LayerNorm, eps: of its variance. NORMED: whether x goes through it first.
+        EARLY: as `early` has it.
     """
     BLOCKS: tl.constexpr = (H + BH - 1) // BH
     SHARE: tl.constexpr = (BLOCKS + SPLIT - 1) // SPLIT
@@ -198,6 +201,7 @@ def mlp(
     FULL_X: tl.constexpr = ROWS % BM == 0 and K0 + K1 == K
     FULL_W: tl.constexpr = WHOLE and K0 + K1 == K
     FULL_V: tl.constexpr = WHOLE and O0 + O1 == O
+    await_ahead(EARLY)
     x0 = _tile(x + row[:, None] * K + k0[None, :], row[:, None], k0[None, :], ROWS, K, FULL_X)
     total0 = tl.zeros((BM, O0), tl.float32)
     if K1 > 0:
@@ -240,6 +244,7 @@ def mlp(
         if O1 > 0:
             v1 = _tile(v + o1[None, :] * H + h[:, None], h[:, None], o1[None, :], H, O, FULL_V)
             total1 = _awaited(tl.dot(a, v1, total1))
+    let_follow(EARLY)
     last = True
     if SPLIT > 1:
         SIZE: tl.constexpr = BM * (O0 + O1)

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from .activations import activate
+from .early import await_ahead, let_follow
 
 
 @triton.jit
@@ -43,6 +44,7 @@ def sliding_depthwise(
     RUNS: tl.constexpr,
     BC: tl.constexpr,
     AHEAD: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: `RUNS` strips of `DOWN` by `RIGHT` results, `BC` channels of them.
 
@@ -50,6 +52,7 @@ def sliding_depthwise(
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         sums_of: (N, programs of a picture, C) float32, with `SUMMED`: then none has strips of two pictures.
         AHEAD: whether a step's lines are read while those of the one before are multiplied.
+        EARLY: as `early` has it; what it waits for comes after the constants.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN
@@ -90,6 +93,7 @@ def sliding_depthwise(
     here = x + (((picture * H + h) * W + left) * C + c)
     row = top + (FIRST - (LIVE - 1))
     there = y + (((picture * HO + row) * WO + start) * C + c)
+    await_ahead(EARLY)
     if AHEAD:
         lines = _lines(here, h, left, known, GEOMETRY)
     for _ in range(FIRST, STEPS):
@@ -126,6 +130,7 @@ def sliding_depthwise(
         here += SH * W * C
         row += 1
         there += WO * C
+    let_follow(EARLY)
     for k in tl.static_range(max(LIVE - 1 - STEPS, 0), FULL - STEPS):  # rows of the picture that no step ended
         for r in tl.static_range(RIGHT):
             written = known & (row + k < HO) & (start + r < WO)

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from .activations import activate
+from .early import await_ahead, let_follow
 from .hopper import PROCESSORS
 
 LEAST = 1 << 31  # multiplications: fewer are over before a pipeline is full
@@ -95,6 +96,7 @@ def tma_product(
     PARTS: tl.constexpr,
     GROUP: tl.constexpr,
     PROGRAMS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     """One program: every `PROGRAMS`th tile of `BM` rows and `BN` columns of the result.
 
@@ -102,10 +104,12 @@ def tma_product(
         x: descriptor of (M, K) in blocks of (BM, BK), w: of (N, K) in blocks of (BN, BK).
         bias: (N), a pointer.
         residual, y: descriptors of (M, N) in blocks of (BM, BN / PARTS).
+        EARLY: as `early` has it.
     """
     ROWS: tl.constexpr = (M + BM - 1) // BM
     COLUMNS: tl.constexpr = (N + BN - 1) // BN
     STEPS: tl.constexpr = (K + BK - 1) // BK
+    await_ahead(EARLY)
     for tile in tl.range(tl.program_id(0), ROWS * COLUMNS, PROGRAMS, flatten=True):
         first = (tile // (GROUP * COLUMNS)) * GROUP
         height = tl.minimum(ROWS - first, GROUP)
@@ -125,6 +129,7 @@ def tma_product(
             _write_halves(
                 high, bias, residual, y, row, column + BN // 2, N, RESIDUAL, ACTIVATION, AFTER, BM, BN // 2, PARTS // 2
             )
+    let_follow(EARLY)
 
 
 @triton.jit

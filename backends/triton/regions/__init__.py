@@ -12,6 +12,7 @@ from .epilogues import epilogues
 from .fused_products import fused_products
 from .merged_linears import merged_linears
 from .mlps import fuse_mlps, mlp_places
+from .norm_affines import fuse_norm_affines, norm_affine_places
 from .norm_mlps import fuse_norm_mlps, norm_mlp_places
 from .region import Region, everywhere
 from .separables import fuse_separables, separable_places
@@ -23,6 +24,7 @@ REGIONS: tuple[Region, ...] = (
     *map(everywhere, (squeeze_excites, epilogues, depthwise_squeezes, merged_linears)),
     Region("two products in one", mlp_places, fuse_mlps),
     Region("a norm and two products in one", norm_mlp_places, fuse_norm_mlps),
+    Region("a norm and a product in one", norm_affine_places, fuse_norm_affines),
     Region("depthwise and pointwise in one", separable_places, fuse_separables),
 )
 

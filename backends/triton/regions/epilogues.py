@@ -28,21 +28,25 @@ def epilogues(model: ir.Model) -> ir.Model | None:
     turned: dict[ir.Value, ir.Value] = {}
     for node in list(result.graph):
         fused = None if node.graph is None else fused_at(node)
-        if fused is not None:
-            found += _write(result.graph, fused, turned, fresh)
+        if fused is not None and not alone(fused):
+            write(result.graph, fused, turned, fresh)
+            found += 1
     if not found:
         return None
     remove_unused(result.graph)
     return result
 
 
-def _write(graph: ir.Graph, fused: Fused, turned: dict[ir.Value, ir.Value], fresh: Names) -> bool:
-    """The operator in the place of all that it computes; False for a product alone: that is the library's.
+def alone(fused: Fused) -> bool:
+    """Whether it is a product and nothing more: that is the library's."""
+    return fused.kind == "Affine" and len(fused.nodes) == 1 and fused.bias is None
+
+
+def write(graph: ir.Graph, fused: Fused, turned: dict[ir.Value, ir.Value], fresh: Names) -> ir.Node:
+    """The operator in the place of all that it computes.
 
     `turned` keeps the weights that are already there row by row: several products may share one.
     """
-    if fused.kind == "Affine" and len(fused.nodes) == 1 and fused.bias is None:
-        return False
     w, residual, last = fused.w, fused.residual, fused.nodes[-1]
     if fused.kind == "Affine" and not fused.attributes[0].as_int():
         if w not in turned:
@@ -77,7 +81,7 @@ def _write(graph: ir.Graph, fused: Fused, turned: dict[ir.Value, ir.Value], fres
     for gone in reversed(fused.nodes):
         if not any(o.uses() or o.is_graph_output() for o in gone.outputs):
             graph.remove(gone, safe=True)
-    return True
+    return node
 
 
 def _back(graph: ir.Graph, place: ir.Node, value: ir.Value, view: ir.Node, like: ir.Value, fresh: Names) -> ir.Value:

@@ -20,7 +20,7 @@ from ....compiler.operators import DOMAIN
 from ....compiler.operators.mlp import MLPS
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
-from ..row_norm import epsilon_of, normalises_rows
+from ..row_norm import centres_rows, epsilon_of
 from .mlps import sizes_of
 from .region import distinct, fused
 
@@ -61,17 +61,11 @@ def _found(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, NormPlace]]:
         if norm is None or norm.graph is not graph or len(rows.uses()) != 1 or rows.is_graph_output():
             continue
         convolution = _convolution(norm) if _convolves(norm) else ()
-        if convolution is None or (not convolution and not _centres(norm)):
+        if convolution is None or (not convolution and not centres_rows(norm)):
             continue
         sizes = sizes_of(rows, products.inputs[1], products.inputs[3])
         if sizes is not None:
             yield norm, products, NormPlace(products.op_type, *sizes, convolution)
-
-
-def _centres(norm: ir.Node) -> bool:
-    """Whether a node is LayerNorm over the last axis, scaled and shifted."""
-    given = len(norm.inputs) == 3 and None not in norm.inputs
-    return norm.op_type == "LayerNormalization" and given and normalises_rows(norm)
 
 
 def _convolves(norm: ir.Node) -> bool:

@@ -1,0 +1,145 @@
+"""y = after(act(norm(x)·Wᵀ + b) + r) for few rows: a program asks for all of its operands at once and multiplies once.
+
+Where a product's rows are few, it is done in microseconds, and what those are spent on is waiting: for the kernel ahead
+to end, for weights, for rows, for the next step of a loop. Here a program holds whole rows of x and of W: its weights,
+which no kernel ahead computes, are asked for before that one has ended (compute capability 9.0), there is no loop, and
+LayerNorm of the rows needs no pass of its own, as they lie in registers. Each program of the same rows takes their
+moments again; that costs less than a kernel for them.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..widths import LEAST, parts
+from .activations import activate
+from .early import await_ahead, let_follow
+from .hopper import PROCESSORS, SHARED
+
+MOST_CANDIDATES = 12
+MOST_WIDE = 1024  # elements of a row
+MOST_HELD = 168  # registers of a thread for both tiles and the sums
+MOST_WAVES = 2  # programs of a processor, one after the other
+TILES = tuple((rows, columns) for rows in (16, 32, 64) for columns in (32, 64, 128))
+
+
+def takes(rows: int, n: int, k: int) -> bool:
+    """Whether the kernel is made for so many rows and a matrix of this shape."""
+    return bool(candidates(rows, n, k))
+
+
+def candidates(rows: int, n: int, k: int) -> list[tuple[int, int, int]]:
+    """Settings worth measuring: rows and columns of a tile, warps.
+
+    Of all that keep everything in registers and need few waves, those for which a processor reads least.
+
+    Args:
+        rows: of x.
+        n: columns of the result.
+        k: elements of a row of x.
+    """
+    wide = sum(parts(k))
+    found: list[tuple[int, int, int, int, int]] = []
+    for tile, columns in TILES:
+        if wide > MOST_WIDE or (tile > LEAST and tile >= 2 * rows) or (columns > 32 and columns >= 2 * n):
+            continue
+        waves = -(-(-(-rows // tile) * -(-n // columns)) // PROCESSORS)
+        if waves > MOST_WAVES or 2 * wide * (tile + columns) > SHARED:
+            continue
+        for warps in (4, 8):
+            held = (wide * (2 * tile + columns) + 2 * tile * columns) // (64 * warps)
+            if held <= MOST_HELD:
+                found.append((waves * (tile + columns), waves, tile, columns, warps))
+    return [c[2:] for c in sorted(found)[:MOST_CANDIDATES]]
+
+
+@triton.jit
+def _tile(at, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FULL: tl.constexpr):
+    """What lies in rows and columns that there are, zeros beyond."""
+    if FULL:
+        tile = tl.load(at)
+    else:
+        tile = tl.load(at, (row < ROWS) & (column < COLUMNS), 0.0)
+    return tile
+
+
+@triton.jit
+def whole_product(
+    x,
+    w,
+    b,
+    gamma,
+    beta,
+    r,
+    y,
+    eps,
+    ROWS: tl.constexpr,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    K0: tl.constexpr,
+    K1: tl.constexpr,
+    NORMED: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    AFTER: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    """One program: `BM` rows and `BN` columns of the result.
+
+    Args:
+        x: (ROWS, K), in tiles of K0 and K1 columns, w: (N, K), b: (N). r, y: (ROWS, N).
+        gamma, beta: (K), scale and shift of LayerNorm, eps: of its variance. NORMED: whether x goes through it first.
+        EARLY: as `early` has it; what it waits for comes after the constants.
+    """
+    TILES: tl.constexpr = (ROWS + BM - 1) // BM
+    program = tl.program_id(0)
+    row = program % TILES * BM + tl.arange(0, BM)
+    column = program // TILES * BN + tl.arange(0, BN)
+    k0 = tl.arange(0, K0)
+    k1 = K0 + tl.arange(0, K1 if K1 > 0 else 1)
+    FULL_W: tl.constexpr = N % BN == 0 and K0 + K1 == K
+    FULL_X: tl.constexpr = ROWS % BM == 0 and K0 + K1 == K
+    w0 = _tile(w + column[None, :] * K + k0[:, None], k0[:, None], column[None, :], K, N, FULL_W)
+    if K1 > 0:
+        w1 = _tile(w + column[None, :] * K + k1[:, None], k1[:, None], column[None, :], K, N, FULL_W)
+    bias = tl.load(b + column, column < N, 0.0).to(tl.float32)
+    if NORMED:
+        gamma0 = tl.load(gamma + k0, k0 < K, 0.0).to(tl.float32)
+        beta0 = tl.load(beta + k0, k0 < K, 0.0).to(tl.float32)
+        if K1 > 0:
+            gamma1 = tl.load(gamma + k1, k1 < K, 0.0).to(tl.float32)
+            beta1 = tl.load(beta + k1, k1 < K, 0.0).to(tl.float32)
+    await_ahead(EARLY)
+    x0 = _tile(x + row[:, None] * K + k0[None, :], row[:, None], k0[None, :], ROWS, K, FULL_X)
+    if K1 > 0:
+        x1 = _tile(x + row[:, None] * K + k1[None, :], row[:, None], k1[None, :], ROWS, K, FULL_X)
+    if NORMED:  # as the kernel `layer_norm` does it: mean and variance one after the other, rounded once, at the end
+        wide0 = x0.to(tl.float32)
+        mean = tl.sum(wide0, 1)
+        if K1 > 0:
+            wide1 = x1.to(tl.float32)
+            mean += tl.sum(wide1, 1)
+        mean /= K
+        wide0 = tl.where((k0 < K)[None, :], wide0 - mean[:, None], 0.0)
+        squares = tl.sum(wide0 * wide0, 1)
+        if K1 > 0:
+            wide1 = tl.where((k1 < K)[None, :], wide1 - mean[:, None], 0.0)
+            squares += tl.sum(wide1 * wide1, 1)
+        inverse = 1.0 / tl.sqrt(squares / K + eps)
+        x0 = (wide0 * inverse[:, None] * gamma0[None, :] + beta0[None, :]).to(x.dtype.element_ty)
+        if K1 > 0:
+            x1 = (wide1 * inverse[:, None] * gamma1[None, :] + beta1[None, :]).to(x.dtype.element_ty)
+    total = tl.dot(x0, w0)
+    if K1 > 0:
+        total = tl.dot(x1, w1, total)
+    let_follow(EARLY)
+    total = activate(total + bias[None, :], ACTIVATION, HALF=True)
+    places = row[:, None] * N + column[None, :]
+    known = (row < ROWS)[:, None] & (column < N)[None, :]
+    if RESIDUAL:
+        total += tl.load(r + places, known, 0.0).to(tl.float32)
+    total = activate(total, AFTER, HALF=True)
+    tl.store(y + places, total.to(y.dtype.element_ty), known)

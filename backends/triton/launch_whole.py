@@ -1,0 +1,76 @@
+"""Launching the product of few rows whose programs ask for everything at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .early_starts import NEVER, when
+from .kernels.whole_product import whole_product
+from .launch import options
+from .widths import parts
+
+
+def launch_whole(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    norm: Sequence[Tensor],
+    epsilon: float,
+    activation: str,
+    after: str,
+    candidate: Sequence[int],
+) -> Tensor:
+    """A product of few rows with a matrix, and LayerNorm of the rows ahead where there is a norm.
+
+    Args:
+        x: this and what follows as `library_affine.affine` takes them.
+        w: (N, K); this, the bias and the norm must be constants where the kernel may start early.
+        bias: (N).
+        residual: as the result.
+        norm: scale and shift, or nothing.
+        epsilon: of the norm.
+        activation: a name that `kernels.activations` knows, or "".
+        after: another.
+        candidate: `WHOLE`, rows and columns of a tile, warps.
+    """
+    _, tile, columns, warps = candidate
+    rows, (n, k) = prod(x.shape[:-1]), w.shape
+    y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
+    k0, k1 = parts(k)
+    constants = [w, bias, *norm]
+    programs = -(-rows // tile) * -(-n // columns)
+    lie = all(t.is_contiguous() for t in constants)  # else what copies them is the kernel ahead
+    early = when(x, programs) if lie else NEVER
+    w, bias, *norm = (t.contiguous() for t in constants)
+    gamma, beta = norm if norm else (bias, bias)
+    kernel: Any = whole_product
+    kernel[(programs,)](
+        x.contiguous(),
+        w,
+        bias,
+        gamma,
+        beta,
+        bias if residual is None else residual.expand(y.shape).contiguous(),
+        y,
+        epsilon,
+        ROWS=rows,
+        N=n,
+        K=k,
+        K0=k0,
+        K1=k1,
+        NORMED=len(norm) > 0,
+        RESIDUAL=residual is not None,
+        ACTIVATION=activation,
+        AFTER=after,
+        BM=tile,
+        BN=columns,
+        EARLY=early,
+        **options(warps, early),
+    )
+    return y

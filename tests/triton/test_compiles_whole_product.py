@@ -1,0 +1,93 @@
+"""The product of few rows compiled ahead of time: nothing spills, its weights are asked for before it waits.
+
+What is compiled are settings of `candidates()` for the shapes of ViT-S/16 and of BERT at batch 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tamago.backends.triton.kernels import whole_product
+from tests.triton.ahead import compiled_ahead
+
+WGMMA_ROWS = 64  # of a product that four warps of compute capability 9.0 make together
+# Triton either compiles or interprets in one process, and other tests interpret.
+COMPILE = """
+from tamago.backends.triton.kernels.whole_product import whole_product
+from tamago.backends.triton.widths import parts
+
+def make(case):
+    (rows, n, k), (tile, columns, warps) = case["sizes"], case["candidate"]
+    k0, k1 = parts(k)
+    constants = {"ROWS": rows, "N": n, "K": k, "K0": k0, "K1": k1, "NORMED": case["normed"]}
+    constants |= {"RESIDUAL": not case["normed"], "ACTIVATION": "Gelu" if case["normed"] else "", "AFTER": ""}
+    constants |= {"BM": tile, "BN": columns, "EARLY": case["early"]}
+    pointers = dict.fromkeys(("x", "w", "b", "gamma", "beta", "r", "y"), "*" + case["dtype"])
+    options = {"num_warps": warps, **({"launch_pdl": True} if case["early"] else {})}
+    return {}, compiled(whole_product, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows, outputs and inner elements on a GPU of this compute capability."""
+
+    sizes: tuple[int, int, int]
+    candidate: tuple[int, int, int]
+    normed: bool = True
+    early: bool = True
+    capability: int = 90
+    dtype: str = "fp16"
+
+    def __str__(self) -> str:
+        words = ["x".join(map(str, s)) for s in (self.sizes, self.candidate)]
+        flags = [f for f in ("normed", "early") if getattr(self, f)]
+        return "-".join([*words, f"sm_{self.capability}", self.dtype, *flags])
+
+
+QKV, PROJECTED, BERT = (197, 1152, 384), (197, 384, 384), (128, 768, 768)
+CASES = (
+    *(Case(QKV, c) for c in whole_product.candidates(*QKV)[:6]),
+    *(Case(PROJECTED, c, normed=False) for c in whole_product.candidates(*PROJECTED)[:4]),
+    *(Case(BERT, c, dtype="bf16") for c in whole_product.candidates(*BERT)[:4]),
+    *(Case(QKV, c, early=False, capability=80) for c in whole_product.candidates(*QKV)[:3]),
+    Case(PROJECTED, whole_product.candidates(*PROJECTED)[0], normed=False, early=False, capability=80),
+)
+Made = dict[Case, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Each case's PTX, and what its machine code uses."""
+    return dict(zip(CASES, compiled_ahead(COMPILE, CASES, tmp_path_factory.mktemp("triton")), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_compiles_and_keeps_everything_in_registers(made: Made, case: Case) -> None:
+    ptx, uses = made[case]["ptx"], made[case]["uses"]
+
+    assert f".target sm_{case.capability}" in ptx
+    assert 0 < uses["REG"] <= 255
+    assert (uses["STACK"], uses["LOCAL"]) == (0, 0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_multiplies_on_the_tensor_cores(made: Made, case: Case) -> None:
+    large = case.capability >= 90 and case.candidate[0] >= WGMMA_ROWS
+
+    assert ("wgmma.mma_async" in made[case]["ptx"]) is large
+    assert ("mma.sync" in made[case]["ptx"]) is not large
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_weights_are_asked_for_before_it_waits_for_the_kernel_ahead(made: Made, case: Case) -> None:
+    ahead, waits, rest = made[case]["ptx"].partition("griddepcontrol.wait")
+
+    assert bool(waits) is case.early
+    if case.early:
+        assert "ld.global.v4.b32" in ahead, "eight halves at once"
+        assert "ld.global" in rest, "rows, which another kernel may have made"
+        assert "st.global" not in ahead
