@@ -51,7 +51,7 @@ def output_directions(weight: Array, moment: Array, ridge: float = 0.0) -> tuple
     return values, np.where(nothing, 0.0, directions / np.where(nothing, 1.0, lengths))
 
 
-def kept_by_directions(weight: Array, moment: Array, ridges: Sequence[float], other: Array, rank: int) -> list[float]:
+def kept_by_directions(weight: Array, moment: Floats, ridges: Sequence[float], other: Floats, rank: int) -> list[float]:
     """E‖x·W·VᵣVᵣᵀ‖² over the rows of another moment, V the `output_directions` with each of the ridges.
 
     What no ridge changes is multiplied out once, and nothing of the outputs' size squared where they are the wider
