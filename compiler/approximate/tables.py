@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -32,6 +33,7 @@ from .places import Place, find_places, find_weights
 from .responses import Predicted, Response, Seen, predicted, samples_to_see
 from .stack import examples, stacked, together
 from .taken_branches import taken_branches
+from .taps import samples_at_once
 from .task import Alternative, Choice, Task
 from .write import Chosen, put
 
@@ -123,9 +125,6 @@ class Tables:
         self.exact_cost = self._rest + placed
 
     def _see(self, loss: LossModel, batch: int) -> dict[str, list[Seen]]:
-        import torch
-
-        generator = torch.Generator().manual_seed(0)
         seen: dict[str, list[Seen]] = {}
         choose = self.task.split.choose
         half = max(sum(map(examples, choose)) // 2, 1)  # two groups at least: one to fit to, one to predict on
@@ -134,10 +133,12 @@ class Tables:
         for sample in groups:
             by_branches.setdefault(self._response(sample.feeds), []).append(sample)
         for response, samples in by_branches.items():
-            for sample in samples_to_see(samples, response):
-                progress("gradients of the loss")
-                self._looked_at.append(sample.feeds)
-                of_places, of_ends = response.see(sample, loss, generator)
+            looked_at = samples_to_see(samples, response)
+            first = len(self._looked_at)
+            self._looked_at += [sample.feeds for sample in looked_at]
+            progress("gradients of the loss")
+            look = partial(_see_one, response, loss)
+            for of_places, of_ends in each(look, enumerate(looked_at, first), samples_at_once(self.program)):
                 for name, found in of_places.items():
                     seen.setdefault(name, []).append(found)
                 for name, found in of_ends.items():
@@ -334,6 +335,16 @@ class Tables:
 
     def _put(self, places: Sequence[Place], chosen: Mapping[str, Chosen]) -> ir.Model:
         return self.task.target.own(put(self.program, places, chosen))
+
+
+def _see_one(
+    response: Response, loss: LossModel, numbered: tuple[int, Sample]
+) -> tuple[dict[str, Seen], dict[str, Seen]]:
+    """Labels are drawn by a generator of each sample's own: they do not depend on which is looked at first."""
+    import torch
+
+    number, sample = numbered
+    return response.see(sample, loss, torch.Generator().manual_seed(number))
 
 
 def _option(a: Alternative, risk: float, keeps: str | None) -> Option:

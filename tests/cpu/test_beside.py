@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 import tamago
 from tamago.backends.onnxruntime.run import Program
 from tamago.backends.onnxruntime.target import OnnxRuntime
 from tamago.compiler import beside, blas
 from tamago.compiler.approximate.calibration import Sample, Split
-from tamago.compiler.approximate.losses import loss_model
+from tamago.compiler.approximate.losses import LossModel, loss_model
 from tamago.compiler.approximate.responses import Response
+from tamago.compiler.approximate.structure import Observed
 from tamago.compiler.approximate.tables import Tables
+from tamago.compiler.approximate.taps import samples_at_once
 from tamago.compiler.approximate.task import Alternative, Task
 from tamago.compiler.beside import at_once, each, runs_at_once
 from tamago.compiler.store import Store
@@ -181,6 +184,48 @@ def test_forms_their_errors_and_refusals_are_the_same_however_many_are_found_at_
     assert found[0] == found[1]
     assert len(found[0][0]) == 2
     assert min(map(len, found[0][0])) > 10
+
+
+def looked_at(model: ir.Model) -> tuple[list[Any], list[Any]]:
+    """Values and gradients inside the program, sample by sample."""
+    generator = np.random.default_rng(1)
+    samples = [Sample({"x": generator.standard_normal((3, 64)).astype(np.float32)}, None) for _ in range(12)]
+    budget = tamago.Budget(loss="kl", rise=0.1)
+    outputs = Response(model, ()).outputs(samples[0].feeds)
+    observed = Observed(model, samples, loss_model(budget, lambda outputs: outputs, outputs, samples[0]))
+    names = [v.name or "" for node in model.graph for v in node.outputs]
+    return list(observed.values(["x", *names])), list(observed.gradients(names))
+
+
+def test_what_is_seen_inside_a_program_is_the_same_however_many_samples_run_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(beside, "processors", lambda: 1)
+    values, gradients = looked_at(perceptron())
+    monkeypatch.setattr(beside, "processors", lambda: 64)
+    assert samples_at_once(perceptron()) > 1
+    others = looked_at(perceptron())
+
+    assert len(values) == len(gradients) == 12
+    for one, other in zip(values, others[0], strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in {*one, *other})
+    for one, other in zip(gradients, others[1], strict=True):
+        assert all(np.array_equal(p, q) for name in {*one, *other} for p, q in zip(one[name], other[name], strict=True))
+
+
+def test_an_owners_loss_is_called_by_one_at_a_time() -> None:
+    inside, most = [0], [0]
+
+    def loss(outputs: Any, target: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.002)
+        inside[0] -= 1
+        return outputs[0].mean()
+
+    model = LossModel("function", loss, lambda outputs: outputs)
+    assert list(each(lambda n: model.value([torch.full((2,), n)], None), map(float, range(20)), 4)) == list(range(20))
+    assert most == [1]
 
 
 def test_linear_algebra_has_its_threads_back_when_the_last_one_leaves() -> None:
