@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
+from threading import Condition
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 MOST = 4  # pieces at once: each holds what it works with
@@ -38,6 +40,33 @@ def at_once(threads: int | None) -> int:
 def runs_at_once(program: Any) -> int:
     """How often a program may run at the same time; those that are not held in memory, or own a device, run alone."""
     return program.at_once if isinstance(program, Several) else 1
+
+
+class Turns:
+    """What pieces of work that run side by side do one after the other: draw from one generator, call an owner."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._over: set[int] = set()
+        self._next = 0
+
+    @contextmanager
+    def take(self, number: int) -> Generator[None]:
+        """Wait until the turns of all smaller numbers are over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._next >= number)
+        try:
+            yield
+        finally:
+            self.end(number)
+
+    def end(self, number: int) -> None:
+        """A turn is over, or will not be taken: who fails before it must not keep the others waiting."""
+        with self._changed:
+            self._over.add(number)
+            while self._next in self._over:
+                self._next += 1
+            self._changed.notify_all()
 
 
 def each(function: Callable[[S], T], items: Iterable[S], count: int, *, waiting: int | None = None) -> Iterator[T]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 Structure = Callable[[Sequence[Any]], Any]
 Kind = Literal["cross-entropy", "kl", "distance", "function"]
-_one_call = RLock()  # of an owner's function: samples are looked at side by side, and it may keep what it works with
 CLOSE = 1e-4  # relative: a function within this of cross-entropy is cross-entropy
 
 
@@ -82,8 +80,7 @@ class LossModel:
         try:
             if self.function is None:
                 return _cross_entropy(outputs[self.logits], target)
-            with _one_call:
-                found = self.function(self.structure(_copies(outputs)), target)
+            found = self.function(self.structure(_copies(outputs)), target)
             found = found if isinstance(found, torch.Tensor) else torch.as_tensor(float(found))
         except Exception as error:  # the owner's function may fail in any way
             raise TamagoError("U046", "the loss failed on a sample", why=f"{type(error).__name__}: {error}") from error

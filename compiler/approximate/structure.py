@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx_ir as ir
 
-from ..beside import each
+from ..beside import Turns, each
 from ..facts import Array
 from ..rule import family_of, statement_of
 from .calibration import Sample
@@ -102,13 +102,20 @@ class Observed:
         from ..torch_program import torch_program
 
         program = torch_program(self.model)
+        generator, turns = torch.Generator().manual_seed(0), Turns()
 
         def look(number: int) -> dict[str, tuple[Array, Array]]:
-            sample, generator = self.samples[number], torch.Generator().manual_seed(number)
+            try:
+                return gradients_of(number, self.samples[number])
+            finally:
+                turns.end(number)
+
+        def gradients_of(number: int, sample: Sample) -> dict[str, tuple[Array, Array]]:
             tapped = taps(program, set(names), set(names))
             with torch.enable_grad():
                 outputs = list(tapped.run(*arguments(program, sample.feeds)))
-                curvature = self._loss.curvature(outputs, sample.target, generator)
+                with turns.take(number):
+                    curvature = self._loss.curvature(outputs, sample.target, generator)
                 points = list(tapped.taps.values())
                 found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, materialize_grads=True)
             scale = float(np.sqrt(curvature.factor))

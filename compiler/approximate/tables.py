@@ -9,11 +9,12 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from ..beside import at_once, each, runs_at_once
+from ..beside import Turns, at_once, each, runs_at_once
 from ..deadline import OutOfTime
 from ..errors import TamagoError
 from ..facts import Array
@@ -36,6 +37,9 @@ from .taken_branches import taken_branches
 from .taps import samples_at_once
 from .task import Alternative, Choice, Task
 from .write import Chosen, put
+
+if TYPE_CHECKING:
+    import torch
 
 STORING = ("stored_weights",)  # methods that change what is stored and not what runs
 
@@ -125,6 +129,9 @@ class Tables:
         self.exact_cost = self._rest + placed
 
     def _see(self, loss: LossModel, batch: int) -> dict[str, list[Seen]]:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
         seen: dict[str, list[Seen]] = {}
         choose = self.task.split.choose
         half = max(sum(map(examples, choose)) // 2, 1)  # two groups at least: one to fit to, one to predict on
@@ -134,11 +141,10 @@ class Tables:
             by_branches.setdefault(self._response(sample.feeds), []).append(sample)
         for response, samples in by_branches.items():
             looked_at = samples_to_see(samples, response)
-            first = len(self._looked_at)
             self._looked_at += [sample.feeds for sample in looked_at]
             progress("gradients of the loss")
-            look = partial(_see_one, response, loss)
-            for of_places, of_ends in each(look, enumerate(looked_at, first), samples_at_once(self.program)):
+            look = partial(_see_one, response, loss, generator, Turns())
+            for of_places, of_ends in each(look, enumerate(looked_at), samples_at_once(self.program)):
                 for name, found in of_places.items():
                     seen.setdefault(name, []).append(found)
                 for name, found in of_ends.items():
@@ -338,13 +344,13 @@ class Tables:
 
 
 def _see_one(
-    response: Response, loss: LossModel, numbered: tuple[int, Sample]
+    response: Response, loss: LossModel, generator: torch.Generator, turns: Turns, numbered: tuple[int, Sample]
 ) -> tuple[dict[str, Seen], dict[str, Seen]]:
-    """Labels are drawn by a generator of each sample's own: they do not depend on which is looked at first."""
-    import torch
-
     number, sample = numbered
-    return response.see(sample, loss, torch.Generator().manual_seed(number))
+    try:
+        return response.see(sample, loss, generator, turns.take(number))
+    finally:
+        turns.end(number)
 
 
 def _option(a: Alternative, risk: float, keeps: str | None) -> Option:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-import torch
 
 import tamago
 from tamago.backends.onnxruntime.run import Program
@@ -26,7 +25,7 @@ from tamago.compiler.approximate.structure import Observed
 from tamago.compiler.approximate.tables import Tables
 from tamago.compiler.approximate.taps import samples_at_once
 from tamago.compiler.approximate.task import Alternative, Task
-from tamago.compiler.beside import at_once, each, runs_at_once
+from tamago.compiler.beside import Turns, at_once, each, runs_at_once
 from tamago.compiler.store import Store
 from tamago.compiler.streaming import outputs_for_each
 from tamago.rewrites import all_methods
@@ -213,18 +212,46 @@ def test_what_is_seen_inside_a_program_is_the_same_however_many_samples_run_at_o
         assert all(np.array_equal(p, q) for name in {*one, *other} for p, q in zip(one[name], other[name], strict=True))
 
 
-def test_an_owners_loss_is_called_by_one_at_a_time() -> None:
+def test_turns_are_taken_in_order_and_not_waited_for_where_one_fails_before_its_own() -> None:
+    turns, order = Turns(), list[int]()
+
+    def work(n: int) -> int:
+        try:
+            time.sleep(0.01 * ((7 * n) % 5))
+            if n == 4:
+                raise ValueError("before its turn")
+            with turns.take(n):
+                if n == 6:
+                    raise ValueError("in its turn")
+                order.append(n)
+            return n
+        except ValueError:
+            return -n
+        finally:
+            turns.end(n)
+
+    assert list(each(work, range(12), 4)) == [0, 1, 2, 3, -4, 5, -6, 7, 8, 9, 10, 11]
+    assert order == [0, 1, 2, 3, 5, 7, 8, 9, 10, 11]
+
+
+def test_an_owners_loss_is_called_by_one_at_a_time_in_the_order_of_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[float] = []
     inside, most = [0], [0]
 
     def loss(outputs: Any, target: Any) -> Any:
         inside[0] += 1
         most[0] = max(most[0], inside[0])
+        calls.append(target)
         time.sleep(0.002)
         inside[0] -= 1
-        return outputs[0].mean()
+        return outputs[0].square().mean()
 
-    model = LossModel("function", loss, lambda outputs: outputs)
-    assert list(each(lambda n: model.value([torch.full((2,), n)], None), map(float, range(20)), 4)) == list(range(20))
+    monkeypatch.setattr(beside, "processors", lambda: 64)
+    samples = [Sample({"x": np.ones((2, 64), np.float32)}, n) for n in range(20)]
+    observed = Observed(perceptron(), samples, LossModel("function", loss, lambda outputs: outputs))
+
+    assert len(list(observed.gradients(["val_0"]))) == 20
+    assert calls == list(range(20))
     assert most == [1]
 
 
