@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import onnx_ir as ir
 
+from .beside import each, runs_at_once
 from .facts import Array
 from .ir import weight_bytes, weights
 from .mapped import is_mapped
@@ -80,8 +81,11 @@ class Streaming(Protocol):
 def outputs_for_each(
     program: Callable[[Mapping[str, Array]], Sequence[Any]], many: Sequence[Mapping[str, Array]]
 ) -> Iterator[Sequence[Any]]:
-    """A program's outputs for each of several inputs."""
-    return program.each(many) if isinstance(program, Streaming) else map(program, many)
+    """A program's outputs for each of several inputs; several are run at once where they may."""
+    if isinstance(program, Streaming):
+        return program.each(many)
+    count = runs_at_once(program)
+    return each(program, many, count, waiting=count)
 
 
 def to_keep(program: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ...compiler.beside import at_once
 from ...compiler.errors import EXIT_UNSUPPORTED, TamagoError
 from ...compiler.facts import Array
 from ...compiler.files import to_proto, write_model
@@ -36,6 +37,7 @@ class Program:
 
     def __init__(self, model: ir.Model, threads: int | None = None, *, optimise: bool = True) -> None:
         self.session, self._weights, self.note = _loaded(model, threads, optimise)
+        self.at_once = at_once(threads)
         self.inputs: list[str] = [i.name for i in self.session.get_inputs()]
         self.outputs: list[str] = [o.name for o in self.session.get_outputs()]
         self._takes = {*self.inputs, *(i.name for i in self.session.get_overridable_initializers())}

@@ -7,7 +7,8 @@
 
 The function is called once for every place of its kinds, with what calibration saw there. It raises `Skip` with the
 reason it does not apply, as a rule does. A form is an expression of the place's input in the operators that the target
-runs: its error is measured by running exactly that.
+runs: its error is measured by running exactly that. Several methods look at a place at the same time, where its model
+is held in memory: a function keeps nothing from one call to the next.
 """
 
 from __future__ import annotations

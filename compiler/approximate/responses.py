@@ -8,6 +8,7 @@ model's tokens), else whole examples (errors at the positions of one picture add
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,16 +88,28 @@ class Response:
         return {p.y.name or "": shapes[x] for p, x, _ in self._named if x in shapes}
 
     def see(
-        self, sample: Sample, loss: LossModel, generator: torch.Generator
+        self,
+        sample: Sample,
+        loss: LossModel,
+        generator: torch.Generator,
+        turn: AbstractContextManager[None] | None = None,
     ) -> tuple[dict[str, Seen], dict[str, Seen]]:
-        """Input and gradient of each place on one sample, by the name of the place's output; and of the ends."""
+        """Input and gradient of each place on one sample, by the name of the place's output; and of the ends.
+
+        Args:
+            sample: what is run.
+            loss: whose gradient it is.
+            generator: of labels; samples that are looked at side by side draw from it one after the other.
+            turn: when this one may.
+        """
         import torch
 
         wanted = {y for _, _, y in self._named} | set(self._ends)
         tapped = taps(self._program, {x for _, x, _ in self._named}, wanted)
         with torch.enable_grad():
             outputs = list(tapped.run(*arguments(self._program, sample.feeds)))
-            curvature = loss.curvature(outputs, sample.target, generator)
+            with turn or nullcontext():
+                curvature = loss.curvature(outputs, sample.target, generator)
             if not curvature.scalar.requires_grad:
                 raise TamagoError(
                     "U046",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
+from ..blas import one_thread
 from ..deadline import OutOfTime, ended_by, stopping_at
 from ..errors import TamagoError
 from ..ir import weight_bytes
@@ -34,7 +36,7 @@ from .repaired import repaired
 from .responses import Response
 from .stack import examples, run_together, together
 from .structure import Observed
-from .tables import STORING, Tables
+from .tables import SMALL, STORING, Tables
 from .task import Choice, Found, Outcome, Task
 from .variants import Measured, Variants, enough
 
@@ -80,8 +82,12 @@ class Search:
         Raises:
             OutOfTime: of a model that is not held in memory, before there is anything to choose from.
         """
-        with stopping_at(self.task.until):
+        with stopping_at(self.task.until), self._few_threads():
             self._prepare()
+
+    def _few_threads(self) -> AbstractContextManager[None]:
+        """Linear algebra on one thread where matrices are small: there its threads wait more than they compute."""
+        return one_thread() if self.exact.side <= SMALL else nullcontext()
 
     def _prepare(self) -> None:
         task = self.task
@@ -156,13 +162,13 @@ class Search:
     def solve(self) -> Outcome:
         """The cheapest program within the budget, proved on samples that did not choose it."""
         allowed = self.task.budget.allowed
-        with stopping_at(self.task.until):
+        with stopping_at(self.task.until), self._few_threads():
             candidates = self.candidates(self.exact, allowed)
             candidates += self._on_variants(candidates, allowed)
             candidates.sort(key=lambda f: f.cost)
             candidates += repaired(self, candidates, allowed)
         try:
-            with stopping_at(self.task.limit):
+            with stopping_at(self.task.limit), self._few_threads():
                 self.outcome.found = self.prove(sorted(candidates, key=lambda f: (f.cost, not f.repair)), allowed)
         except (KeyboardInterrupt, OutOfTime) as stop:
             self.outcome.notes.append(f"{ended_by(stop)} before the best choice was proved")

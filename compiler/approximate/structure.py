@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx_ir as ir
 
+from ..beside import Turns, each
 from ..facts import Array
 from ..rule import family_of, statement_of
 from .calibration import Sample
 from .losses import LossModel
-from .taps import arguments, taps
+from .taps import arguments, samples_at_once, taps
 
 T = TypeVar("T")
 
@@ -76,12 +77,16 @@ class Observed:
         from ..torch_program import torch_program
 
         program = torch_program(self.model if model is None else model)
-        for sample in self.samples:
+
+        def look(sample: Sample) -> dict[str, Array]:
             tapped = taps(program, set(names), set())
             with torch.no_grad():
                 tapped.run(*arguments(program, sample.feeds))
             found = {n: a for n, a in sample.feeds.items() if n in names}
-            yield found | {name: v.numpy() for name, v in tapped.seen.items()}
+            return found | {name: v.numpy() for name, v in tapped.seen.items()}
+
+        count = samples_at_once(self.model)
+        yield from each(look, self.samples, count, waiting=count)
 
     def gradients(self, names: Sequence[str]) -> Iterator[dict[str, tuple[Array, Array]]]:
         """The named values and the loss's gradient at each, on one sample after the other.
@@ -97,19 +102,30 @@ class Observed:
         from ..torch_program import torch_program
 
         program = torch_program(self.model)
-        generator = torch.Generator().manual_seed(0)
-        for sample in self.samples:
+        generator, turns = torch.Generator().manual_seed(0), Turns()
+
+        def look(number: int) -> dict[str, tuple[Array, Array]]:
+            try:
+                return gradients_of(number, self.samples[number])
+            finally:
+                turns.end(number)
+
+        def gradients_of(number: int, sample: Sample) -> dict[str, tuple[Array, Array]]:
             tapped = taps(program, set(names), set(names))
             with torch.enable_grad():
                 outputs = list(tapped.run(*arguments(program, sample.feeds)))
-                curvature = self._loss.curvature(outputs, sample.target, generator)
+                with turns.take(number):
+                    curvature = self._loss.curvature(outputs, sample.target, generator)
                 points = list(tapped.taps.values())
                 found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, materialize_grads=True)
             scale = float(np.sqrt(curvature.factor))
-            yield {
+            return {
                 name: (tapped.seen[name].detach().numpy(), g.numpy() * scale)
                 for name, g in zip(tapped.taps, found, strict=True)
             }
+
+        count = samples_at_once(self.model)
+        yield from each(look, range(len(self.samples)), count, waiting=count)
 
 
 @dataclass(frozen=True)

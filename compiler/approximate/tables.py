@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
+from ..beside import Turns, at_once, each, runs_at_once
 from ..deadline import OutOfTime
 from ..errors import TamagoError
 from ..facts import Array
@@ -25,16 +29,21 @@ from .costs import FAILED, Costs, lowered
 from .forms import exact_form
 from .knapsack import Limits, Option, knapsack
 from .losses import LossModel
-from .method import Form, Inputs
+from .method import Form, Inputs, Method
 from .places import Place, find_places, find_weights
 from .responses import Predicted, Response, Seen, predicted, samples_to_see
 from .stack import examples, stacked, together
 from .taken_branches import taken_branches
+from .taps import samples_at_once
 from .task import Alternative, Choice, Task
 from .write import Chosen, put
 
+if TYPE_CHECKING:
+    import torch
+
 STORING = ("stored_weights",)  # methods that change what is stored and not what runs
 
+SMALL = 1024  # rows and columns of matrices that linear algebra is as fast with on one thread, or nearly
 LOOKING = 0.6  # of the time for choosing, where a run takes a pass over a large model's weights
 NO_TIME = "no time was left to look at it"
 
@@ -67,6 +76,12 @@ class Tables:
         self._wanted: list[list[Array]] = []
         self._looked_at: list[Mapping[str, Array]] = []
         self._rest = 0.0  # milliseconds outside the places
+
+    @property
+    def side(self) -> int:
+        """The longest of the weights' shorter sides: what is factorised has so many rows."""
+        shapes = [p.shape for p in self.places]
+        return max((min(s[0], prod(s[1:])) for s in shapes if s), default=0)
 
     def fill(self, loss: LossModel, batch: int) -> None:
         """Find every place's forms, their predicted rise and their measured cost.
@@ -125,10 +140,11 @@ class Tables:
         for sample in groups:
             by_branches.setdefault(self._response(sample.feeds), []).append(sample)
         for response, samples in by_branches.items():
-            for sample in samples_to_see(samples, response):
-                progress("gradients of the loss")
-                self._looked_at.append(sample.feeds)
-                of_places, of_ends = response.see(sample, loss, generator)
+            looked_at = samples_to_see(samples, response)
+            self._looked_at += [sample.feeds for sample in looked_at]
+            progress("gradients of the loss")
+            look = partial(_see_one, response, loss, generator, Turns())
+            for of_places, of_ends in each(look, enumerate(looked_at), samples_at_once(self.program)):
                 for name, found in of_places.items():
                     seen.setdefault(name, []).append(found)
                 for name, found in of_ends.items():
@@ -148,7 +164,10 @@ class Tables:
     def _table(
         self, place: Place, seen: Sequence[Seen], shapes: Sequence[tuple[int, ...] | None], costs: Costs
     ) -> list[Alternative]:
-        """The place's alternatives, the exact one first."""
+        """The place's alternatives, the exact one first.
+
+        All that is not timed is done for several forms at once.
+        """
         exact = exact_form(place)
         fitted, seen = _halves(seen)
         produced = self._run(place, exact, fitted) or []
@@ -160,22 +179,25 @@ class Tables:
         wanted = self._run(place, exact, seen)
         assert wanted is not None
         found: list[Alternative] = []
-        for method, form in offered:
+
+        def rise(form: Form) -> Predicted | None:
+            if form is exact:
+                return Predicted()
+            outputs = self._run(place, form, seen)
+            if outputs is None:
+                return None
+            return predicted(seen, [np.subtract(o, w) for o, w in zip(outputs, wanted, strict=True)])
+
+        rises = each(rise, [form for _, form in offered], runs_at_once(self.task.original))
+        for (method, form), told in zip(offered, rises, strict=True):
             cost = milliseconds.get(f"{method} {form.setting}", as_it_is)
-            outputs = wanted if form is exact else self._run(place, form, seen)
-            if outputs is None or cost == FAILED:
+            if told is None or cost == FAILED:
                 self.refused.append((place.name, method, f"{form.setting}: the target does not run it"))
                 continue
-            errors = [np.subtract(o, w) for o, w in zip(outputs, wanted, strict=True)]
             name = place.y.name or ""
             self._forms[name, method, form.setting] = form
-            if form is exact:
-                found.append(Alternative(name, method, form.setting, 0.0, cost, 0, 0.0, form.beside))
-                continue
-            told = predicted(seen, errors)
-            found.append(
-                Alternative(name, method, form.setting, told.rise, cost, form.stored, told.scatter, form.beside)
-            )
+            stored = 0 if form is exact else form.stored
+            found.append(Alternative(name, method, form.setting, told.rise, cost, stored, told.scatter, form.beside))
         for _, form in offered:
             form.let_go()
         return found
@@ -226,14 +248,17 @@ class Tables:
         return [[np.atleast_1d(run[i]) for run in runs] for i in range(len(model.graph.outputs))]
 
     def _offered(self, place: Place, inputs: Inputs) -> list[tuple[str, Form]]:
-        found: list[tuple[str, Form]] = []
-        for method in self.task.methods:
-            if place.kind not in method.kinds:
-                continue
+        def forms_of(method: Method) -> list[Form] | str:
             try:
-                forms = method.forms(place, inputs)
+                return method.forms(place, inputs)
             except (Skip, np.linalg.LinAlgError) as reason:
-                self.refused.append((place.name, method.name, str(reason)))
+                return str(reason)
+
+        methods = [method for method in self.task.methods if place.kind in method.kinds]
+        found: list[tuple[str, Form]] = []
+        for method, forms in zip(methods, each(forms_of, methods, self._methods_at_once), strict=True):
+            if isinstance(forms, str):
+                self.refused.append((place.name, method.name, forms))
                 continue
             lacking = self.task.lacking(frozenset[str]().union(*(form.operators for form in forms)))
             if lacking:
@@ -242,6 +267,11 @@ class Tables:
                 )
             found += [(method.name, form) for form in forms if not form.operators & lacking]
         return found
+
+    @property
+    def _methods_at_once(self) -> int:
+        """One where a large model's weights would be in memory several times, or linear algebra has its own threads."""
+        return 1 if isinstance(self.task.original, Streaming) or self.side > SMALL else at_once(1)
 
     def _run(self, place: Place, form: Form, seen: Sequence[Seen]) -> list[Array] | None:
         rank = np.ndim(seen[0].x)
@@ -311,6 +341,16 @@ class Tables:
 
     def _put(self, places: Sequence[Place], chosen: Mapping[str, Chosen]) -> ir.Model:
         return self.task.target.own(put(self.program, places, chosen))
+
+
+def _see_one(
+    response: Response, loss: LossModel, generator: torch.Generator, turns: Turns, numbered: tuple[int, Sample]
+) -> tuple[dict[str, Seen], dict[str, Seen]]:
+    number, sample = numbered
+    try:
+        return response.see(sample, loss, generator, turns.take(number))
+    finally:
+        turns.end(number)
 
 
 def _option(a: Alternative, risk: float, keeps: str | None) -> Option:

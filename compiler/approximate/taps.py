@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
+
+from ..beside import at_once
+from ..streaming import is_too_large
 
 if TYPE_CHECKING:
     from ..facts import Array
@@ -16,6 +20,13 @@ def arguments(program: Any, feeds: Mapping[str, Array]) -> list[Any]:
     from ..torch_tensors import to_torch
 
     return [to_torch(np.asarray(feeds[name])) for name in program.meta["inputs"]]
+
+
+def samples_at_once(model: ir.Model) -> int:
+    """How many samples torch runs through a model at once: as many as its own threads leave processors for."""
+    import torch
+
+    return 1 if is_too_large(model) else at_once(torch.get_num_threads())
 
 
 def taps(program: Any, inputs: set[str], outputs: set[str]) -> Any:

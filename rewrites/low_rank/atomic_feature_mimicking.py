@@ -12,8 +12,9 @@ from ...compiler.approximate.places import Place
 from ...compiler.facts import Array, Floats
 from ...compiler.rule import Expression, Skip, op
 from ..quantization.symmetric import columns_int8, rows_int8
+from .directions import output_directions
 from .factors import FRACTIONS, bias_with_mean, break_even, float32, ranks_below, two_int8_products, two_products
-from .moments import moments_of, output_directions
+from .moments import moments_of
 from .whitened_svd import balanced
 
 FLOAT = int(ir.DataType.FLOAT)

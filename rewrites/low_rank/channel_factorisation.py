@@ -11,8 +11,8 @@ from ...compiler.approximate.places import Place
 from ...compiler.approximate.write import attributes_of
 from ...compiler.rule import op
 from .convolution_patches import patch_moments, ungrouped
+from .directions import output_directions
 from .factors import bias_with_mean, break_even, float32, ranks_below
-from .moments import output_directions
 from .whitened_svd import balanced
 
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from ...compiler.facts import Array, Floats
 from ...compiler.rule import Skip
+from .directions import kept_by_directions
 
-DAMP = 1e-4  # of the mean of the diagonal, added to it: directions that calibration did not see count a little
 ROUNDING = 1e-12  # of E‖x‖²: a variance below is what subtracting the mean leaves of nothing
-NOTHING = 1e-7  # of the largest singular value: below is rounding, as they are roots
 RIDGES = (0.0, 1.0, 4.0)  # the same in units of features / rows, about what noise does to eigenvalues
 
 
@@ -79,12 +78,8 @@ class Moments:
         first, other = self.halves
         if not np.any(first.second) or not np.any(other.second):
             return RIDGES[-1] * len(self.mean) / max(self.count, 1)
-        outputs = weight.astype(np.float64)
-        judged = outputs.T @ other.second @ outputs
-        kept: list[float] = []
-        for ridge in RIDGES:
-            _, directions = output_directions(weight, first.second, ridge * len(self.mean) / first.count)
-            kept.append(float(np.sum((directions[:rank] @ judged) * directions[:rank])))
+        scales = [ridge * len(self.mean) / first.count for ridge in RIDGES]
+        kept = kept_by_directions(weight, first.second, scales, other.second, rank)
         return RIDGES[int(np.argmax(kept))] * len(self.mean) / self.count
 
 
@@ -114,41 +109,3 @@ def _half(arrays: list[Array]) -> Half:
         total += rows.sum(axis=0)
         count += len(rows)
     return Half(second / max(count, 1), total / max(count, 1), count)
-
-
-def damped(moment: Array, ridge: float = 0.0) -> Floats:
-    """A second moment, or a covariance, that no direction is missing from.
-
-    Args:
-        moment: [features, features].
-        ridge: of the mean of the diagonal, added to it.
-
-    Raises:
-        Skip: calibration saw nothing to weigh errors by.
-    """
-    second = np.asarray(moment, np.float64)
-    mean = float(np.mean(np.diagonal(second)))
-    if not mean > 0:
-        raise Skip("calibration saw nothing but zeros here")
-    return second + (DAMP + ridge) * mean * np.eye(len(second))
-
-
-def output_directions(weight: Array, moment: Array, ridge: float = 0.0) -> tuple[Floats, Floats]:
-    """Σ descending and Vᵀ, rows in the same order, of SᵀW, with SSᵀ the damped moment; zeros for what is rounding.
-
-    Args:
-        weight: [features, outputs].
-        moment: [features, features].
-        ridge: of the mean of the diagonal, added to it.
-    """
-    second, outputs = damped(moment, ridge), weight.astype(np.float64)
-    if weight.shape[0] >= weight.shape[1]:  # then the outputs' own second moment is the smaller one
-        squares, vectors = np.linalg.eigh(outputs.T @ second @ outputs)
-        return np.sqrt(np.maximum(squares[::-1], 0)), np.ascontiguousarray(vectors.T[::-1])
-    product = np.linalg.cholesky(second).T @ outputs
-    squares, vectors = np.linalg.eigh(product @ product.T)  # UΣ²Uᵀ, and then Vᵀ = Σ⁻¹Uᵀ(SᵀW): no square of the outputs
-    values = np.sqrt(np.maximum(squares[::-1], 0))
-    directions = vectors.T[::-1] @ product
-    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
-    nothing = lengths <= NOTHING * max(float(values[0]), 1e-300)
-    return values, np.where(nothing, 0.0, directions / np.where(nothing, 1.0, lengths))

@@ -14,8 +14,8 @@ from ...compiler.approximate.write import attributes_of
 from ...compiler.facts import Floats
 from ...compiler.rule import Skip, op
 from .convolution_patches import patch_moments, ungrouped
+from .directions import damped, output_directions
 from .factors import bias_with_mean, float32, ranks_below
-from .moments import damped, output_directions
 from .whitened_svd import balanced
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from ...compiler.approximate.method import Form, Inputs, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array, Floats
+from .directions import NOTHING, output_directions
 from .factors import break_even, ranks_below, two_int8_products, two_products
-from .moments import NOTHING, moments_of, output_directions
+from .moments import moments_of
 
 
 @method(

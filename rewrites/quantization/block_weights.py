@@ -7,12 +7,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 
 from ...compiler.approximate.method import Form, Inputs, X, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array, Floats
 from ...compiler.rule import Expression, Skip, Term, op
 from .double_quantization import scales_in_8_bits
+
+Singles = npt.NDArray[np.float32]
+Floating = npt.NDArray[np.floating]
 
 INT8_INSIDE = 4  # accuracy_level: without it 8 bit weights are unpacked on every call, up to 200 times slower
 TINY = 1e-12
@@ -49,6 +53,9 @@ def round_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Ar
         part = slice(start, start + step)
         codes[part], scale[part], zero[part] = _rounded(weight[:, part], bits, block)
 
+    if outputs <= step:
+        write(0)
+        return codes, scale, zero
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:  # numpy lets others run meanwhile
         list(pool.map(write, range(0, outputs, step)))
     return codes, scale, zero
@@ -64,13 +71,19 @@ def _rounded(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]
     if bits == 8:  # symmetric: a zero point buys nothing with 255 steps
         scale = np.abs(parts).max(-1) / 127
         zero = np.full(scale.shape, 128.0, np.float32)
+        scale = np.where(scale > 0, scale, TINY).astype(np.float32)  # a block of zeros decodes to next to nothing
     else:
-        low, high = np.minimum(parts.min(-1), 0), np.maximum(parts.max(-1), 0)
-        scale = (high - low) / top
-        zero = np.round(-low / np.where(scale > 0, scale, 1))
-    scale = np.where(scale > 0, scale, TINY).astype(np.float32)  # a block of zeros decodes to next to nothing
+        scale, zero = steps(parts.min(-1), parts.max(-1), bits)
     codes = np.clip(np.round(parts / scale[..., None]) + zero[..., None], 0, top)
-    return codes.astype(np.uint8), scale, np.clip(zero, 0, top).astype(np.uint8)
+    return codes.astype(np.uint8), scale, zero.astype(np.uint8)
+
+
+def steps(least: Array, largest: Array, bits: int) -> tuple[Singles, Floating]:
+    """Scale and zero point, whole but in floating point, of blocks with these values and zero among them."""
+    low, high, top = np.minimum(least, 0), np.maximum(largest, 0), 2**bits - 1
+    scale = (high - low) / top
+    zero = np.clip(np.round(-low / np.where(scale > 0, scale, 1)), 0, top)
+    return np.where(scale > 0, scale, TINY).astype(np.float32), zero
 
 
 def fitting(blocks: Sequence[int], width: int) -> list[int]:

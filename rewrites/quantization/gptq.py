@@ -11,10 +11,11 @@ from ...compiler.approximate.method import Form, Inputs, method
 from ...compiler.approximate.places import Place
 from ...compiler.facts import Array, Floats
 from ...compiler.rule import Skip
-from .block_weights import fitting, n_bits, round_blocks
+from .block_weights import fitting, n_bits, steps
 
 BITS = 4
 BLOCKS = (32, 128)
+AT_ONCE = 16  # inputs whose errors are made up for one by one; those of more are a product of matrices
 DAMP = 0.01  # of the mean of H's diagonal, added to it
 
 
@@ -71,8 +72,8 @@ def round_in_order(weight: Array, factor: Array, block: int) -> tuple[Array, Arr
     scales, zeros = np.empty((blocks, outputs), np.float32), np.empty((blocks, outputs), np.uint8)
     for b in range(blocks):
         start, end = b * block, min((b + 1) * block, width)
-        _, scale, zero = round_blocks(rest[start:end], BITS, block)
-        scales[b], zeros[b] = scale[:, 0], zero[:, 0]
+        part = rest[start:end].astype(np.float32)
+        scales[b], zeros[b] = steps(part.min(axis=0), part.max(axis=0), BITS)
         codes[start : start + block] = zeros[b]  # beyond the last input: nothing
         errors = _round_block(rest[start:end], feedback[start:end, start:end], codes[start:end], scales[b], zeros[b])
         rest[end:] -= feedback[start:end, end:].T @ errors
@@ -82,6 +83,12 @@ def round_in_order(weight: Array, factor: Array, block: int) -> tuple[Array, Arr
 
 def _round_block(rest: Floats, factor: Floats, codes: Array, scale: Array, zero: Array) -> Floats:
     """Fill one block's codes; the errors that later blocks make up for, in units of the factor's diagonal."""
+    if len(rest) > AT_ONCE:
+        middle = len(rest) // 2
+        before = _round_block(rest[:middle], factor[:middle, :middle], codes[:middle], scale, zero)
+        rest[middle:] -= factor[:middle, middle:].T @ before
+        after = _round_block(rest[middle:], factor[middle:, middle:], codes[middle:], scale, zero)
+        return np.concatenate([before, after])
     step, origin = scale.astype(np.float64), zero.astype(np.float64)
     errors = np.empty_like(rest)
     for i in range(len(rest)):

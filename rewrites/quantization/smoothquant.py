@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,19 @@ def smoothquant(place: Place, inputs: Inputs) -> Iterator[Form]:
     x/s has one step for all of it, found when the program runs, which an outlier widens no longer.
     """
     weight, rows = place.weight, sizes(np.abs(place.weight).max(axis=1), "the weight holds")
+    wanted: list[Array] = []
+
+    def error(seen: Inputs, scale: Floats) -> float:
+        if not wanted:  # one half judges all scales
+            wanted.extend(np.matmul(_rows(array, weight), weight) for array in seen.arrays)
+        return output_error(weight, seen.arrays, wanted, scale, wide=place.wide)
+
     scale = best_scales(
         inputs,
         inputs.halves,
         STRENGTHS,
         lambda seen, strength: sizes(seen.peak) ** strength / rows ** (1 - strength),
-        lambda seen, scale: output_error(weight, seen.arrays, scale, wide=place.wide),
+        error,
     )
     if scale is None:
         raise Skip("no input has outliers that scales would help with: dynamic_int8 does as well")
@@ -40,15 +47,28 @@ def smoothquant(place: Place, inputs: Inputs) -> Iterator[Form]:
     yield Form("one scale for the tensor", product)
 
 
-def output_error(weight: Array, arrays: tuple[Array, ...], scale: Floats, *, wide: bool) -> float:
-    """Σ‖x·W − Q(x/s)·Q(s·W)‖², the step of x/s that of each sample; `wide`: as for `factor_int8`."""
+def output_error(
+    weight: Array, arrays: Sequence[Array], wanted: Sequence[Array], scale: Floats, *, wide: bool
+) -> float:
+    """Σ‖x·W − Q(x/s)·Q(s·W)‖², the step of x/s that of each sample.
+
+    Args:
+        weight: W.
+        arrays: x of each sample.
+        wanted: x·W of each.
+        scale: s.
+        wide: as for `factor_int8`.
+    """
     rounded = np.multiply(*factor_int8(multiplied(weight, scale), wide=wide))
     total = 0.0
-    for array in arrays:
-        rows = array.reshape(-1, len(weight)).astype(np.float32)
-        error = rounded_to_256(rows / scale.astype(np.float32)) @ rounded - np.matmul(rows, weight)
+    for array, exact in zip(arrays, wanted, strict=True):
+        error = np.subtract(rounded_to_256(_rows(array, weight) / scale.astype(np.float32)) @ rounded, exact)
         total += float(np.sum(np.square(error, dtype=np.float64)))
     return total
+
+
+def _rows(array: Array, weight: Array) -> Singles:
+    return array.reshape(-1, len(weight)).astype(np.float32, copy=False)
 
 
 def rounded_to_256(x: Singles) -> Singles:

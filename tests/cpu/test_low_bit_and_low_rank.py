@@ -16,9 +16,10 @@ from tamago.compiler.approximate.places import Place, find_places
 from tamago.compiler.approximate.write import alone
 from tamago.compiler.rule import Expression, Skip
 from tamago.rewrites import all_methods
+from tamago.rewrites.low_rank.directions import output_directions
 from tamago.rewrites.low_rank.factors import break_even
 from tamago.rewrites.low_rank.welore import heavy_rank, welore
-from tamago.rewrites.low_rank.whitened_svd import output_directions, whitened_svd
+from tamago.rewrites.low_rank.whitened_svd import whitened_svd
 from tamago.rewrites.quantization.block_weights import round_blocks
 from tamago.rewrites.quantization.double_quantization import scales_in_8_bits
 from tamago.rewrites.quantization.gptq import error_feedback, gptq, round_in_order

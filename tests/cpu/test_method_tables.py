@@ -25,8 +25,9 @@ from tamago.compiler.store import Store
 from tamago.compiler.torch_program import torch_program
 from tamago.rewrites.low_rank.atomic_feature_mimicking import atomic_feature_mimicking
 from tamago.rewrites.low_rank.channel_factorisation import channel_factorisation
+from tamago.rewrites.low_rank.directions import output_directions
 from tamago.rewrites.low_rank.factors import break_even
-from tamago.rewrites.low_rank.moments import moments_of, output_directions
+from tamago.rewrites.low_rank.moments import moments_of
 from tamago.rewrites.low_rank.spatial_factorisation import spatial_factorisation
 from tamago.rewrites.low_rank.welore import heavy_rank
 from tamago.rewrites.low_rank.whitened_svd import whitened_svd
