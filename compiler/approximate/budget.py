@@ -21,8 +21,9 @@ class Budget:
 
     Args:
         loss: `loss(outputs, target)` is a torch scalar, less is better, a mean over the sample; or a name:
-            "cross-entropy" (outputs are logits, targets class numbers in the last axis' place), "kl" or "mse"
-            (distance to the original's own outputs, no targets needed). None: the relative error of the outputs,
+            "cross-entropy" (outputs are logits or probabilities, targets class numbers in the place of the last axis
+            or, for pictures, of the second; −100 does not count), "kl" or "mse" (distance to the original's own
+            outputs, no targets needed). None: the relative error of the outputs,
             ‖y − y₀‖ / ‖y₀‖, is what `rise` bounds.
         rise: allowed relative rise of the loss (0.01 is 1 %). A distance to the original's outputs starts at zero, so
             for "kl" this is nats, and for "mse" a fraction of the outputs' own mean square.

@@ -105,6 +105,9 @@ class Search:
     def _outcome(self) -> Outcome:
         refused = [("the program", name, reason) for name, reason in self._ready.refused]
         notes = [f"before anything was chosen, and without an error of its own: {name}" for name in self._ready.done]
+        if self.task.budget.metric is None and self.loss.kind in ("cross-entropy", "kl"):
+            said = self.loss.classes.describe([output.name or "" for output in self.task.exact.graph.outputs])
+            notes += [said] if said else []
         return Outcome(alternatives=self.exact.alternatives, refused=[*refused, *self.exact.refused], notes=notes)
 
     def _batches_are_independent(self) -> bool:

@@ -1,0 +1,155 @@
+"""What the owner's loss is taken for: which output tells classes apart, along which axis, and in what form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, nll_loss
+
+import tamago
+from tamago.compiler.approximate.budget import Budget
+from tamago.compiler.approximate.calibration import Sample
+from tamago.compiler.approximate.losses import NO_LABEL, Classes, LossModel, loss_model
+
+ROWS, CLASSES = 6, 5
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def labels_of(logits: torch.Tensor, axis: int = -1) -> torch.Tensor:
+    return logits.argmax(axis)
+
+
+def taken(loss: Any, outputs: list[torch.Tensor], target: Any) -> LossModel:
+    def structure(found: Any) -> Any:
+        return found[0] if len(found) == 1 else list(found)
+
+    return loss_model(Budget(loss=loss), structure, outputs, Sample({}, target))
+
+
+def likelihood_of_probabilities(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return nll_loss(outputs.log(), target)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", likelihood_of_probabilities])
+def test_a_model_that_ends_with_softmax_is_judged_by_its_logarithms(loss: Any) -> None:
+    logits = 3 * normal(ROWS, CLASSES)
+    outputs, target = [torch.softmax(logits, -1)], labels_of(normal(ROWS, CLASSES, seed=1))
+
+    found = taken(loss, outputs, target)
+
+    assert found.kind == "cross-entropy"
+    assert found.classes == Classes(probabilities=True)
+    assert found.value(outputs, target) == pytest.approx(float(cross_entropy(logits, target)), rel=1e-5)
+    assert "probabilities" in found.classes.describe(["y"])
+
+
+def test_logits_are_taken_as_they_are() -> None:
+    logits = normal(ROWS, CLASSES)
+    for outputs in ([logits], [log_softmax(logits, -1)], [logits.abs()]):
+        target = labels_of(outputs[0])
+
+        found = taken("cross-entropy", outputs, target)
+
+        assert found.classes == Classes()
+        assert found.value(outputs, target) == pytest.approx(float(cross_entropy(outputs[0], target)))
+        assert found.classes.describe(["y"]) == ""
+
+
+def test_a_function_that_takes_probabilities_for_logits_is_what_it_is() -> None:
+    outputs, target = [torch.softmax(3 * normal(ROWS, CLASSES), -1)], labels_of(normal(ROWS, CLASSES))
+
+    found = taken(cross_entropy, outputs, target)
+
+    assert found.kind == "cross-entropy"
+    assert not found.classes.probabilities
+
+
+def test_the_divergence_of_probabilities_is_that_of_their_logits() -> None:
+    before, after = 3 * normal(ROWS, CLASSES), 3 * normal(ROWS, CLASSES) + 0.1 * normal(ROWS, CLASSES, seed=1)
+    wanted = float(kl_div(log_softmax(after, -1), log_softmax(before, -1), reduction="batchmean", log_target=True))
+
+    for outputs, originals in (([after], [before]), ([after.softmax(-1)], [before.softmax(-1)])):
+        found = taken("kl", originals, None)
+
+        assert found.divergence(outputs, originals) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_several_outputs_that_labels_fit_the_one_that_knows_them_is_taken(order: tuple[int, int]) -> None:
+    both = [4 * normal(ROWS, CLASSES), normal(ROWS, 64, seed=1)]
+    target, outputs = labels_of(both[0]), [both[i] for i in order]
+
+    found = taken("cross-entropy", outputs, target)
+
+    assert found.classes.output == order.index(0)
+    assert ("logits", "features")[order[found.classes.output]] == "logits"
+    assert repr("b") in found.classes.describe(["a", "b"]) or found.classes.output == 0
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", cross_entropy])
+@pytest.mark.parametrize("width", [7, CLASSES])
+def test_classes_of_pictures_are_in_the_second_axis(loss: Any, width: int) -> None:
+    outputs = [4 * normal(2, CLASSES, 4, width)]
+    target = labels_of(outputs[0], 1)
+
+    found = taken(loss, outputs, target)
+
+    assert (found.kind, found.classes.axis) == ("cross-entropy", 1)
+    assert found.value(outputs, target) == pytest.approx(float(cross_entropy(outputs[0], target)))
+    assert "axis 1" in found.classes.describe(["y"])
+
+
+def test_classes_of_positions_are_in_the_last_axis() -> None:
+    outputs = [4 * normal(2, 4, CLASSES)]
+
+    assert taken("cross-entropy", outputs, labels_of(outputs[0])).classes == Classes()
+
+
+def test_without_labels_pictures_have_classes_second_unless_they_add_up_last() -> None:
+    logits = normal(2, CLASSES, 4, 7)
+
+    assert taken("kl", [logits], None).classes == Classes(0, 1)
+    assert taken("kl", [logits.softmax(1)], None).classes == Classes(0, 1, probabilities=True)
+    assert taken("kl", [logits.softmax(-1)], None).classes == Classes(0, -1, probabilities=True)
+    assert taken("kl", [logits[0]], None).classes == Classes()
+
+
+def test_what_does_not_count_has_no_curvature() -> None:
+    logits = normal(ROWS, CLASSES).requires_grad_()
+    target = labels_of(logits).clone()
+    target[2:] = NO_LABEL
+
+    found = taken(cross_entropy, [logits], target)
+    curvature = found.curvature([logits], target, torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(curvature.scalar, logits)
+
+    assert found.kind == "cross-entropy"
+    assert curvature.factor == pytest.approx(0.5 / 2)
+    assert (gradient[:2] != 0).all()
+    assert (gradient[2:] == 0).all()
+
+
+def test_all_that_counts_has_curvature() -> None:
+    logits = normal(ROWS, CLASSES).requires_grad_()
+    target = labels_of(logits)
+
+    curvature = taken(cross_entropy, [logits], target).curvature([logits], target, torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(curvature.scalar, logits)
+
+    assert curvature.factor == pytest.approx(0.5 / ROWS)
+    assert (gradient != 0).all()
+
+
+def test_other_numbers_for_what_does_not_count_are_the_functions_own() -> None:
+    outputs, target = [normal(ROWS, CLASSES)], torch.tensor([0, 1, 2, -1, -1, -1])
+
+    found = taken(lambda o, t: cross_entropy(o, t, ignore_index=-1), outputs, target)
+
+    assert found.kind == "function"
+    with pytest.raises(tamago.TamagoError, match="U046"):
+        taken("cross-entropy", outputs, target).value(outputs, target)
