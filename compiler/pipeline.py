@@ -89,8 +89,17 @@ def checked(budget: Budget | None, **options: Any) -> Options:
     if chosen.methods is not None:
         chosen_by_name(chosen.methods)
     if budget is not None:
+        _require_budget(budget)
         chosen.check_budget(budget)
     return chosen
+
+
+def _require_budget(given: object) -> None:
+    """Raise U043 for a bare number and the like."""
+    from .approximate.budget import Budget
+
+    if not isinstance(given, Budget):
+        raise TamagoError("U043", f"budget is {given!r}", todo="write budget=tamago.Budget(loss=…, rise=0.01)")
 
 
 def compile_front(

@@ -33,6 +33,9 @@ def mean_square(outputs: Any, target: Any) -> Any:
         ({"metric": accuracy, "drop": 0.01, "loss": mean_square}, "U041"),
         ({"loss": "crossentropy"}, "U042"),
         ({"loss": ""}, "U042"),
+        ({"loss": 3}, "U042"),
+        ({"metric": "accuracy", "drop": 0.01}, "U040"),
+        ({"rise": None}, "U043"),
         ({"rise": -0.01}, "U043"),
         ({"rise": float("nan")}, "U043"),
         ({"rise": float("inf")}, "U043"),
@@ -60,6 +63,31 @@ def test_losses_by_name_by_function_and_none(name: Any) -> None:
 @pytest.mark.parametrize("number", [1, 0.25, np.float32(0.25), np.int64(2)])
 def test_a_bound_is_a_number_of_any_kind(number: Any) -> None:
     assert Budget(rise=number).allowed == number
+
+
+@pytest.mark.parametrize("rises", [0.1, "0.1", None, {0.1}, [0.1, "1%"]])
+def test_bounds_that_are_no_list_of_numbers_are_refused(rises: Any) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        Budget(loss="kl").bounds(rises)
+
+    assert error.value.code == "U043"
+
+
+@pytest.mark.parametrize("rises", [[0.1, 0.2], (0.1, 0.2), np.asarray([0.1, 0.2])])
+def test_bounds_take_the_place_of_what_is_allowed(rises: Any) -> None:
+    assert [b.allowed for b in Budget(loss="kl").bounds(rises)] == [0.1, 0.2]
+    assert [b.drop for b in Budget(metric=accuracy, drop=0.5).bounds(rises)] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("budget", [0.01, "1%", {"rise": 0.01}])
+def test_a_budget_that_is_none_is_refused_before_any_work(budget: Any) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(b"", budget=budget, calibration=[])
+    assert error.value.code == "U043"
+    assert "Budget(" in error.value.todo
+
+    with pytest.raises(tamago.TamagoError, match="M0"):  # with a budget it is the model that is looked at
+        tamago.compile(b"", budget=Budget(), calibration=[])
 
 
 def test_nothing_is_allowed_by_position() -> None:
