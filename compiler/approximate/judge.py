@@ -13,7 +13,7 @@ from ..errors import TamagoError
 from ..torch_tensors import to_numpy, to_torch
 from .acceptance import Evidence, metric_drop, paired_rise, relative_error, relative_square
 from .budget import Budget
-from .calibration import Sample
+from .calibration import Sample, blamed_on
 from .losses import LossModel
 from .reference import Reference
 from .stack import Program, examples, run_together, together
@@ -86,7 +86,8 @@ class Judge:
             return self._distance(outputs, wanted)
         if self.loss.kind == "kl":
             return self.loss.divergence(_tensors(outputs), _tensors(wanted))
-        return self.loss.value(_tensors(outputs), sample.target)
+        with blamed_on(sample):
+            return self.loss.value(_tensors(outputs), sample.target)
 
     def _distance(self, outputs: Sequence[Any], wanted: Sequence[Any]) -> tuple[float, float]:
         pairs = [

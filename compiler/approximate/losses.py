@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import TamagoError
 from .budget import Budget
-from .calibration import Sample
+from .calibration import Sample, blamed_on
 
 if TYPE_CHECKING:
     import torch
@@ -212,7 +212,8 @@ def loss_model(budget: Budget, structure: Structure, outputs: Sequence[torch.Ten
         return LossModel(budget.loss, None, structure, classes)  # type: ignore[arg-type]
     assert callable(budget.loss)
     plain = LossModel("function", budget.loss, structure)
-    wanted = plain.value(outputs, sample.target) if found else 0.0
+    with blamed_on(sample):
+        wanted = plain.value(outputs, sample.target)
     for classes in found + [replace(c, probabilities=False) for c in found if c.probabilities]:
         if abs(wanted - _value(outputs, classes, sample.target)) <= CLOSE * max(abs(wanted), 1e-6):
             return LossModel("cross-entropy", budget.loss, structure, classes)

@@ -305,6 +305,17 @@ def test_a_loss_that_fails_is_the_owners(trained: Trained) -> None:
     assert "mask" in error.value.why
 
 
+def test_a_list_that_was_lengthened_proves_no_more(trained: Trained) -> None:
+    few, words = trained.calibration[:20], {"objective": "size", "methods": "stored_weights"}
+    long = trained.compile(tamago.Budget(loss="kl", rise=0.05), calibration=few * 8, **words)
+
+    assert "all of the 160 samples are repeated: 20 are used, one of each" in account(long).notes
+    assert account(long).verified_on == 10
+    short = trained.compile(tamago.Budget(loss="kl", rise=0.05), calibration=few, **words)
+    assert account(short).verified_on == 10
+    assert not any("repeated" in note for note in account(short).notes)
+
+
 def test_a_loss_that_is_no_number_is_the_owners(trained: Trained) -> None:
     with pytest.raises(tamago.TamagoError, match="U046"):
         trained.compile(tamago.Budget(loss=lambda outputs, target: None))

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 import tamago
 from tamago.compiler.approximate.budget import NAMES, Budget
-from tamago.compiler.approximate.calibration import SMALLEST, Sample, Split, read_samples, split
+from tamago.compiler.approximate.calibration import SMALLEST, Sample, Split, read_samples, split, without_repeats
 from tamago.compiler.approximate.stack import examples, run_together, stacked, takes_batches, together
 from tamago.compiler.facts import Array
 
@@ -138,6 +139,60 @@ def test_too_few_samples(count: int) -> None:
 
     assert error.value.code == "U045"
     assert str(count) in error.value.what
+
+
+def test_an_iterator_that_was_read_before_is_said_to_be_empty() -> None:
+    spent = iter(pairs(8))
+    assert len(read_samples(spent, by_name)) == 8
+
+    with pytest.raises(tamago.TamagoError, match="iterator"):
+        read_samples(spent, by_name)
+    with pytest.raises(tamago.TamagoError) as error:
+        read_samples([], by_name)
+    assert not error.value.why
+
+
+@pytest.mark.parametrize("different", [1, SMALLEST - 1])
+def test_one_batch_over_and_over_is_no_calibration(different: int) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        without_repeats(read_samples([([float(i % different)], i) for i in range(64)], by_name))
+
+    assert error.value.code == "U045"
+    assert f"{different} are different" in error.value.what
+    assert len(without_repeats(read_samples([([float(i % SMALLEST)], i) for i in range(64)], by_name))) == 64
+
+
+def test_a_buffer_that_is_filled_again_is_copied() -> None:
+    buffer, label = np.zeros((1, 2), np.float32), torch.zeros(1)
+
+    def given() -> Any:
+        for i in range(8):
+            buffer[:], label[:] = i, i
+            yield buffer, {"label": label}
+
+    samples = read_samples(given(), lambda inputs: {"x": inputs})
+
+    assert [float(s.feeds["x"][0, 0]) for s in samples] == list(range(8))
+    assert [float(s.target["label"]) for s in samples] == list(range(8))
+
+
+def test_what_the_owner_keeps_is_not_copied() -> None:
+    kept = [(np.full((1, 2), i, np.float32), i) for i in range(8)]
+
+    samples = read_samples(kept, lambda inputs: {"x": inputs})
+
+    assert all(s.feeds["x"] is x for s, (x, _) in zip(samples, kept, strict=True))
+
+
+def test_of_samples_that_are_all_repeated_one_of_each_is_used() -> None:
+    samples = read_samples(pairs(6) * 3, by_name)
+
+    assert [s.number for s in without_repeats(samples)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_samples_that_happen_to_be_equal_count() -> None:
+    for given in ([*pairs(6), *pairs(5)], [([float(i % 4)], i) for i in range(16)], pairs(6)):
+        assert len(without_repeats(read_samples(given, by_name))) == len(given)
 
 
 def test_calibration_is_read_once_and_in_order() -> None:

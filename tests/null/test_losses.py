@@ -11,7 +11,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, nll_loss
 import tamago
 from tamago.compiler.approximate.budget import Budget
 from tamago.compiler.approximate.calibration import Sample
+from tamago.compiler.approximate.judge import Judge
 from tamago.compiler.approximate.losses import NO_LABEL, Classes, LossModel, loss_model
+from tamago.compiler.approximate.reference import Reference
 
 ROWS, CLASSES = 6, 5
 
@@ -153,3 +155,28 @@ def test_other_numbers_for_what_does_not_count_are_the_functions_own() -> None:
     assert found.kind == "function"
     with pytest.raises(tamago.TamagoError, match="U046"):
         taken("cross-entropy", outputs, target).value(outputs, target)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", cross_entropy])
+def test_the_sample_that_a_loss_fails_on_is_named(loss: Any) -> None:
+    samples = [Sample({"x": normal(1, CLASSES, seed=i).numpy()}, torch.tensor([i]), i) for i in range(2 * CLASSES)]
+
+    def program(feeds: Any) -> list[Any]:
+        return [feeds["x"]]
+
+    first = [torch.as_tensor(samples[0].feeds["x"])]
+    judge = Judge(Budget(loss=loss), taken(loss, first, samples[0].target), Reference(program))
+
+    assert len(judge.scores(program, samples[:CLASSES])) == CLASSES
+    with pytest.raises(tamago.TamagoError, match="U046") as error:
+        judge.scores(program, samples)
+    assert error.value.where == f"calibration item {CLASSES}"
+
+
+def test_the_first_sample_is_named_too() -> None:
+    def broken(outputs: Any, target: Any) -> Any:
+        raise KeyError("mask")
+
+    with pytest.raises(tamago.TamagoError, match="mask") as error:
+        loss_model(Budget(loss=broken), lambda outputs: outputs[0], [normal(1, CLASSES)], Sample({}, None, 7))
+    assert error.value.where == "calibration item 7"
