@@ -3,7 +3,8 @@
 For a likelihood the expected second derivative by a place's output is the covariance of the gradient when labels are
 drawn from the model itself (Fisher information; Martens & Grosse, K-FAC, ICML 2015, arXiv:1503.05671). A form that
 moves the output by e then raises the loss by ½ E[(g·e)²]. The same holds for a squared distance with random directions
-in the place of labels. For any other function of the outputs the gradient at the owner's targets takes their place: its
+in the place of labels, and for a function that judges each number by itself with random directions in the measure of
+its second derivatives. For any other function of the outputs the gradient at the owner's targets takes their place: its
 scale is a guess, which the search corrects by what it measures.
 """
 
@@ -161,9 +162,44 @@ class LossModel:
             scalar = torch.stack([(o * d).sum() for o, d in zip(floats, directions, strict=True)]).sum()
             norm = sum(float((o.detach() ** 2).sum()) for o in floats)
             return Curvature(scalar, 1.0 / max(norm, 1e-30), 0)
+        loss, second = self._call(outputs, target), self._second_derivatives(outputs, target, generator)
+        if second is not None:
+            directions = [torch.sqrt(h) * torch.randn(h.shape, generator=generator) for h in second]
+            scalar = torch.stack([(o * d).sum() for o, d in zip(floats, directions, strict=True)]).sum()
+            return Curvature(scalar, 0.5, 0, loss)
         terms = _terms(target, floats)
-        loss = self._call(outputs, target)
         return Curvature(loss * terms, 0.5 / terms, terms, loss)
+
+    def _second_derivatives(
+        self, outputs: Sequence[torch.Tensor], target: Any, generator: torch.Generator
+    ) -> list[torch.Tensor] | None:
+        """Of a loss that judges each number by itself: squared error, binary cross-entropy; None: it does not.
+
+        With signs d, d∘(H d) is the diagonal of H if H is diagonal, whatever the signs (Bekas et al., Applied Numerical
+        Mathematics 57, 2007). Gauss-Newton with it has the loss' own scale, which the gradient at the targets has not.
+        """
+        import torch
+
+        given = [o.detach().clone().requires_grad_(o.is_floating_point()) for o in outputs]
+        floats = [o for o in given if o.requires_grad]
+        found: list[list[torch.Tensor]] = []
+        with torch.enable_grad():
+            try:
+                first = torch.autograd.grad(
+                    self._call(given, target), floats, create_graph=True, materialize_grads=True
+                )
+                for _ in range(2):
+                    signs = [torch.randint(0, 2, o.shape, generator=generator) * 2.0 - 1.0 for o in floats]
+                    dotted = torch.stack([(g * s).sum() for g, s in zip(first, signs, strict=True)]).sum()
+                    again = torch.autograd.grad(dotted, floats, retain_graph=True, materialize_grads=True)
+                    found.append([h * s for h, s in zip(again, signs, strict=True)])
+            except RuntimeError:  # nothing to differentiate twice
+                return None
+        largest = max((float(h.abs().max()) for h in found[0] if h.numel()), default=0.0)
+        if not 0 < largest < float("inf"):
+            return None
+        alike = all(torch.allclose(a, b, rtol=CLOSE, atol=CLOSE * largest) for a, b in zip(*found, strict=True))
+        return [h.clamp(min=0.0) for h in found[0]] if alike else None
 
 
 def _copies(outputs: Sequence[Any]) -> list[Any]:

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, kl_div, log_softmax, nll_loss
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    kl_div,
+    log_softmax,
+    mse_loss,
+    nll_loss,
+)
 
 import tamago
 from tamago.compiler.approximate.budget import Budget
@@ -180,3 +188,53 @@ def test_the_first_sample_is_named_too() -> None:
     with pytest.raises(tamago.TamagoError, match="mask") as error:
         loss_model(Budget(loss=broken), lambda outputs: outputs[0], [normal(1, CLASSES)], Sample({}, None, 7))
     assert error.value.where == "calibration item 7"
+
+
+def weighed(outputs: list[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+    return mse_loss(outputs[0], target) + 5 * binary_cross_entropy_with_logits(outputs[1], target.sigmoid())
+
+
+def mean_rise(found: LossModel, outputs: list[torch.Tensor], target: Any, errors: list[torch.Tensor]) -> float:
+    """What the curvature predicts of these errors at the outputs, over many draws."""
+    generator, rises = torch.Generator().manual_seed(0), list[float]()
+    for _ in range(400):
+        given = [o.clone().requires_grad_() for o in outputs]
+        curvature = found.curvature(given, target, generator)
+        gradients = torch.autograd.grad(curvature.scalar, given, materialize_grads=True)
+        moved = sum(float((g * e).sum()) for g, e in zip(gradients, errors, strict=True))
+        rises.append(curvature.factor * moved**2)
+    return sum(rises) / len(rises)
+
+
+@pytest.mark.parametrize(
+    ("loss", "count"), [(mse_loss, 1), (binary_cross_entropy_with_logits, 1), (huber_loss, 1), (weighed, 2)]
+)
+def test_a_loss_of_single_numbers_has_the_scale_of_its_second_derivatives(loss: Any, count: int) -> None:
+    outputs, errors = ([normal(ROWS, 16, seed=s + i) for i in range(count)] for s in (0, 10))
+    target = outputs[0].sigmoid() + 0.1 * normal(ROWS, 16, seed=3)
+    errors = [0.01 * e for e in errors]
+    found = taken(loss, outputs, target)
+
+    there = [[o + sign * e for o, e in zip(outputs, errors, strict=True)] for sign in (1, -1)]
+    values = [found.value([o.double() for o in every], target.double()) for every in (*there, outputs)]
+    wanted = (values[0] + values[1]) / 2 - values[2]  # the first order cancels
+
+    assert found.kind == "function"
+    assert mean_rise(found, outputs, target, errors) == pytest.approx(wanted, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: cross_entropy(o, t) + o[:, 0].square().mean(),  # numbers judged together
+        lambda o, t: (o - t[:, None]).abs().mean(),  # no curvature
+        lambda o, t: (o * 2.0).mean() + 3,
+    ],
+)
+def test_other_functions_keep_the_gradient_at_the_targets(loss: Any) -> None:
+    outputs, target = [normal(ROWS, CLASSES).requires_grad_()], torch.arange(ROWS) % CLASSES
+
+    curvature = taken(loss, outputs, target).curvature(outputs, target, torch.Generator().manual_seed(0))
+
+    assert curvature.terms == ROWS
+    assert curvature.factor == pytest.approx(0.5 / ROWS)
