@@ -189,7 +189,7 @@ def _approximate(
 ) -> list[Compiled]:
     """The exact program, then those within each budget that are cheaper than all before them."""
     from ..rewrites import chosen_by_name
-    from .within_budget import approximate
+    from .within_budget import approximate, ever_cheaper
 
     size = options.objective == "size"
     results = approximate(
@@ -208,11 +208,9 @@ def _approximate(
     clock.stage("approximate")
     exact.report.seconds = clock.seconds
     exact.report.approximation, exact.report.explanation = results[-1].account.without(), results[-1].explanation
-    front, least = [exact], float(file_bytes(exact.model)) if size else float("inf")
-    for result in results:
-        if result.model is None or result.cost(size=size) >= least:
-            continue
-        least = result.cost(size=size)
+    front = [exact]
+    for result in ever_cheaper(results, float(file_bytes(exact.model)) if size else float("inf"), size=size):
+        assert result.model is not None  # else it is the exact program
         report = replace(
             exact.report,
             after=reports.Figures.of(result.model),
