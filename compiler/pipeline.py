@@ -89,8 +89,17 @@ def checked(budget: Budget | None, **options: Any) -> Options:
     if chosen.methods is not None:
         chosen_by_name(chosen.methods)
     if budget is not None:
+        _require_budget(budget)
         chosen.check_budget(budget)
     return chosen
+
+
+def _require_budget(given: object) -> None:
+    """Raise U043 for a bare number and the like."""
+    from .approximate.budget import Budget
+
+    if not isinstance(given, Budget):
+        raise TamagoError("U043", f"budget is {given!r}", todo="write budget=tamago.Budget(loss=…, rise=0.01)")
 
 
 def compile_front(
@@ -180,7 +189,7 @@ def _approximate(
 ) -> list[Compiled]:
     """The exact program, then those within each budget that are cheaper than all before them."""
     from ..rewrites import chosen_by_name
-    from .within_budget import approximate
+    from .within_budget import approximate, ever_cheaper
 
     size = options.objective == "size"
     results = approximate(
@@ -199,11 +208,9 @@ def _approximate(
     clock.stage("approximate")
     exact.report.seconds = clock.seconds
     exact.report.approximation, exact.report.explanation = results[-1].account.without(), results[-1].explanation
-    front, least = [exact], float(file_bytes(exact.model)) if size else float("inf")
-    for result in results:
-        if result.model is None or result.cost(size=size) >= least:
-            continue
-        least = result.cost(size=size)
+    front = [exact]
+    for result in ever_cheaper(results, float(file_bytes(exact.model)) if size else float("inf"), size=size):
+        assert result.model is not None  # else it is the exact program
         report = replace(
             exact.report,
             after=reports.Figures.of(result.model),

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from .approximate.account import Approximation, explain, tries
 from .approximate.budget import Budget, Workload
-from .approximate.calibration import Sample, read_samples, split
+from .approximate.calibration import Sample, read_samples, split, without_repeats
 from .approximate.gain import FASTER
 from .approximate.method import Method
 from .approximate.preparation import Preparation
@@ -58,7 +58,17 @@ class Request:
     @cached_property
     def samples(self) -> list[Sample]:
         """Read once: a second search may not be able to."""
+        return without_repeats(self._given)
+
+    @cached_property
+    def _given(self) -> list[Sample]:
         return read_samples(self.calibration, self.flatten)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the report should say of the samples."""
+        given, used = len(self._given), len(self.samples)
+        return [] if used == given else [f"all of the {given} samples are repeated: {used} are used, one of each"]
 
 
 @dataclass(frozen=True)
@@ -144,9 +154,10 @@ def approximate(
     except (KeyboardInterrupt, OutOfTime) as stop:
         said = request.budget.describe(), request.budget.allowed
         account = Approximation(*said, search.loss.kind, parts.chosen, len(parts.verify))
-        account.notes.append(f"{ended_by(stop)} before anything was chosen: the result is exact")
+        account.notes += [*request.notes, f"{ended_by(stop)} before anything was chosen: the result is exact"]
         return [Result(None, None, account, [])]
-    return with_wider([_result(search.at(budget)) for budget in request.budget.bounds(rises)], size=size)
+    results = [_result(search.at(budget), request.notes) for budget in request.budget.bounds(rises)]
+    return with_wider(results, size=size)
 
 
 def with_wider(results: Sequence[Result], *, size: bool) -> list[Result]:
@@ -167,13 +178,33 @@ def with_wider(results: Sequence[Result], *, size: bool) -> list[Result]:
     return found
 
 
+def ever_cheaper(results: Sequence[Result], least: float, *, size: bool) -> list[Result]:
+    """Those that cost less than all before them.
+
+    One program found for two bounds is timed twice, and buys nothing the second time whatever the clock says.
+
+    Args:
+        results: from the narrowest bound to the widest.
+        least: what the exact program costs; infinite where it is not to be beaten again.
+        size: bytes count, not milliseconds.
+    """
+    found: list[Result] = []
+    for result in results:
+        cost = float("inf") if result.model is None else result.cost(size=size)
+        if cost >= least or any(result.account.made_of == other.account.made_of for other in found):
+            continue
+        least = cost
+        found.append(result)
+    return found
+
+
 def _chosen_until(limit: float) -> float:
     """When choosing ends, for a proof whose passes take their time as well."""
     now = time.perf_counter()
     return now + CHOOSING * (limit - now)
 
 
-def _result(search: Search) -> Result:
+def _result(search: Search, notes: Sequence[str]) -> Result:
     task, outcome = search.task, search.solve()
     account = Approximation(
         task.budget.describe(),
@@ -184,7 +215,7 @@ def _result(search: Search) -> Result:
         refused=outcome.refused,
         attempts=outcome.attempts,
         tried=tries(outcome),
-        notes=list(outcome.notes),  # what is said of this result only
+        notes=[*notes, *outcome.notes],  # what is said of this result only
         variants=outcome.variants,
     )
     found = outcome.found

@@ -74,6 +74,8 @@ def paired_rise(before: Sequence[float], after: Sequence[float], *, relative: bo
         return Evidence(inf, inf, len(first))
     count, base = len(first), float(np.mean(first))
     scale = base if relative else 1.0
+    if scale <= 0:  # a ratio to it would turn a rise into a fall, or be none
+        return Evidence(inf, inf, count)
     value = float(np.mean(second - first)) / scale
     residual = second - first - (value * first if relative else value)
     error = float(np.std(residual, ddof=1)) / sqrt(count) / abs(scale) if count > 1 else inf

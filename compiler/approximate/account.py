@@ -66,6 +66,11 @@ class Approximation:
     notes: list[str] = field(default_factory=list[str])
     variants: list[tuple[str, str, float]] = field(default_factory=list[tuple[str, str, float]])
 
+    @property
+    def made_of(self) -> tuple[str, str, list[tuple[str, str, str]]]:
+        """The same for equal programs of one search."""
+        return self.structure, self.repair, [(a.place, a.method, a.setting) for a in self.choice]
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
         return asdict(self)

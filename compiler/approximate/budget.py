@@ -21,8 +21,9 @@ class Budget:
 
     Args:
         loss: `loss(outputs, target)` is a torch scalar, less is better, a mean over the sample; or a name:
-            "cross-entropy" (outputs are logits, targets class numbers in the last axis' place), "kl" or "mse"
-            (distance to the original's own outputs, no targets needed). None: the relative error of the outputs,
+            "cross-entropy" (outputs are logits or probabilities, targets class numbers in the place of the last axis
+            or, for pictures, of the second; −100 does not count), "kl" or "mse" (distance to the original's own
+            outputs, no targets needed). None: the relative error of the outputs,
             ‖y − y₀‖ / ‖y₀‖, is what `rise` bounds.
         rise: allowed relative rise of the loss (0.01 is 1 %). A distance to the original's outputs starts at zero, so
             for "kl" this is nats, and for "mse" a fraction of the outputs' own mean square.
@@ -50,13 +51,17 @@ class Budget:
             raise TamagoError("U040", "metric and drop belong together", todo="Budget(metric=accuracy, drop=0.005)")
         if self.metric is not None and self.loss is not None:
             raise TamagoError("U041", "a budget has a loss or a metric, not both", todo="leave one out")
-        if isinstance(self.loss, str) and self.loss not in NAMES:
+        if self.metric is not None and not callable(self.metric):
+            why = "it is called with lists of all samples' outputs and targets"
+            raise TamagoError("U040", f"metric {self.metric!r} is no function", why=why, todo="write one")
+        if self.loss is not None and self.loss not in NAMES and (isinstance(self.loss, str) or not callable(self.loss)):
             raise TamagoError(
                 "U042", f"loss {self.loss!r} is unknown", todo=f"one of {', '.join(NAMES)}, or a function"
             )
         for name in ("rise", "absolute", "drop", "size", "latency"):
             value = getattr(self, name)
-            if value is not None and not _is_bound(value):
+            missing = value is None and name != "rise"
+            if not (missing or _is_bound(value)):
                 raise TamagoError("U043", f"{name} is {value!r}", todo="use a number from 0")
 
     @property
@@ -67,8 +72,14 @@ class Budget:
         return self.rise if self.absolute is None else self.absolute
 
     def bounds(self, rises: Sequence[float]) -> list[Budget]:
-        """This budget, or one for each of these numbers in the place of what it allows."""
-        if not rises:
+        """This budget, or one for each of these numbers in the place of what it allows.
+
+        Raises:
+            TamagoError: U043, they are no sequence of numbers from 0.
+        """
+        if not _is_list(rises):
+            raise TamagoError("U043", f"rises is {rises!r}", todo="give several, as in [0.001, 0.01]")
+        if len(rises) == 0:
             return [self]
         name = "drop" if self.drop is not None else "rise" if self.absolute is None else "absolute"
         return [replace(self, **{name: value}) for value in rises]
@@ -89,6 +100,10 @@ class Budget:
 
 
 NAMES = ("cross-entropy", "kl", "mse")
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes))
 
 
 def _is_bound(value: Any) -> bool:

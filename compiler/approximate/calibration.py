@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
 from ..errors import TamagoError
 from ..facts import Array
+from ..torch_tensors import to_numpy
 
 SMALLEST = 4  # samples: below, neither part could say anything
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One item of the owner's calibration: inputs by graph name, and whatever the loss needs."""
+    """One item of the owner's calibration: inputs by graph name, whatever the loss needs, and which item it was."""
 
     feeds: Mapping[str, Array]
     target: Any
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,17 +58,85 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
                 todo="target may be None where the loss needs none",
             )
         try:
-            samples.append(Sample(flatten(item[0]), item[1]))
+            samples.append(_own(Sample(flatten(item[0]), item[1], number), kept=isinstance(calibration, Sequence)))
         except TamagoError as error:
             where = f"item {number}" + (f", {error.where}" if error.where else "")
             raise TamagoError(error.code, error.what, where=where, why=error.why, todo=error.todo) from error
     if len(samples) < SMALLEST:
+        spent = not samples and isinstance(calibration, Iterator)
         raise TamagoError(
             "U045",
             f"calibration has {len(samples)} samples",
+            why="nothing is left in an iterator that was read before" if spent else "",
             todo=f"give at least {SMALLEST}, better 32 or more: half choose, half prove",
         )
     return samples
+
+
+def without_repeats(samples: Sequence[Sample]) -> list[Sample]:
+    """One of each where every sample is there more than once: a list that was lengthened proves no more than it did.
+
+    Where some are there once, equal ones may have been drawn at random from few that are possible: they count.
+
+    Raises:
+        TamagoError: U045, too few inputs are different.
+    """
+    different = len({_digest(s.feeds) for s in samples})
+    if different < SMALLEST:
+        raise TamagoError(
+            "U045",
+            f"calibration has {len(samples)} samples, of whose inputs {different} are different",
+            why="what is measured twice on one input proves nothing of others",
+            todo="draw anew each time: next(iter(loader)) starts over, and one buffer holds its last contents",
+        )
+    digests = [_digest({**s.feeds, "": s.target}) for s in samples]
+    if min(Counter(digests).values(), default=1) < 2:
+        return list(samples)
+    return list(dict(zip(reversed(digests), reversed(samples), strict=True)).values())[::-1]
+
+
+@contextmanager
+def blamed_on(sample: Sample) -> Generator[None]:
+    """Give what the owner's function raises the item that it was called with."""
+    try:
+        yield
+    except TamagoError as error:
+        if error.where or sample.number is None:
+            raise
+        where = f"calibration item {sample.number}"
+        raise TamagoError(error.code, error.what, where=where, why=error.why, todo=error.todo) from error
+
+
+def _own(sample: Sample, *, kept: bool) -> Sample:
+    """The sample with contents of its own unless the owner keeps it: a loader may fill one buffer again and again."""
+    if kept:
+        return sample
+    from torch.utils import _pytree as pytree
+
+    feeds = {name: np.array(array) for name, array in sample.feeds.items()}
+    return Sample(feeds, pytree.tree_map(_copy, sample.target), sample.number)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return value.detach().clone() if hasattr(value, "detach") else value
+
+
+def _digest(value: Any) -> bytes:
+    """The same for equal contents."""
+    from torch.utils import _pytree as pytree
+
+    leaves, spec = pytree.tree_flatten(value)
+    digest = blake2b(repr(spec).encode())
+    for leaf in leaves:
+        array = to_numpy(leaf) if hasattr(leaf, "detach") else leaf
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+            digest.update(repr(array).encode())
+            continue
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.digest()
 
 
 def _yielded(calibration: Iterable[Any]) -> Iterator[Any]:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import TamagoError
-from ..facts import Array
 from ..torch_tensors import to_numpy, to_torch
 from .acceptance import Evidence, metric_drop, paired_rise, relative_error, relative_square
 from .budget import Budget
-from .calibration import Sample
+from .calibration import Sample, blamed_on
 from .losses import LossModel
 from .reference import Reference
 from .stack import Program, examples, run_together, together
@@ -86,8 +85,9 @@ class Judge:
         if self.loss.kind == "distance":
             return self._distance(outputs, wanted)
         if self.loss.kind == "kl":
-            return _divergence(wanted[self.loss.logits], outputs[self.loss.logits])
-        return self.loss.value(_tensors(outputs), sample.target)
+            return self.loss.divergence(_tensors(outputs), _tensors(wanted))
+        with blamed_on(sample):
+            return self.loss.value(_tensors(outputs), sample.target)
 
     def _distance(self, outputs: Sequence[Any], wanted: Sequence[Any]) -> tuple[float, float]:
         pairs = [
@@ -114,14 +114,6 @@ def _answers(samples: Sequence[Sample]) -> int:
 def _labels(target: Any) -> int:
     array = to_numpy(target) if hasattr(target, "detach") else target
     return array.size if isinstance(array, np.ndarray) and array.dtype.kind in "iu" else 0
-
-
-def _divergence(wanted: Array, found: Array) -> float:
-    """Mean KL(softmax(wanted) ‖ softmax(found)) over rows."""
-    p, q = (a.reshape(-1, a.shape[-1]).astype(np.float64) for a in (wanted, found))
-    p, q = (a - a.max(-1, keepdims=True) for a in (p, q))
-    p, q = (a - np.log(np.exp(a).sum(-1, keepdims=True)) for a in (p, q))
-    return float(np.mean(np.sum(np.exp(p) * (p - q), -1)))
 
 
 def _tensors(outputs: Sequence[Any]) -> list[Any]:

@@ -3,21 +3,22 @@
 For a likelihood the expected second derivative by a place's output is the covariance of the gradient when labels are
 drawn from the model itself (Fisher information; Martens & Grosse, K-FAC, ICML 2015, arXiv:1503.05671). A form that
 moves the output by e then raises the loss by ½ E[(g·e)²]. The same holds for a squared distance with random directions
-in the place of labels. For any other function of the outputs the gradient at the owner's targets takes their place: its
+in the place of labels, and for a function that judges each number by itself with random directions in the measure of
+its second derivatives. For any other function of the outputs the gradient at the owner's targets takes their place: its
 scale is a guess, which the search corrects by what it measures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import TamagoError
 from .budget import Budget
-from .calibration import Sample
+from .calibration import Sample, blamed_on
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 Structure = Callable[[Sequence[Any]], Any]
 Kind = Literal["cross-entropy", "kl", "distance", "function"]
 CLOSE = 1e-4  # relative: a function within this of cross-entropy is cross-entropy
+NO_LABEL = -100  # torch's class number of what does not count
+WHOLE = 1e-3  # how near to one probabilities add up, in half precision too
+PICTURE = 4  # dimensions from which on, where no labels tell, classes lie where torch has them: second
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,32 @@ class Curvature:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """Where the outputs tell classes apart: which output, along which axis, and whether it holds probabilities."""
+
+    output: int = 0
+    axis: int = -1
+    probabilities: bool = False
+
+    def rows(self, outputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits, one row for each label; of probabilities their logarithms, which are logits of them."""
+        import torch
+
+        found = outputs[self.output].movedim(self.axis, -1)
+        found = found.reshape(-1, found.shape[-1])
+        found = found if found.dtype == torch.float64 else found.float()
+        return found.clamp(min=torch.finfo(found.dtype).tiny).log() if self.probabilities else found
+
+    def describe(self, names: Sequence[str]) -> str:
+        """What a report should say; empty where nothing had to be guessed."""
+        if len(names) == 1 and self.axis == -1 and not self.probabilities:
+            return ""
+        axis = "" if self.axis == -1 else f", along axis {self.axis}"
+        what = ", which holds probabilities: their logarithms are judged" if self.probabilities else ""
+        return f"classes are told by the output {names[self.output]!r}{axis}{what}"
+
+
+@dataclass(frozen=True)
 class LossModel:
     """The loss of one compilation.
 
@@ -50,13 +80,13 @@ class LossModel:
         kind: what it is known to be.
         function: `loss(outputs, target)` of the owner; None where the kind says it all.
         structure: the graph's outputs as the owner's function takes them.
-        logits: which output of the graph holds the logits, where that matters.
+        classes: where the outputs tell classes apart, where that matters.
     """
 
     kind: Kind
     function: Callable[[Any, Any], Any] | None
     structure: Structure
-    logits: int = 0
+    classes: Classes = Classes()
 
     @property
     def needs_original(self) -> bool:
@@ -79,7 +109,7 @@ class LossModel:
 
         try:
             if self.function is None:
-                return _cross_entropy(outputs[self.logits], target)
+                return _cross_entropy(self.classes.rows(outputs), target)
             found = self.function(self.structure(_copies(outputs)), target)
             found = found if isinstance(found, torch.Tensor) else torch.as_tensor(float(found))
         except Exception as error:  # the owner's function may fail in any way
@@ -100,11 +130,18 @@ class LossModel:
         from torch.nn.functional import kl_div, log_softmax
 
         if self.kind in ("cross-entropy", "kl"):
-            found, given = (log_softmax(o[self.logits].flatten(0, -2).float(), -1) for o in (outputs, wanted))
+            found, given = (log_softmax(self.classes.rows(o), -1) for o in (outputs, wanted))
             return kl_div(found, given, reduction="batchmean", log_target=True)
         pairs = [(o, w) for o, w in zip(outputs, wanted, strict=True) if w.is_floating_point()]
         error = torch.stack([torch.square(o - w).sum() for o, w in pairs]).sum()
         return error / max(sum(float(torch.square(w).sum()) for _, w in pairs), 1e-30)
+
+    def divergence(self, outputs: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> float:
+        """Mean KL(the original's distribution ‖ the program's) over rows."""
+        from torch.nn.functional import kl_div, log_softmax
+
+        found, given = (log_softmax(self.classes.rows([o.double() for o in every]), -1) for every in (outputs, wanted))
+        return float(kl_div(found, given, reduction="batchmean", log_target=True))
 
     def curvature(self, outputs: Sequence[torch.Tensor], target: Any, generator: torch.Generator) -> Curvature:
         """What to differentiate on one sample, for a prediction in this loss' own units."""
@@ -113,19 +150,56 @@ class LossModel:
 
         floats = [o for o in outputs if o.is_floating_point()]
         if self.kind in ("cross-entropy", "kl"):
-            logits = outputs[self.logits]
-            rows = logits.reshape(-1, logits.shape[-1])
+            rows = self.classes.rows(outputs)
             drawn = torch.multinomial(torch.softmax(rows.detach().double(), -1), 1, generator=generator)[:, 0]
             loss = self._call(outputs, target) if self.kind == "cross-entropy" and target is not None else None
-            return Curvature(cross_entropy(rows, drawn, reduction="sum"), 0.5 / len(rows), len(rows), loss)
+            if loss is not None:
+                drawn = drawn.masked_fill(_labels(target) == NO_LABEL, NO_LABEL)
+            counted = int((drawn != NO_LABEL).sum())
+            return Curvature(cross_entropy(rows, drawn, reduction="sum"), 0.5 / max(counted, 1), len(rows), loss)
         if self.kind == "distance":
             directions = [torch.randn(o.shape, generator=generator) for o in floats]
             scalar = torch.stack([(o * d).sum() for o, d in zip(floats, directions, strict=True)]).sum()
             norm = sum(float((o.detach() ** 2).sum()) for o in floats)
             return Curvature(scalar, 1.0 / max(norm, 1e-30), 0)
+        loss, second = self._call(outputs, target), self._second_derivatives(outputs, target, generator)
+        if second is not None:
+            directions = [torch.sqrt(h) * torch.randn(h.shape, generator=generator) for h in second]
+            scalar = torch.stack([(o * d).sum() for o, d in zip(floats, directions, strict=True)]).sum()
+            return Curvature(scalar, 0.5, 0, loss)
         terms = _terms(target, floats)
-        loss = self._call(outputs, target)
         return Curvature(loss * terms, 0.5 / terms, terms, loss)
+
+    def _second_derivatives(
+        self, outputs: Sequence[torch.Tensor], target: Any, generator: torch.Generator
+    ) -> list[torch.Tensor] | None:
+        """Of a loss that judges each number by itself: squared error, binary cross-entropy; None: it does not.
+
+        With signs d, d∘(H d) is the diagonal of H if H is diagonal, whatever the signs (Bekas et al., Applied Numerical
+        Mathematics 57, 2007). Gauss-Newton with it has the loss' own scale, which the gradient at the targets has not.
+        """
+        import torch
+
+        given = [o.detach().clone().requires_grad_(o.is_floating_point()) for o in outputs]
+        floats = [o for o in given if o.requires_grad]
+        found: list[list[torch.Tensor]] = []
+        with torch.enable_grad():
+            try:
+                first = torch.autograd.grad(
+                    self._call(given, target), floats, create_graph=True, materialize_grads=True
+                )
+                for _ in range(2):
+                    signs = [torch.randint(0, 2, o.shape, generator=generator) * 2.0 - 1.0 for o in floats]
+                    dotted = torch.stack([(g * s).sum() for g, s in zip(first, signs, strict=True)]).sum()
+                    again = torch.autograd.grad(dotted, floats, retain_graph=True, materialize_grads=True)
+                    found.append([h * s for h, s in zip(again, signs, strict=True)])
+            except RuntimeError:  # nothing to differentiate twice
+                return None
+        largest = max((float(h.abs().max()) for h in found[0] if h.numel()), default=0.0)
+        if not 0 < largest < float("inf"):
+            return None
+        alike = all(torch.allclose(a, b, rtol=CLOSE, atol=CLOSE * largest) for a, b in zip(*found, strict=True))
+        return [h.clamp(min=0.0) for h in found[0]] if alike else None
 
 
 def _copies(outputs: Sequence[Any]) -> list[Any]:
@@ -142,14 +216,19 @@ def _terms(target: Any, outputs: Sequence[torch.Tensor]) -> int:
     return max(outputs[0].shape[0] if outputs and outputs[0].dim() else 1, 1)
 
 
-def _cross_entropy(logits: torch.Tensor, target: Any) -> torch.Tensor:
-    import torch
+def _cross_entropy(rows: torch.Tensor, target: Any) -> torch.Tensor:
     from torch.nn.functional import cross_entropy
 
     if target is None:
         raise ValueError("cross-entropy needs class numbers, and the target is None")
+    return cross_entropy(rows, _labels(target))
+
+
+def _labels(target: Any) -> torch.Tensor:
+    import torch
+
     labels = torch.as_tensor(np.asarray(target)) if not isinstance(target, torch.Tensor) else target
-    return cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), labels.reshape(-1).long())
+    return labels.reshape(-1).long()
 
 
 def loss_model(budget: Budget, structure: Structure, outputs: Sequence[torch.Tensor], sample: Sample) -> LossModel:
@@ -157,40 +236,65 @@ def loss_model(budget: Budget, structure: Structure, outputs: Sequence[torch.Ten
 
     A function that agrees with cross-entropy on the logits of some output is a likelihood whoever wrote it.
     """
+    found = _classes(outputs, sample.target)
     if budget.metric is not None:
-        return LossModel(_kind_for_metric(outputs, sample.target), None, structure, _logits(outputs, sample.target))
+        return LossModel("kl" if found else "distance", None, structure, found[0] if found else Classes())
     if budget.loss is None or budget.loss == "mse":
         if not any(o.is_floating_point() for o in outputs):
             raise TamagoError("U046", "no output is a floating-point number to judge", todo="give a loss or a metric")
         return LossModel("distance", None, structure)
     if budget.loss in ("cross-entropy", "kl"):
-        return LossModel(budget.loss, None, structure, max(_logits(outputs, sample.target), 0))  # type: ignore[arg-type]
+        classes = found[0] if found else _without_labels(outputs)
+        return LossModel(budget.loss, None, structure, classes)  # type: ignore[arg-type]
     assert callable(budget.loss)
     plain = LossModel("function", budget.loss, structure)
-    index = _logits(outputs, sample.target)
-    if index >= 0:
-        wanted, found = plain.value(outputs, sample.target), float(_cross_entropy(outputs[index], sample.target))
-        if abs(wanted - found) <= CLOSE * max(abs(wanted), 1e-6):
-            return LossModel("cross-entropy", budget.loss, structure, index)
+    with blamed_on(sample):
+        wanted = plain.value(outputs, sample.target)
+    for classes in found + [replace(c, probabilities=False) for c in found if c.probabilities]:
+        if abs(wanted - _value(outputs, classes, sample.target)) <= CLOSE * max(abs(wanted), 1e-6):
+            return LossModel("cross-entropy", budget.loss, structure, classes)
     return plain
 
 
-def _kind_for_metric(outputs: Sequence[torch.Tensor], target: Any) -> Kind:
-    return "kl" if _logits(outputs, target) >= 0 else "distance"
-
-
-def _logits(outputs: Sequence[torch.Tensor], target: Any) -> int:
-    """The first output with a class axis more than the targets, −1 where there is none."""
+def _classes(outputs: Sequence[torch.Tensor], target: Any) -> list[Classes]:
+    """What the targets may be class numbers of, likeliest first: the last axis or, as torch has it, the second."""
     import torch
 
     if not isinstance(target, (torch.Tensor, np.ndarray, int, np.integer)):
-        return -1
+        return []
     labels = torch.as_tensor(np.asarray(target))
     if labels.is_floating_point() or labels.numel() == 0:
-        return -1
+        return []
+    found: list[Classes] = []
     for index, output in enumerate(outputs):
-        if not output.is_floating_point() or output.dim() < 1 or output.shape[-1] < 2:
+        if not output.is_floating_point() or output.dim() < 1:
             continue
-        if output.numel() // output.shape[-1] == max(labels.numel(), 1) and int(labels.max()) < output.shape[-1]:
-            return index
-    return -1
+        for axis in (-1, 1) if output.dim() > 2 else (-1,):
+            count, shape = output.shape[axis], list(output.shape)
+            del shape[axis]
+            fits = list(labels.shape) == shape if axis == 1 else labels.numel() == output.numel() // max(count, 1)
+            if fits and count > 1 and bool(((labels >= 0) & (labels < count) | (labels == NO_LABEL)).all()):
+                found.append(Classes(index, axis, _adds_up(output, axis)))
+    return sorted(found, key=lambda classes: _value(outputs, classes, target)) if len(found) > 1 else found
+
+
+def _without_labels(outputs: Sequence[torch.Tensor]) -> Classes:
+    """The first output that can be one of classes; of pictures the second axis unless they add up in the last."""
+    several = [i for i, o in enumerate(outputs) if o.is_floating_point() and o.dim() > 0 and o.shape[-1] > 1]
+    index = several[0] if several else 0
+    output = outputs[index]
+    axes = (1, -1) if output.dim() >= PICTURE else (-1,)
+    whole = [axis for axis in axes if _adds_up(output, axis)]
+    return Classes(index, whole[0] if whole else axes[0], bool(whole))
+
+
+def _adds_up(output: torch.Tensor, axis: int) -> bool:
+    """Whether these are probabilities: a softmax of them would squash what the owner bounds."""
+    if not output.is_floating_point() or output.dim() < 1 or output.shape[axis] < 2:
+        return False
+    values = output.detach().double()
+    return bool((values >= 0).all() and (values.sum(axis) - 1).abs().max() < WHOLE)
+
+
+def _value(outputs: Sequence[torch.Tensor], classes: Classes, target: Any) -> float:
+    return float(_cross_entropy(classes.rows(outputs).detach(), target))

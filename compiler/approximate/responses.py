@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ..errors import TamagoError
 from ..facts import Array, Floats
 from ..torch_program import torch_program
-from .calibration import Sample
+from .calibration import Sample, blamed_on
 from .losses import LossModel
 from .places import Place
 from .taps import arguments, taps
@@ -108,7 +108,7 @@ class Response:
         tapped = taps(self._program, {x for _, x, _ in self._named}, wanted)
         with torch.enable_grad():
             outputs = list(tapped.run(*arguments(self._program, sample.feeds)))
-            with turn or nullcontext():
+            with blamed_on(sample), turn or nullcontext():
                 curvature = loss.curvature(outputs, sample.target, generator)
             if not curvature.scalar.requires_grad:
                 raise TamagoError(

@@ -111,6 +111,9 @@ class Search:
     def _outcome(self) -> Outcome:
         refused = [("the program", name, reason) for name, reason in self._ready.refused]
         notes = [f"before anything was chosen, and without an error of its own: {name}" for name in self._ready.done]
+        if self.task.budget.metric is None and self.loss.kind in ("cross-entropy", "kl"):
+            said = self.loss.classes.describe([output.name or "" for output in self.task.exact.graph.outputs])
+            notes += [said] if said else []
         return Outcome(alternatives=self.exact.alternatives, refused=[*refused, *self.exact.refused], notes=notes)
 
     def _batches_are_independent(self) -> bool:
@@ -127,16 +130,17 @@ class Search:
 
     def _check_baseline(self) -> None:
         budget, split = self.task.budget, self.task.split
+        relative = budget.metric is None and not budget.is_absolute and budget.loss is not None
         for scores, samples in ((self._before, split.choose), (self.unseen, split.verify)):
+            mean = float(np.mean(scores)) if relative else 1.0
+            if mean <= 0:
+                raise TamagoError(
+                    "U047",
+                    f"the original's loss is {mean:.3g}: a relative rise of it means nothing",
+                    todo="give an absolute bound: Budget(loss=…, absolute=0.01)",
+                )
             if not np.isfinite(self.judge.evidence(scores, scores, samples).value):
                 raise self._no_number()
-        relative = budget.metric is None and not budget.is_absolute and budget.loss is not None
-        if relative and float(np.mean(self._before)) <= 0:
-            raise TamagoError(
-                "U047",
-                f"the original's loss is {float(np.mean(self._before)):.3g}: a relative rise of it means nothing",
-                todo="give an absolute bound: Budget(loss=…, absolute=0.01)",
-            )
 
     def _no_number(self) -> TamagoError:
         """Why nothing can be compared with the original: with a metric no single sample is to blame."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..approximate.budget import NAMES, Budget
 from ..errors import TamagoError
 from ..facts import Array
+from ..files import read_model
+from ..ir import dims
 from .shared import read_inputs
 
 
@@ -27,7 +29,8 @@ def add_loss_options(parser: argparse.ArgumentParser, *, required: bool = False)
         type=Path,
         required=required,
         metavar="FILE.npz|DIR",
-        help="inputs by name, samples along the first axis; or a folder of .npz files, a sample each",
+        help="inputs by name, samples along the first axis, as many at a time as the model's own batch if that is "
+        "fixed; or a folder of .npz files, a sample each",
     )
     parser.add_argument(
         "--loss",
@@ -64,10 +67,10 @@ def budget_options(options: argparse.Namespace) -> dict[str, Any]:
     if (name == "cross-entropy") != bool(labels):
         raise TamagoError("U042", "cross-entropy needs labels, and only it does", todo="--loss cross-entropy:LABELS")
     budget = Budget(loss=name or None, rise=0.01 if options.rise is None else options.rise, absolute=options.absolute)
-    return {"budget": budget, "calibration": list(_samples(options.calibration, labels)), **methods}
+    return {"budget": budget, "calibration": list(_samples(options.calibration, labels, options.source)), **methods}
 
 
-def _samples(path: Path, labels: str) -> Iterator[tuple[dict[str, Array], Array | None]]:
+def _samples(path: Path, labels: str, model: Path) -> Iterator[tuple[dict[str, Array], Array | None]]:
     if path.is_dir():
         for file in sorted(path.glob("*.npz")):
             yield _pair(read_inputs(file), labels, file)
@@ -83,8 +86,23 @@ def _samples(path: Path, labels: str) -> Iterator[tuple[dict[str, Array], Array 
             where=str(path),
             why=", ".join(f"{name} {a.shape}" for name, a in arrays.items()),
         )
-    for i in range(counts.pop()):
-        yield {n: a[i : i + 1] for n, a in inputs.items()}, None if target is None else target[i : i + 1]
+    size = _examples(model, inputs)
+    rows = max(size, 1)
+    for i in range(0, counts.pop() // rows * rows, rows):
+        feeds = {n: a[i : i + rows] if size else a[i] for n, a in inputs.items()}
+        yield feeds, None if target is None else target[i : i + rows]
+
+
+def _examples(model: Path, inputs: Mapping[str, Array]) -> int:
+    """How many examples the model takes at once where that is fixed, 0 where it takes one without an axis, else 1."""
+    found: set[int] = set()
+    for value in read_model(model).graph.inputs:
+        array, shape = inputs.get(value.name or ""), dims(value)
+        if array is None or shape is None:
+            continue
+        first = shape[0] if len(shape) == array.ndim else 1
+        found.add(0 if len(shape) == array.ndim - 1 else first if isinstance(first, int) else 1)
+    return found.pop() if len(found) == 1 else 1
 
 
 def _pair(arrays: dict[str, Array], labels: str, path: Path) -> tuple[dict[str, Array], Array | None]:

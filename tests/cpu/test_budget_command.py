@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ from onnx import helper, numpy_helper
 import tamago
 from tamago.compiler.approximate import gain
 from tamago.compiler.cli import main
+from tamago.compiler.commands.budget import add_budget_options, budget_options
 from tamago.compiler.errors import EXIT_INTERRUPTED
 from tests.node_cases import floats
 
@@ -251,3 +254,26 @@ def test_a_distance_to_the_original_is_a_fraction_of_its_outputs(
     assert main([*words, "--loss", "mse", *QUICK]) == 0
 
     assert "budget: mse may rise by 0.05; loss taken for: distance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("shape", "samples"), [([8, WIDTH], COUNT // 8), ([WIDTH], COUNT), (["N", WIDTH], COUNT)])
+def test_samples_hold_as_many_examples_as_the_model_takes(shape: list[Any], samples: int, source: Path) -> None:
+    fixed = model()
+    classes = [*shape[:-1], CLASSES]
+    for value, sizes in ((fixed.graph.input[0], shape), (fixed.graph.output[0], classes)):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, sizes))
+    onnx.save(fixed, source)
+    x, labels = floats(COUNT + 7 * (shape[0] == 8), WIDTH, seed=3), np.arange(COUNT + 7 * (shape[0] == 8))
+    np.savez(source.with_name("data.npz"), x=x, labels=labels)
+    words = ["--rise", "0.05", "--calibration", str(source.with_name("data.npz")), "--loss", "cross-entropy:labels"]
+    parser = argparse.ArgumentParser()
+    add_budget_options(parser)
+
+    options = parser.parse_args(words)
+    options.source = source
+    calibration = budget_options(options)["calibration"]
+
+    assert len(calibration) == samples
+    assert {feeds["x"].shape for feeds, _ in calibration} == {tuple(1 if n == "N" else n for n in shape)}
+    assert np.concatenate([target for _, target in calibration]).tolist() == list(range(COUNT))
+    np.testing.assert_array_equal(np.concatenate([f["x"].reshape(-1, WIDTH) for f, _ in calibration]), x[:COUNT])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +113,11 @@ def test_mistakes_have_a_code_and_no_traceback(
     error = capsys.readouterr().err
     assert f"error[{code}" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("compile", 2)])
+def test_the_package_runs_as_a_program(word: str, code: int) -> None:
+    ran = subprocess.run([sys.executable, "-m", "tamago", word], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == code
+    assert ran.stdout.startswith("tamago ") if code == 0 else "error[U020]" in ran.stderr

@@ -19,7 +19,7 @@ import tamago
 from tamago.compiler import within_budget
 from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
-from tamago.compiler.approximate.calibration import Sample
+from tamago.compiler.approximate.calibration import Sample, split
 from tamago.compiler.approximate.gain import Sides
 from tamago.compiler.approximate.proof import Proof
 from tamago.compiler.approximate.search import Search
@@ -275,6 +275,25 @@ def test_a_loss_below_zero_needs_an_absolute_bound(trained: Trained) -> None:
     assert after - before <= 0.05
 
 
+@pytest.mark.parametrize("scores", [[0.0] * 40, [*[1.0] * 20, *[-2.0] * 20], [*[-2.0] * 20, *[1.0] * 20]])
+def test_a_loss_that_is_not_above_zero_in_either_part_is_refused(trained: Trained, scores: list[float]) -> None:
+    chosen = split([Sample({}, i) for i in range(40)]).chosen
+    order = [*chosen, *(i for i in range(40) if i not in chosen)]
+    given = {item: scores[place] for place, item in enumerate(order)}
+    calibration = [(inputs, given[i]) for i, (inputs, _) in enumerate(trained.calibration[:40])]
+
+    def loss(outputs: Tensor, target: float) -> Tensor:
+        return 0 * outputs.sum() + target
+
+    with pytest.raises(tamago.TamagoError, match="U047") as error:
+        trained.compile(tamago.Budget(loss=loss), calibration=calibration)
+
+    assert "absolute" in error.value.todo
+    absolute = tamago.Budget(loss=loss, absolute=0.1)
+    found = account(trained.compile(absolute, calibration=calibration, objective="size", methods="stored_weights"))
+    assert found.upper == 0.0
+
+
 def test_a_loss_that_fails_is_the_owners(trained: Trained) -> None:
     def broken(outputs: Tensor, target: Tensor) -> Tensor:
         raise KeyError("mask")
@@ -284,6 +303,17 @@ def test_a_loss_that_fails_is_the_owners(trained: Trained) -> None:
 
     assert error.value.code == "U046"
     assert "mask" in error.value.why
+
+
+def test_a_list_that_was_lengthened_proves_no_more(trained: Trained) -> None:
+    few, words = trained.calibration[:20], {"objective": "size", "methods": "stored_weights"}
+    long = trained.compile(tamago.Budget(loss="kl", rise=0.05), calibration=few * 8, **words)
+
+    assert "all of the 160 samples are repeated: 20 are used, one of each" in account(long).notes
+    assert account(long).verified_on == 10
+    short = trained.compile(tamago.Budget(loss="kl", rise=0.05), calibration=few, **words)
+    assert account(short).verified_on == 10
+    assert not any("repeated" in note for note in account(short).notes)
 
 
 def test_a_loss_that_is_no_number_is_the_owners(trained: Trained) -> None:

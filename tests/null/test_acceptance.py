@@ -130,6 +130,14 @@ def test_a_loss_that_is_no_number_is_within_no_budget(relative: bool) -> None:
     assert evidence.upper() == inf
 
 
+@pytest.mark.parametrize("before", [[0.0, 0.0, 0.0], [1.0, -3.0, 0.5]])
+def test_of_a_loss_that_is_not_above_zero_no_relative_rise_is_within_a_budget(before: list[float]) -> None:
+    after = [b + 0.1 for b in before]
+
+    assert paired_rise(before, after).upper() == inf
+    assert paired_rise(before, after, relative=False).value == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize(("count", "skewed"), [(16, 0.035), (64, 0.015), (256, 0.005)])
 def test_the_bound_covers_the_true_rise_19_times_in_20(relative: bool, count: int, skewed: float) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 import tamago
 from tamago.compiler.approximate.budget import NAMES, Budget
-from tamago.compiler.approximate.calibration import SMALLEST, Sample, Split, read_samples, split
+from tamago.compiler.approximate.calibration import SMALLEST, Sample, Split, read_samples, split, without_repeats
 from tamago.compiler.approximate.stack import examples, run_together, stacked, takes_batches, together
 from tamago.compiler.facts import Array
 
@@ -33,6 +34,9 @@ def mean_square(outputs: Any, target: Any) -> Any:
         ({"metric": accuracy, "drop": 0.01, "loss": mean_square}, "U041"),
         ({"loss": "crossentropy"}, "U042"),
         ({"loss": ""}, "U042"),
+        ({"loss": 3}, "U042"),
+        ({"metric": "accuracy", "drop": 0.01}, "U040"),
+        ({"rise": None}, "U043"),
         ({"rise": -0.01}, "U043"),
         ({"rise": float("nan")}, "U043"),
         ({"rise": float("inf")}, "U043"),
@@ -60,6 +64,31 @@ def test_losses_by_name_by_function_and_none(name: Any) -> None:
 @pytest.mark.parametrize("number", [1, 0.25, np.float32(0.25), np.int64(2)])
 def test_a_bound_is_a_number_of_any_kind(number: Any) -> None:
     assert Budget(rise=number).allowed == number
+
+
+@pytest.mark.parametrize("rises", [0.1, "0.1", None, {0.1}, [0.1, "1%"]])
+def test_bounds_that_are_no_list_of_numbers_are_refused(rises: Any) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        Budget(loss="kl").bounds(rises)
+
+    assert error.value.code == "U043"
+
+
+@pytest.mark.parametrize("rises", [[0.1, 0.2], (0.1, 0.2), np.asarray([0.1, 0.2])])
+def test_bounds_take_the_place_of_what_is_allowed(rises: Any) -> None:
+    assert [b.allowed for b in Budget(loss="kl").bounds(rises)] == [0.1, 0.2]
+    assert [b.drop for b in Budget(metric=accuracy, drop=0.5).bounds(rises)] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("budget", [0.01, "1%", {"rise": 0.01}])
+def test_a_budget_that_is_none_is_refused_before_any_work(budget: Any) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(b"", budget=budget, calibration=[])
+    assert error.value.code == "U043"
+    assert "Budget(" in error.value.todo
+
+    with pytest.raises(tamago.TamagoError, match="M0"):  # with a budget it is the model that is looked at
+        tamago.compile(b"", budget=Budget(), calibration=[])
 
 
 def test_nothing_is_allowed_by_position() -> None:
@@ -110,6 +139,60 @@ def test_too_few_samples(count: int) -> None:
 
     assert error.value.code == "U045"
     assert str(count) in error.value.what
+
+
+def test_an_iterator_that_was_read_before_is_said_to_be_empty() -> None:
+    spent = iter(pairs(8))
+    assert len(read_samples(spent, by_name)) == 8
+
+    with pytest.raises(tamago.TamagoError, match="iterator"):
+        read_samples(spent, by_name)
+    with pytest.raises(tamago.TamagoError) as error:
+        read_samples([], by_name)
+    assert not error.value.why
+
+
+@pytest.mark.parametrize("different", [1, SMALLEST - 1])
+def test_one_batch_over_and_over_is_no_calibration(different: int) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        without_repeats(read_samples([([float(i % different)], i) for i in range(64)], by_name))
+
+    assert error.value.code == "U045"
+    assert f"{different} are different" in error.value.what
+    assert len(without_repeats(read_samples([([float(i % SMALLEST)], i) for i in range(64)], by_name))) == 64
+
+
+def test_a_buffer_that_is_filled_again_is_copied() -> None:
+    buffer, label = np.zeros((1, 2), np.float32), torch.zeros(1)
+
+    def given() -> Any:
+        for i in range(8):
+            buffer[:], label[:] = i, i
+            yield buffer, {"label": label}
+
+    samples = read_samples(given(), lambda inputs: {"x": inputs})
+
+    assert [float(s.feeds["x"][0, 0]) for s in samples] == list(range(8))
+    assert [float(s.target["label"]) for s in samples] == list(range(8))
+
+
+def test_what_the_owner_keeps_is_not_copied() -> None:
+    kept = [(np.full((1, 2), i, np.float32), i) for i in range(8)]
+
+    samples = read_samples(kept, lambda inputs: {"x": inputs})
+
+    assert all(s.feeds["x"] is x for s, (x, _) in zip(samples, kept, strict=True))
+
+
+def test_of_samples_that_are_all_repeated_one_of_each_is_used() -> None:
+    samples = read_samples(pairs(6) * 3, by_name)
+
+    assert [s.number for s in without_repeats(samples)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_samples_that_happen_to_be_equal_count() -> None:
+    for given in ([*pairs(6), *pairs(5)], [([float(i % 4)], i) for i in range(16)], pairs(6)):
+        assert len(without_repeats(read_samples(given, by_name))) == len(given)
 
 
 def test_calibration_is_read_once_and_in_order() -> None:

@@ -6,10 +6,10 @@ import onnx_ir as ir
 import pytest
 
 from tamago.compiler.approximate.account import Approximation
-from tamago.compiler.approximate.task import WorkloadTime
+from tamago.compiler.approximate.task import Alternative, WorkloadTime
 from tamago.compiler.front import EXACT, Point
 from tamago.compiler.report_chart import HEIGHT, WIDTH, Chart
-from tamago.compiler.within_budget import Result, with_wider
+from tamago.compiler.within_budget import Result, ever_cheaper, with_wider
 
 POINTS = [
     Point(EXACT, 0.0, 0.0, 1.0, 0.9),
@@ -76,3 +76,20 @@ def test_nothing_proved_takes_what_is_and_over_several_bounds() -> None:
 
     found = with_wider([result(0.001, 0.0001, 0.3), result(0.01, None, 0.0)], size=False)
     assert [r.model is None for r in found] == [False, True]
+
+
+def of(place: str, milliseconds: float) -> Result:
+    found = result(0.01, 0.001, milliseconds)
+    found.account.choice = [Alternative(place, "gptq", "4 bit", 0.001, milliseconds, 10)]
+    return found
+
+
+def test_one_program_timed_twice_is_one_point() -> None:
+    assert [r.cost(size=False) for r in ever_cheaper([of("a", 0.5), of("a", 0.49)], 1.0, size=False)] == [0.5]
+
+
+def test_each_other_program_that_costs_less_is_a_point() -> None:
+    results = [result(0.001, None, 0.0), of("a", 0.5), of("b", 0.51), of("c", 0.4), of("d", 0.4)]
+
+    assert [r.cost(size=False) for r in ever_cheaper(results, 1.0, size=False)] == [0.5, 0.4]
+    assert ever_cheaper(results, 0.4, size=False) == []
