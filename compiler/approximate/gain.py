@@ -62,8 +62,11 @@ class Sides:
         if self.size:
             slow = [t for t in times if t.ratio < NO_SLOWER and t.high < 1.0]
             return f"{SLOWER}, {slow[0].ratio:.2f}x" if slow else None
-        best = min(sum(t.weight * t.exact for t in times), sum(t.weight * t.original for t in times))
-        return None if taken < FASTER * best else "is not clearly faster than the exact one"
+        before = sum(t.weight * t.original for t in times)
+        if taken >= FASTER * min(sum(t.weight * t.exact for t in times), before):
+            return "is not clearly faster than the exact one"
+        doubted = sum(t.weight * t.original / t.low for t in times) >= before  # at the low end of each interval
+        return "may be no faster than the original, as far as the clock can tell" if doubted else None
 
     def _time(self, program: Program, workload: Workload) -> WorkloadTime:
         runs = [Run(p, workload.feeds) for p in (self.original, self.exact, program)]

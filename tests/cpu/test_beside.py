@@ -274,11 +274,15 @@ def test_linear_algebra_has_its_threads_back_after_a_failure_and_when_others_lef
             inside.set()
             leave.wait(10)
 
+    def fail() -> None:
+        with blas.one_thread():
+            other.start()
+            inside.wait(10)
+            raise ValueError("anything")
+
     other = threading.Thread(target=stay)
-    with pytest.raises(ValueError, match="anything"), blas.one_thread():
-        other.start()
-        inside.wait(10)
-        raise ValueError("anything")
+    with pytest.raises(ValueError, match="anything"):
+        fail()
     assert set(blas.threads()) <= {1}
     leave.set()
     other.join()

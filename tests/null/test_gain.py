@@ -67,6 +67,17 @@ def test_faster_is_worth_it_where_time_counts_and_equal_is_not() -> None:
     assert by_time.refuses(program(400), [time(1.01, 0.99, 1.03)]) is not None, "error is not spent on noise"
 
 
+def test_what_may_be_slower_for_all_that_the_clock_tells_is_refused() -> None:
+    by_time = sides(Clock((1, 1, 1)), size=False)
+
+    assert by_time.refuses(program(400), [time(1.04, 1.01, 1.07)]) is None
+    reason = by_time.refuses(program(400), [time(1.04, 0.99, 1.09)])
+    assert reason is not None
+    assert "may be no faster" in reason
+    several = [time(1.04, 0.99, 1.09), time(2.0, 1.8, 2.2)]
+    assert by_time.refuses(program(400), several) is None, "what all of them take counts"
+
+
 def test_the_cap_on_latency_holds() -> None:
     reason = sides(Clock((1, 1, 1)), size=False, latency=0.5).refuses(program(400), [time(1.2, 1.1, 1.3)])
     assert reason is not None
