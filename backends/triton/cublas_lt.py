@@ -80,10 +80,11 @@ def launch_lt_affine(
         residual: as the result.
         activation: a name that `kernels.activations` knows, or "".
         after: another.
-        candidate: `LT`, and the place of an algorithm among those that are proposed.
+        candidate: `LT`, and the place of an algorithm among those that are proposed; where there are fewer, as another
+            version of the library may have, the first.
 
     Raises:
-        RuntimeError: the library proposes fewer, or refuses.
+        RuntimeError: the library proposes none, or refuses.
     """
     y = torch.empty((*x.shape[:-1], w.shape[0]), dtype=x.dtype, device=x.device)
     x, w, bias = x.contiguous(), w.contiguous(), bias.contiguous()
@@ -130,9 +131,9 @@ def _multiply(
     sizes = y.numel() // n, n, k
     aligned = tuple(_alignment(t) for t in (w, x, added, y))
     plan = _plan(x.device.index, sizes, TYPES[x.dtype], epilogue, aligned)
-    if place >= len(plan.proposals):
-        raise RuntimeError(f"cuBLASLt proposes {len(plan.proposals)} algorithms")
-    proposal = plan.proposals[place]
+    if not plan.proposals:
+        raise RuntimeError("cuBLASLt proposes no algorithm")
+    proposal = plan.proposals[place if place < len(plan.proposals) else 0]
     workspace = torch.empty(max(proposal.workspace, 1), dtype=torch.uint8, device=x.device)
     one, beta = c_float(1.0), c_float(1.0 if summed else 0.0)
     stream = c_void_p(torch.cuda.current_stream().cuda_stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,11 +83,9 @@ def test_every_product_that_the_library_proposes_is_right(
     asked = [c for c in job.candidates() if c[0] == LT]
     assert asked
     for candidate in asked:
-        with suppress(RuntimeError):  # fewer are proposed than are asked for, but one at least
-            found = subject.launch(0, candidate)
-            error = float((found.double() - wanted).norm() / wanted.norm())
-            assert error <= TOLERANCE[dtype], (job, candidate, error)
-    subject.launch(0, asked[0])
+        found = subject.launch(0, candidate)
+        error = float((found.double() - wanted).norm() / wanted.norm())
+        assert error <= TOLERANCE[dtype], (job, candidate, error)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
