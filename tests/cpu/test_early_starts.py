@@ -79,15 +79,20 @@ def test_a_block_within_another_ends_alone() -> None:
 class Replayed:
     """What a capture gives, which takes so many milliseconds."""
 
-    def __init__(self, milliseconds: float) -> None:
-        self.milliseconds = milliseconds
+    def __init__(self, milliseconds: float, result: float = 1.0) -> None:
+        self.milliseconds, self.outputs = milliseconds, [torch.tensor([result, float("nan")]), torch.tensor([True])]
 
     def replay(self) -> None:
         """Nothing to do."""
 
 
 def capturing(
-    monkeypatch: pytest.MonkeyPatch, plain: float | None, early: float | None, *, asked: bool = True
+    monkeypatch: pytest.MonkeyPatch,
+    plain: float | None,
+    early: float | None,
+    *,
+    asked: bool = True,
+    result: float = 1.0,
 ) -> tuple[Program, list[bool]]:
     """A program whose captures take this long; and how they were made, in order."""
     program = Program(traced(torch.nn.ReLU(), torch.zeros(2), optimised=False), device="cpu")
@@ -100,7 +105,7 @@ def capturing(
         starts.asked = int(asked)
         made.append(starts.early)
         milliseconds = early if starts.early else plain
-        return None if milliseconds is None else cast(Captured, Replayed(milliseconds))
+        return None if milliseconds is None else cast(Captured, Replayed(milliseconds, result if starts.early else 1.0))
 
     def timed(runs: Sequence[Any], **options: Any) -> list[Timing]:
         del options
@@ -126,6 +131,13 @@ def test_of_two_captures_the_faster_is_kept(
     program, made = capturing(monkeypatch, plain, early)
 
     assert kept(program) == wanted
+    assert made == [False, True]
+
+
+def test_a_capture_that_computes_something_else_is_not_kept_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, made = capturing(monkeypatch, 2.0, 1.0, result=1.5)
+
+    assert kept(program) == 2.0
     assert made == [False, True]
 
 
