@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .library_convolution import LT
+
 PROPOSALS = 8
 WORKSPACE = 32 << 20  # bytes that an algorithm may ask for
 TYPES = {torch.float32: 0, torch.float16: 2, torch.bfloat16: 14}
@@ -26,7 +28,8 @@ FLOAT32 = TYPES[torch.float32]
 COMPUTE_FLOAT32 = 68
 TRANSPOSED_A, EPILOGUE, BIAS = 3, 7, 8  # attributes of a product
 MOST_WORKSPACE, REDUCTIONS, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # and of what is preferred; the last of A, B, C, D
-IN_FLOAT32 = 2  # parts of a sum are added up in single precision, one after the other
+IN_FLOAT32 = 2  # parts of a sum lie in single precision in memory, and are added up by a kernel of their own
+NOTHING_FOUND = 15  # the status that no algorithm does it
 WITH_BIAS = {"": 4, "Relu": 6, "GeluTanh": 36}  # what is done to the sum of all
 ALIGNED = 256  # bytes that addresses are multiples of, at most as far as the library cares
 _asking = Lock()  # a product's description holds its bias from the setting to the call
@@ -61,8 +64,6 @@ def may_ask(x: Tensor, residual: Tensor | None, activation: str, after: str) -> 
 
 def proposals(*, residual: bool, activation: str, after: str) -> list[tuple[int, int]]:
     """Settings worth measuring: `LT`, and the place of an algorithm among those that the library proposes."""
-    from .library_convolution import LT
-
     if not torch.cuda.is_available() or _library() is None or _epilogue(residual, activation, after) is None:
         return []
     return [(LT, place) for place in range(PROPOSALS)]
@@ -70,8 +71,8 @@ def proposals(*, residual: bool, activation: str, after: str) -> list[tuple[int,
 
 def launch_lt_affine(
     x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | None, activation: str, after: str, candidate: Sequence[int]
-) -> Tensor:
-    """A product of many rows with a matrix.
+) -> Tensor | None:
+    """A product of many rows with a matrix; None where the library proposes nothing.
 
     Args:
         x: (…, K) on a GPU, in half precision as all that follows; as `may_ask` allows.
@@ -84,7 +85,7 @@ def launch_lt_affine(
             version of the library may have, the first.
 
     Raises:
-        RuntimeError: the library proposes none, or refuses.
+        RuntimeError: the library refuses.
     """
     y = torch.empty((*x.shape[:-1], w.shape[0]), dtype=x.dtype, device=x.device)
     x, w, bias = x.contiguous(), w.contiguous(), bias.contiguous()
@@ -92,13 +93,13 @@ def launch_lt_affine(
     epilogue = _epilogue(residual is not None, activation, after)
     assert epilogue is not None
     with torch.cuda.device(x.device):
-        _multiply(x, w, bias, added, y, epilogue, residual is not None, candidate[1])
-    return y
+        done = _multiply(x, w, bias, added, y, epilogue, residual is not None, candidate[1])
+    return y if done else None
 
 
 def launch_lt_convolution(
     x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | None, activation: str, after: str, candidate: Sequence[int]
-) -> Tensor:
+) -> Tensor | None:
     """A convolution of one tap, neither strided nor padded: a product of as many rows as there are pixels.
 
     Args:
@@ -114,7 +115,7 @@ def launch_lt_convolution(
     residual = None if residual is None else residual.expand(shape).permute(0, 2, 3, 1)
     weight = w.reshape(w.shape[:2])
     y = launch_lt_affine(x.permute(0, 2, 3, 1), weight, bias, residual, activation, after, candidate)
-    return y.permute(0, 3, 1, 2)
+    return None if y is None else y.permute(0, 3, 1, 2)
 
 
 def _epilogue(residual: bool, activation: str, after: str) -> int | None:
@@ -125,14 +126,14 @@ def _epilogue(residual: bool, activation: str, after: str) -> int | None:
 
 def _multiply(
     x: Tensor, w: Tensor, bias: Tensor, added: Tensor, y: Tensor, epilogue: int, summed: bool, place: int
-) -> None:
-    """Row by row is column by column of what is transposed: yᵀ = w·xᵀ + b + rᵀ."""
+) -> bool:
+    """Row by row is column by column of what is transposed: yᵀ = w·xᵀ + b + rᵀ. False where nothing is proposed."""
     n, k = w.shape
     sizes = y.numel() // n, n, k
     aligned = tuple(_alignment(t) for t in (w, x, added, y))
     plan = _plan(x.device.index, sizes, TYPES[x.dtype], epilogue, aligned)
     if not plan.proposals:
-        raise RuntimeError("cuBLASLt proposes no algorithm")
+        return False
     proposal = plan.proposals[place if place < len(plan.proposals) else 0]
     workspace = torch.empty(max(proposal.workspace, 1), dtype=torch.uint8, device=x.device)
     one, beta = c_float(1.0), c_float(1.0 if summed else 0.0)
@@ -146,6 +147,7 @@ def _multiply(
             *(byref(beta), _address(added), plan.d, _address(y), plan.d),
             *(byref(proposal.algorithm), _address(workspace), c_size_t(proposal.workspace), stream),
         )
+    return True
 
 
 @cache
@@ -164,12 +166,10 @@ def _plan(device: int, sizes: tuple[int, int, int], dtype: int, epilogue: int, a
         _set("MatmulPreference", preferred, attribute, c_uint32(alignment))
     found, count = (_Proposal * PROPOSALS)(), c_int()
     handle = _handle(device)
-    _call(
-        "MatmulAlgoGetHeuristic",
-        *(handle, product, a, b, d, d, preferred, c_int(PROPOSALS), found, byref(count)),
-    )
+    asked = handle, product, a, b, d, d, preferred, c_int(PROPOSALS), found, byref(count)
+    _call("MatmulAlgoGetHeuristic", *asked, allowed=NOTHING_FOUND)
     _call("MatmulPreferenceDestroy", preferred)
-    return _Plan(handle, product, a, b, d, tuple(found[i] for i in range(count.value)))
+    return _Plan(handle, product, a, b, d, tuple(p for p in found[: count.value] if not p.state))
 
 
 @cache
@@ -192,11 +192,11 @@ def _set(of: str, described: c_void_p, attribute: int, value: Any) -> None:
     _call(f"{of}SetAttribute", described, c_int(attribute), byref(value), c_size_t(ctypes.sizeof(value)))
 
 
-def _call(name: str, *arguments: Any) -> None:
+def _call(name: str, *arguments: Any, allowed: int = 0) -> None:
     library = _library()
     assert library is not None
     status = getattr(library, f"cublasLt{name}")(*arguments)
-    if status:
+    if status not in (0, allowed):
         raise RuntimeError(f"cuBLASLt: {name} ended with status {status}")
 
 

@@ -62,4 +62,5 @@ def when(x: Tensor, programs: int) -> int:
 
 def may_start_early(x: Tensor) -> bool:
     """Whether the device lets a kernel start before the one ahead has ended."""
-    return x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0)
+    nvidia = torch.version.cuda is not None  # another vendor's capability counts otherwise
+    return x.is_cuda and nvidia and torch.cuda.get_device_capability(x.device) >= (9, 0)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .early_starts import NEVER, when
+from .early_starts import when
 from .kernels.depthwise import depthwise
 from .kernels.depthwise_settings import parts_of
 from .kernels.depthwise_walks import SLIDING, SLIDING_AHEAD
@@ -134,12 +134,12 @@ def _launch(
     n, channels, above, across = x.shape
     height, width = slid(x.shape[2:], w.shape[2:], strides, pads)
     y = channels_last(x, (n, channels, height, width))
-    laid = outputs_last(w)
+    w = outputs_last(w)
     gamma, beta = norm or (bias, bias)
     rectangles = n * -(-height // down) * -(-width // right)
     programs = -(-rectangles // runs) if sums is None else n * parts_of(height, width, candidate)
     grid = programs, 1 if len(norm) > 0 else -(-channels // block)
-    read = x.contiguous(memory_format=torch.channels_last), laid, bias.contiguous()
+    read = x.contiguous(memory_format=torch.channels_last), w, bias.contiguous()
     written = y, y if sums is None else sums
     sizes = {
         "N": n,
@@ -156,8 +156,7 @@ def _launch(
         "PL": pads[1],
     }
     fused = {"ACTIVATION": activation, "SUMMED": sums is not None}
-    lie = laid is w and bias.is_contiguous()  # else what copies them is the kernel ahead
-    early = when(x, prod(grid)) if lie else NEVER
+    early = when(x, prod(grid))
     tile = {"RIGHT": right, "DOWN": down, "RUNS": runs, "BC": block, "EARLY": early, **options(warps, early)}
     kernel: Any
     if walk in (SLIDING, SLIDING_AHEAD):

@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .early_starts import NEVER, when
+from .early_starts import when
 from .kernels.layer_norm import LONGEST, layer_norm
 from .launch import options
 from .launch_convolution import fits as fits_in_half
@@ -38,7 +38,7 @@ def launch_layer_norm(
     rows = x.numel() // length
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     programs = -(-rows // many)
-    early = when(x, programs) if scale.is_contiguous() else NEVER  # what copies it would be the kernel ahead
+    early = when(x, programs)
     kernel: Any = layer_norm
     kernel[(programs,)](
         x.contiguous(),

@@ -96,7 +96,8 @@ def _(
         from .cublas_lt import launch_lt_affine, may_ask
 
         asked = may_ask(x, residual, activation, after)
-        return launch_lt_affine(x, w, bias, *rest, candidate) if asked else multiplied(x, w, bias, *rest)
+        found = launch_lt_affine(x, w, bias, *rest, candidate) if asked else None
+        return multiplied(x, w, bias, *rest) if found is None else found
     if kind == TMA:
         from .launch_product import launch_fetched_affine, may_fetch
 

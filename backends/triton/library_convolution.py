@@ -154,9 +154,9 @@ def _(
     if candidate[0] == LT:
         from .cublas_lt import launch_lt_convolution, may_ask
 
-        if scale is not None or not pointwise(w.shape, strides, pads) or not may_ask(x, residual, activation, after):
-            return convolved(x, w, bias, scale, residual, strides, pads, activation, after)
-        return launch_lt_convolution(x, w, bias, residual, activation, after, candidate)
+        fit = scale is None and pointwise(w.shape, strides, pads) and may_ask(x, residual, activation, after)
+        found = launch_lt_convolution(x, w, bias, residual, activation, after, candidate) if fit else None
+        return convolved(x, w, bias, scale, residual, strides, pads, activation, after) if found is None else found
     return launch_convolution(x, w, bias, scale, residual, strides, pads, activation, after, candidate)
 
 

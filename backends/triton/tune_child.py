@@ -23,7 +23,7 @@ from .counters import own_counters
 from .early_starts import starting
 from .jobs import Job, job_of
 from .jobs.subject import Result, Subject, relative_error
-from .library_convolution import LIBRARY
+from .library_convolution import LIBRARY, LT
 from .run import exact_convolutions
 from .timing import interleave_graphs
 
@@ -89,7 +89,7 @@ def say(**words: Any) -> None:
 
 def measure(subject: Subject, candidate: Sequence[int], wanted: Result) -> tuple[Timing, float]:
     """Milliseconds of one launch, and the relative error of its result."""
-    with exact_convolutions(), own_counters(), starting(early=True):  # as programs of few rows run
+    with exact_convolutions(), own_counters(), starting(early=True):  # as what takes microseconds mostly runs
         return _measured(subject, candidate, wanted)
 
 
@@ -118,7 +118,7 @@ def _only_compile() -> None:
 def _compile(job: Job, portion: Sequence[Sequence[int]]) -> None:
     subject = job.subject(copies=1)
     for candidate in portion:
-        if candidate[0] == LIBRARY:  # nothing to compile, and it would run
+        if candidate[0] in (LIBRARY, LT):  # nothing to compile, and it would run
             continue
         for early in (False, True):  # a program is captured both ways
             with suppress(Exception), starting(early=early):  # said again, and reported, where it is measured

@@ -13,6 +13,7 @@ from torch import Tensor
 from tamago.backends.triton import early_starts, run
 from tamago.backends.triton.early_starts import AT_ONCE, AT_THE_END, MOST_WAVES, NEVER, starting, when
 from tamago.backends.triton.run import Captured, Program
+from tamago.compiler.errors import TamagoError
 from tamago.compiler.timing import Timing
 from tests.cpu.test_epilogues import traced
 
@@ -102,7 +103,7 @@ def capturing(
         del self, inputs
         starts = early_starts._starts.get()  # pyright: ignore[reportPrivateUsage]
         assert starts is not None
-        starts.asked = int(asked)
+        starts.asked = int(asked) * (run.WARM + 1)
         made.append(starts.early)
         milliseconds = early if starts.early else plain
         return None if milliseconds is None else cast(Captured, Replayed(milliseconds, result if starts.early else 1.0))
@@ -132,6 +133,26 @@ def test_of_two_captures_the_faster_is_kept(
 
     assert kept(program) == wanted
     assert made == [False, True]
+    assert program.note == ""
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("out of memory"), TamagoError("B002", "it fails")])
+def test_a_second_capture_that_fails_leaves_the_first(monkeypatch: pytest.MonkeyPatch, raised: Exception) -> None:
+    program, _ = capturing(monkeypatch, 2.0, 1.0)
+    first = Program._capture_once  # pyright: ignore[reportPrivateUsage]
+
+    def capture(self: Program, inputs: list[Tensor]) -> Captured | None:
+        found = first(self, inputs)
+        starts = early_starts._starts.get()  # pyright: ignore[reportPrivateUsage]
+        if starts is not None and starts.early:
+            self.note = "not captured as a CUDA graph: captures no more"
+            raise raised
+        return found
+
+    monkeypatch.setattr(Program, "_capture_once", capture)
+
+    assert kept(program) == 2.0
+    assert program.note == "", "else it would run without its graph from then on"
 
 
 def test_a_capture_that_computes_something_else_is_not_kept_however_fast(monkeypatch: pytest.MonkeyPatch) -> None:

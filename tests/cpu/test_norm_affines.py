@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tamago.backends.triton.jobs import AffineJob, fields_of, job_of
+from tamago.backends.triton.jobs.call import constant
 from tamago.backends.triton.regions import epilogues, merged_linears
 from tamago.backends.triton.regions.norm_affines import NormedPlace, fuse_norm_affines, norm_affine_places
 from tamago.backends.triton.run import Program
@@ -141,6 +142,47 @@ def test_other_norms_stay(norm: nn.Module) -> None:
 @pytest.mark.parametrize(("shape", "width"), [((40000, 16), 16), ((2, 1100), 1100)], ids=["many rows", "wide rows"])
 def test_many_rows_and_wide_ones_stay(shape: tuple[int, ...], width: int) -> None:
     assert norm_affine_places(prepared(Layer(width=width), drawn(*shape))) == []
+
+
+class Scaled(nn.Module):
+    """A norm whose scale is computed from the input just ahead of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.full((16,), 0.5))
+        self.up = nn.Linear(16, 40)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.up(nn.functional.layer_norm(x, (16,), x[0, 0] * 2 + 1, self.shift)))
+
+
+def test_a_scale_that_is_computed_stays_as_the_kernel_would_read_it_too_early() -> None:
+    model = prepared(Scaled(), drawn(*SHAPE))
+
+    assert own(model) == {"AffineRelu": 1}
+    assert norm_affine_places(model) == []
+
+
+class Gemm(nn.Module):
+    """A product whose bias is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(16, 40)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(torch.addmm(x[0, :1].expand(40) * 2, x, self.up.weight.T))
+
+
+def test_settings_are_not_chosen_where_a_bias_is_computed() -> None:
+    model = prepared(Gemm(), drawn(10, 16))
+    program = Program(model, device="cpu")
+    calls = program.module.graph.find_nodes(op="call_function", target=AffineJob.target)
+    nodes = [n for n in model.graph if n.op_type.startswith("Affine")]
+
+    assert len(calls) == len(nodes) == 1
+    assert all(constant(program.module, c.args[2]) is None for c in calls)
+    assert [AffineJob.of_call(program.module, c, n) for c, n in zip(calls, nodes, strict=True)] == [None] * len(calls)
 
 
 def test_single_precision_stays() -> None:

@@ -52,6 +52,44 @@ def test_every_candidate_of_a_product_of_normalised_rows_is_right(rows: int, n: 
             assert error <= TOLERANCE[dtype], (job, candidate, error)
 
 
+def test_kernels_that_start_early_wait_for_whatever_is_ahead_of_them() -> None:
+    """Of torch, of cuBLAS and of ours, in one chain: bit for bit what they leave when none starts early."""
+    from tamago.backends.triton.early_starts import starting
+    from tamago.backends.triton.library_convolution import WHOLE
+    from tamago.backends.triton.lowering import AFFINE, LAYER_NORM
+
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((1536, 384), (384, 384), (384, 1536)) * 6
+    weights = [(torch.randn(s, generator=generator) * s[1] ** -0.5).half().cuda() for s in shapes]
+    given = torch.randn(197, 384, generator=generator).half().cuda()
+    scale, shift, zeros = torch.ones(384).half().cuda(), torch.zeros(384).half().cuda(), torch.zeros(1536).half().cuda()
+
+    def chain() -> Tensor:
+        x = given
+        for up, within, down in zip(weights[::3], weights[1::3], weights[2::3], strict=True):
+            settings = [WHOLE, 16, 128, 8]
+            hidden = AFFINE(x, up, zeros, None, [scale, shift], 1e-6, "Relu", "", settings)
+            x = x + nn.functional.linear(hidden * 0.5, down)
+            x = AFFINE(x, within, zeros[:384], x, [], 0.0, "", "", settings)
+            x = LAYER_NORM(x, scale, shift, 1e-6, True, [1, 2])
+        return x
+
+    found: list[tuple[torch.cuda.CUDAGraph, Tensor]] = []
+    for early in (False, True):
+        with starting(early=early) as starts:
+            chain()
+            assert starts.asked == 18
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                found.append((graph, chain()))
+    (plain, wanted), (early_graph, result) = found
+    plain.replay()
+    for _ in range(200):
+        result.zero_()
+        early_graph.replay()
+        assert torch.equal(result, wanted)
+
+
 class Block(nn.Module):
     """A transformer's feed-forward layer ahead of which is a norm, and a norm whose result two things read."""
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
@@ -59,3 +63,53 @@ def test_the_library_is_told_what_addresses_are_multiples_of(offset: int, aligne
     found = cublas_lt._alignment(room[first + offset :])  # pyright: ignore[reportPrivateUsage]
 
     assert found == aligned
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """A library that proposes so many algorithms; and which of them is called."""
+    called: list[int] = []
+    found = tuple(cublas_lt._Proposal(workspace=place) for place in range(count))  # pyright: ignore[reportPrivateUsage]
+
+    def plan(*described: object) -> object:
+        del described
+        return SimpleNamespace(handle=None, product=None, a=None, b=None, d=None, proposals=found)
+
+    def call(name: str, *arguments: Any, allowed: int = 0) -> None:
+        del allowed
+        if name == "Matmul":
+            called.append(arguments[-2].value)
+
+    def on(device: object) -> AbstractContextManager[None]:
+        del device
+        return nullcontext()
+
+    monkeypatch.setattr(cublas_lt, "_plan", plan)
+    monkeypatch.setattr(cublas_lt, "_call", call)
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    return called
+
+
+def launched(place: int) -> torch.Tensor | None:
+    x, w, bias = (torch.zeros(s, dtype=torch.float16) for s in ((3, 8), (16, 8), (16,)))
+    return cublas_lt.launch_lt_affine(x, w, bias, None, "", "", (LT, place))
+
+
+@pytest.mark.parametrize(("count", "place", "taken"), [(8, 5, 5), (3, 2, 2), (3, 7, 0), (1, 1, 0)])
+def test_where_fewer_are_proposed_than_a_record_knows_the_first_is_taken(
+    monkeypatch: pytest.MonkeyPatch, count: int, place: int, taken: int
+) -> None:
+    called = planned(monkeypatch, count)
+
+    found = launched(place)
+
+    assert found is not None
+    assert found.shape == (3, 16)
+    assert called == [taken]
+
+
+def test_where_nothing_is_proposed_nothing_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = planned(monkeypatch, 0)
+
+    assert launched(0) is None
+    assert called == []

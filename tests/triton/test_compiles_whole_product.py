@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tamago.backends.triton.kernels import whole_product
+from tamago.backends.triton.kernels import whole_settings
 from tests.triton.ahead import compiled_ahead
 
 WGMMA_ROWS = 64  # of a product that four warps of compute capability 9.0 make together
@@ -50,11 +50,11 @@ class Case:
 
 QKV, PROJECTED, BERT = (197, 1152, 384), (197, 384, 384), (128, 768, 768)
 CASES = (
-    *(Case(QKV, c) for c in whole_product.candidates(*QKV)[:6]),
-    *(Case(PROJECTED, c, normed=False) for c in whole_product.candidates(*PROJECTED)[:4]),
-    *(Case(BERT, c, dtype="bf16") for c in whole_product.candidates(*BERT)[:4]),
-    *(Case(QKV, c, early=False, capability=80) for c in whole_product.candidates(*QKV)[:3]),
-    Case(PROJECTED, whole_product.candidates(*PROJECTED)[0], normed=False, early=False, capability=80),
+    *(Case(QKV, c) for c in whole_settings.candidates(*QKV)[:6]),
+    *(Case(PROJECTED, c, normed=False) for c in whole_settings.candidates(*PROJECTED)[:4]),
+    *(Case(BERT, c, dtype="bf16") for c in whole_settings.candidates(*BERT)[:4]),
+    *(Case(QKV, c, early=False, capability=80) for c in whole_settings.candidates(*QKV)[:3]),
+    Case(PROJECTED, whole_settings.candidates(*PROJECTED)[0], normed=False, early=False, capability=80),
 )
 Made = dict[Case, dict[str, Any]]
 

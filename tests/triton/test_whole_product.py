@@ -12,7 +12,7 @@ if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
 from tamago.backends.triton.jobs import AffineJob
-from tamago.backends.triton.kernels import whole_product
+from tamago.backends.triton.kernels import whole_settings
 from tamago.backends.triton.kernels.hopper import PROCESSORS
 from tamago.backends.triton.launch_whole import launch_whole
 from tamago.backends.triton.library_affine import multiplied
@@ -112,19 +112,19 @@ def test_what_does_not_lie_row_by_row_and_what_repeats() -> None:
 
 @pytest.mark.parametrize("sizes", [(197, 1152, 384), (128, 768, 768), (2, 3072, 1024), (64, 1000, 512)], ids=str)
 def test_settings_keep_everything_in_registers_and_every_processor_busy(sizes: tuple[int, int, int]) -> None:
-    found = whole_product.candidates(*sizes)
+    found = whole_settings.candidates(*sizes)
 
-    assert 0 < len(found) <= whole_product.MOST_CANDIDATES
+    assert 0 < len(found) <= whole_settings.MOST_CANDIDATES
     assert len(set(found)) == len(found)
     for tile, columns, warps in found:
         wide = sum(parts(sizes[2]))
-        assert (wide * (2 * tile + columns) + 2 * tile * columns) / (64 * warps) <= whole_product.MOST_HELD + 1
-        assert -(-sizes[0] // tile) * -(-sizes[1] // columns) <= whole_product.MOST_WAVES * PROCESSORS
+        assert (wide * (2 * tile + columns) + 2 * tile * columns) / (64 * warps) <= whole_settings.MOST_HELD + 1
+        assert -(-sizes[0] // tile) * -(-sizes[1] // columns) <= whole_settings.MOST_WAVES * PROCESSORS
 
 
 @pytest.mark.parametrize("sizes", [(12608, 1152, 384), (197, 384, 1536), (197, 50000, 384)], ids=str)
 def test_many_rows_and_wide_ones_are_for_others(sizes: tuple[int, int, int]) -> None:
-    assert not whole_product.takes(*sizes)
+    assert not whole_settings.takes(*sizes)
 
 
 def test_a_product_is_measured_so_beside_others_and_alone_where_it_normalises() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import onnx_ir as ir
 import torch
@@ -16,6 +16,7 @@ from ..cublas_lt import proposals
 from ..library_convolution import WHOLE
 from ..library_norm import normalised
 from ..lowering import AFFINE
+from .call import constant
 from .convolution import MINE, doubled, fetched, operand_sizes
 from .subject import copies_of, draw, seeded
 
@@ -43,21 +44,24 @@ class AffineJob:
 
     @classmethod
     def of_call(cls, module: fx.GraphModule, call: fx.Node, source: ir.Node | None) -> AffineJob | None:
-        """What a call asks for; None where its sizes are not known before it runs, or another kernel is wanted."""
-        del module
+        """What a call asks for; None where its sizes are not known before it runs, or another kernel is wanted.
+
+        Settings are chosen for constant weights, biases and norms alone: others may be the result of the kernel ahead,
+        and `whole_product` reads them before that one has ended.
+        """
         sizes, dtype = operand_sizes(source)
-        if sizes is None:
+        _, w, bias, residual, norm, _, activation, after, _ = call.args
+        if sizes is None or any(constant(module, o) is None for o in (w, bias, *cast(Sequence[Any], norm))):
             return None
-        _, _, _, residual, norm, _, activation, after, _ = call.args
         n, k = sizes[1]
         return cls(prod(sizes[0][:-1]), n, k, dtype, residual is not None, str(activation), str(after), bool(norm))
 
     def candidates(self) -> list[tuple[int, ...]]:
         """Settings worth measuring."""
-        from ..kernels import whole_product
+        from ..kernels import whole_settings
         from ..kernels.convolution import candidates
 
-        whole = [(WHOLE, *c) for c in whole_product.candidates(self.rows, self.n, self.k)]
+        whole = [(WHOLE, *c) for c in whole_settings.candidates(self.rows, self.n, self.k)]
         if self.normed:  # the others are the same as apart
             return [tuple(MINE), *whole]
         found = [tuple(MINE), *candidates(self.rows, self.n, self.k, 1, residual=self.residual), *whole]

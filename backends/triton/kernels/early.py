@@ -1,8 +1,8 @@
 """A kernel that starts before the one ahead has ended, and lets the one behind it start (compute capability 9.0).
 
 Between two kernels a device is idle for about a microsecond: the second is launched when the first has ended. Where it
-may be launched earlier, its programs compute places, ask for constants, and wait; nothing that another kernel has
-written is read, and nothing is written, before that one has ended.
+may be launched earlier, its programs compute places, and wait; nothing that another kernel may write is read, and
+nothing is written, before that one has ended. Only where all callers give constants may those be asked for before.
 """
 
 from __future__ import annotations

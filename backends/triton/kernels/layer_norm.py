@@ -73,8 +73,8 @@ def layer_norm(
     known = column < LENGTH
     inside = (row < rows)[:, None] & known[None, :]
     places = row[:, None] * LENGTH + column[None, :]
-    gamma = tl.load(scale + column, known, 0.0).to(tl.float32)  # asked for while the rows are on their way
     await_ahead(EARLY)
+    gamma = tl.load(scale + column, known, 0.0).to(tl.float32)  # asked for while the rows are on their way
     result = tl.load(x + places, inside, 0.0).to(tl.float32)
     if CENTRED:
         mean = tl.sum(result, 1) / LENGTH

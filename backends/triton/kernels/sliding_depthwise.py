@@ -52,7 +52,7 @@ def sliding_depthwise(
         x: (N, H, W, C), w: (KH, KW, C), bias: (C), y: (N, HO, WO, C).
         sums_of: (N, programs of a picture, C) float32, with `SUMMED`: then none has strips of two pictures.
         AHEAD: whether a step's lines are read while those of the one before are multiplied.
-        EARLY: as `early` has it; what it waits for comes after the constants.
+        EARLY: as `early` has it.
     """
     ACROSS: tl.constexpr = (WO + RIGHT - 1) // RIGHT
     ALONG: tl.constexpr = (HO + DOWN - 1) // DOWN
@@ -81,6 +81,7 @@ def sliding_depthwise(
     # What belongs to each channel is read by the threads that need it, so that none hands it on.
     channel = tl.broadcast_to(c, (RUNS, BC))
     known = real & (c < C)
+    await_ahead(EARLY)
     taps = ()
     for i in tl.static_range(KH * KW):
         taps = taps + (tl.load(w + (i * C + channel), channel < C, 0.0).to(tl.float32),)
@@ -93,7 +94,6 @@ def sliding_depthwise(
     here = x + (((picture * H + h) * W + left) * C + c)
     row = top + (FIRST - (LIVE - 1))
     there = y + (((picture * HO + row) * WO + start) * C + c)
-    await_ahead(EARLY)
     if AHEAD:
         lines = _lines(here, h, left, known, GEOMETRY)
     for _ in range(FIRST, STEPS):

@@ -14,11 +14,12 @@ from math import prod
 
 import onnx_ir as ir
 
-from ....compiler.ir import metadata, static_dims
+from ....compiler.ir import constant_tensor, metadata, static_dims
 from ....compiler.operators import DOMAIN
 from ....compiler.operators.affine import AFFINES
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
+from ..kernels.whole_settings import takes
 from ..row_norm import centres_rows, epsilon_of
 from .epilogues import alone, write
 from .fused_epilogue import Fused, fused_at
@@ -61,7 +62,7 @@ def _pairs(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node, NormedPlace]]:
 
 
 def _place(norm: ir.Node, product: ir.Node) -> NormedPlace | None:
-    """None where sizes are not known, or the kernel does not take them."""
+    """None where sizes are not known, the kernel does not take them, or what it reads ahead is computed."""
     ours, plain = product.domain == DOMAIN and product.op_type in PRODUCTS, _plain(product)
     w = product.inputs[1] if ours or plain is not None else None
     shape, weight = static_dims(norm.outputs[0]), None if w is None else static_dims(w)
@@ -71,13 +72,12 @@ def _place(norm: ir.Node, product: ir.Node) -> NormedPlace | None:
     n, k = weight[::-1] if turned else weight
     rows = prod(shape[:-1])
     name = product.op_type if ours else "Affine"
-    return NormedPlace(name, rows, k, n, norm.outputs[0].dtype.name) if _takes(rows, n, k) else None
+    known = rows > 0 and takes(rows, n, k) and all(_is_constant(v) for v in (*norm.inputs[1:], *product.inputs[1:3]))
+    return NormedPlace(name, rows, k, n, norm.outputs[0].dtype.name) if known else None
 
 
-def _takes(rows: int, n: int, k: int) -> bool:
-    from ..kernels.whole_product import takes
-
-    return rows > 0 and takes(rows, n, k)
+def _is_constant(value: ir.Value | None) -> bool:
+    return value is not None and constant_tensor(value) is not None
 
 
 def _plain(product: ir.Node) -> Fused | None:
