@@ -124,6 +124,10 @@ def compile_front(
     original = traced.model
     with _store(chosen) as store, scratch(store.folder if is_too_large(original) else None):
         target = _target(chosen, store)
+        if request is not None:
+            from .within_budget import tried
+
+            tried(request, original, target)
         seconds = target.search_seconds if request is None else max(target.search_seconds, BUDGETED_SECONDS)
         try:
             model, outcome, decision, notes = _attempt(original, feeds, chosen, target, store, clock, seconds)

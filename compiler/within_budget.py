@@ -12,8 +12,10 @@ import onnx_ir as ir
 
 from .approximate.account import Approximation, explain, tries
 from .approximate.budget import Budget, Workload
-from .approximate.calibration import Sample, read_samples, split, without_repeats
+from .approximate.calibration import Sample, blamed_on, read_samples, split, without_repeats
 from .approximate.gain import FASTER
+from .approximate.judge import as_tensors
+from .approximate.losses import loss_model
 from .approximate.method import Method
 from .approximate.preparation import Preparation
 from .approximate.repair import Repair
@@ -23,10 +25,11 @@ from .approximate.structure import Structure
 from .approximate.task import Task
 from .code_pairs import in_doubt
 from .deadline import OutOfTime, ended_by
+from .errors import TamagoError
 from .facts import Array
 from .files import file_bytes
 from .ir import with_distinct_names
-from .streaming import Streaming
+from .streaming import Streaming, is_too_large
 from .verify import compare
 from .written_out import written_out
 
@@ -196,6 +199,29 @@ def ever_cheaper(results: Sequence[Result], least: float, *, size: bool) -> list
         least = cost
         found.append(result)
     return found
+
+
+def tried(request: Request, original: ir.Model, target: Any) -> None:
+    """Let the owner's samples and loss fail at once, not when minutes are spent: one sample is run and judged.
+
+    Raises:
+        TamagoError: U044, U045, the samples; U046, the loss.
+    """
+    import torch
+
+    first, budget = request.samples[0], request.budget
+    if budget.metric is not None or is_too_large(original):
+        return
+    try:
+        outputs = as_tensors(target.lower(original)(first.feeds))
+    except TamagoError:  # the main line says it of a model that does not run
+        return
+    if not all(isinstance(o, torch.Tensor) for o in outputs):
+        return
+    loss = loss_model(budget, request.structure, outputs, first)
+    if not loss.needs_original:
+        with blamed_on(first):
+            loss.value(outputs, first.target)
 
 
 def _chosen_until(limit: float) -> float:

@@ -81,13 +81,13 @@ class Judge:
 
     def _score(self, outputs: Sequence[Any], wanted: Sequence[Any], sample: Sample) -> Any:
         if self.budget.metric is not None:
-            return self.loss.structure(_tensors(outputs))
+            return self.loss.structure(as_tensors(outputs))
         if self.loss.kind == "distance":
             return self._distance(outputs, wanted)
         if self.loss.kind == "kl":
-            return self.loss.divergence(_tensors(outputs), _tensors(wanted))
+            return self.loss.divergence(as_tensors(outputs), as_tensors(wanted))
         with blamed_on(sample):
-            return self.loss.value(_tensors(outputs), sample.target)
+            return self.loss.value(as_tensors(outputs), sample.target)
 
     def _distance(self, outputs: Sequence[Any], wanted: Sequence[Any]) -> tuple[float, float]:
         pairs = [
@@ -116,5 +116,6 @@ def _labels(target: Any) -> int:
     return array.size if isinstance(array, np.ndarray) and array.dtype.kind in "iu" else 0
 
 
-def _tensors(outputs: Sequence[Any]) -> list[Any]:
+def as_tensors(outputs: Sequence[Any]) -> list[Any]:
+    """A program's outputs as the owner's functions take them; what is no array stays."""
     return [to_torch(np.asarray(o)) if isinstance(o, (np.ndarray, np.generic)) else o for o in outputs]

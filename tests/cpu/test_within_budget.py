@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 import tamago
-from tamago.compiler import within_budget
+from tamago.compiler import pipeline, within_budget
 from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample, split
@@ -303,6 +303,37 @@ def test_a_loss_that_fails_is_the_owners(trained: Trained) -> None:
 
     assert error.value.code == "U046"
     assert "mask" in error.value.why
+
+
+class Begun(Exception):
+    """Exact rewriting has begun."""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ({"budget": tamago.Budget(loss=lambda outputs, target: outputs.no_such_thing)}, "U046"),
+        ({"budget": tamago.Budget(loss=lambda outputs, target: outputs)}, "U046"),
+        ({"budget": tamago.Budget(loss="mse"), "calibration": []}, "U045"),
+        ({"budget": tamago.Budget(metric=lambda outputs, targets: 1.0, drop=0.1), "calibration": [1, 2, 3, 4]}, "U044"),
+    ],
+    ids=["fails", "no number", "no samples", "no pairs"],
+)
+def test_what_is_wrong_with_a_loss_or_samples_is_said_before_anything_takes_long(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, words: dict[str, Any], code: str
+) -> None:
+    def begin(*arguments: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr(pipeline, "_attempt", begin)
+
+    with pytest.raises(tamago.TamagoError) as error:
+        trained.compile(**words)
+    assert error.value.code == code
+    with pytest.raises(Begun):
+        trained.compile(tamago.Budget(loss=cross_entropy))
+    with pytest.raises(Begun):
+        trained.compile(tamago.Budget(metric=lambda outputs, targets: 1.0, drop=0.1))
 
 
 def test_a_list_that_was_lengthened_proves_no_more(trained: Trained) -> None:
