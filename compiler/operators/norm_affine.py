@@ -33,7 +33,7 @@ def _norm_affine(epilogue: Epilogue) -> Operator:
                 "epsilon": "1e-3",
             },
         ),
-        weight=3,
+        weight=1,
     )
 
 
