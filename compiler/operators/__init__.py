@@ -12,14 +12,13 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from .affine import AFFINES
+from .affine import AFFINES, NORM_AFFINES
 from .attention_step import ATTENTION_STEP
 from .convolution import CONV_LAYER_NORM, CONVOLUTIONS, SCALED_CONVOLUTIONS
 from .depthwise_squeeze import DEPTHWISE_SQUEEZES
 from .linear_add import LINEAR_ADD
 from .linear_add_nbits import LINEAR_ADD_NBITS
 from .mlp import MLPS, NORM_MLPS
-from .norm_affine import NORM_AFFINES
 from .norm_linear import NORM_LINEAR
 from .norm_linear_nbits import NORM_LINEAR_NBITS
 from .norm_swiglu import NORM_SWIGLU

@@ -19,6 +19,7 @@ from ..widths import LEAST, parts
 from .activations import activate
 from .early import await_ahead, let_follow
 from .hopper import PROCESSORS, SHARED
+from .tile import tile_of
 
 MOST_CANDIDATES = 16
 TILES = (  # rows, hidden units of a block, warps
@@ -103,16 +104,6 @@ def _microseconds(
     step = max(*works, (sum(works) + STEP) / at_once)
     joined = JOIN + split * tile * high * 4 / READ if split > 1 else 0
     return waiting * steps * step + START + joined + waiting * tile * 6 * high / READ
-
-
-@triton.jit
-def _tile(at, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FULL: tl.constexpr):
-    """What lies in rows and columns that there are, zeros beyond."""
-    if FULL:
-        tile = tl.load(at)
-    else:
-        tile = tl.load(at, (row < ROWS) & (column < COLUMNS), 0.0)
-    return tile
 
 
 @triton.jit
@@ -202,11 +193,11 @@ def mlp(
     FULL_W: tl.constexpr = WHOLE and K0 + K1 == K
     FULL_V: tl.constexpr = WHOLE and O0 + O1 == O
     await_ahead(EARLY)
-    x0 = _tile(x + row[:, None] * K + k0[None, :], row[:, None], k0[None, :], ROWS, K, FULL_X)
+    x0 = tile_of(x + row[:, None] * K + k0[None, :], row[:, None], k0[None, :], ROWS, K, FULL_X)
     total0 = tl.zeros((BM, O0), tl.float32)
     if K1 > 0:
         k1 = K0 + tl.arange(0, K1)
-        x1 = _tile(x + row[:, None] * K + k1[None, :], row[:, None], k1[None, :], ROWS, K, FULL_X)
+        x1 = tile_of(x + row[:, None] * K + k1[None, :], row[:, None], k1[None, :], ROWS, K, FULL_X)
     if NORMED:  # as the kernel `layer_norm` does it: mean and variance one after the other, rounded once, at the end
         mean = tl.sum(x0.to(tl.float32), 1)
         if K1 > 0:
@@ -227,22 +218,22 @@ def mlp(
     start = tl.program_id(1) * SHARE
     for block in range(start, tl.minimum(start + SHARE, BLOCKS)):
         h = block * BH + unit
-        w0 = _tile(w + h[None, :] * K + k0[:, None], k0[:, None], h[None, :], K, H, FULL_W)
+        w0 = tile_of(w + h[None, :] * K + k0[:, None], k0[:, None], h[None, :], K, H, FULL_W)
         hidden = tl.dot(x0, w0)
         if K1 > 0:
-            w1 = _tile(w + h[None, :] * K + k1[:, None], k1[:, None], h[None, :], K, H, FULL_W)
+            w1 = tile_of(w + h[None, :] * K + k1[:, None], k1[:, None], h[None, :], K, H, FULL_W)
             hidden = tl.dot(x1, w1, hidden)
         if WHOLE:
             hidden += tl.load(b + h).to(tl.float32)[None, :]
         else:
             hidden += tl.load(b + h, h < H, 0.0).to(tl.float32)[None, :]
         a = activate(hidden, ACTIVATION, HALF=True).to(x0.dtype)
-        v0 = _tile(v + o0[None, :] * H + h[:, None], h[:, None], o0[None, :], H, O, FULL_V)
+        v0 = tile_of(v + o0[None, :] * H + h[:, None], h[:, None], o0[None, :], H, O, FULL_V)
         total0 = tl.dot(a, v0, total0)
         if O1 == 0:
             total0 = _awaited(total0)
         if O1 > 0:
-            v1 = _tile(v + o1[None, :] * H + h[:, None], h[:, None], o1[None, :], H, O, FULL_V)
+            v1 = tile_of(v + o1[None, :] * H + h[:, None], h[:, None], o1[None, :], H, O, FULL_V)
             total1 = _awaited(tl.dot(a, v1, total1))
     let_follow(EARLY)
     last = True

@@ -14,16 +14,7 @@ import triton.language as tl
 
 from .activations import activate
 from .early import await_ahead, let_follow
-
-
-@triton.jit
-def _tile(at, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FULL: tl.constexpr):
-    """What lies in rows and columns that there are, zeros beyond."""
-    if FULL:
-        tile = tl.load(at)
-    else:
-        tile = tl.load(at, (row < ROWS) & (column < COLUMNS), 0.0)
-    return tile
+from .tile import tile_of
 
 
 @triton.jit
@@ -64,9 +55,9 @@ def whole_product(
     k1 = K0 + tl.arange(0, K1 if K1 > 0 else 1)
     FULL_W: tl.constexpr = N % BN == 0 and K0 + K1 == K
     FULL_X: tl.constexpr = ROWS % BM == 0 and K0 + K1 == K
-    w0 = _tile(w + column[None, :] * K + k0[:, None], k0[:, None], column[None, :], K, N, FULL_W)
+    w0 = tile_of(w + column[None, :] * K + k0[:, None], k0[:, None], column[None, :], K, N, FULL_W)
     if K1 > 0:
-        w1 = _tile(w + column[None, :] * K + k1[:, None], k1[:, None], column[None, :], K, N, FULL_W)
+        w1 = tile_of(w + column[None, :] * K + k1[:, None], k1[:, None], column[None, :], K, N, FULL_W)
     bias = tl.load(b + column, column < N, 0.0).to(tl.float32)
     if NORMED:
         gamma0 = tl.load(gamma + k0, k0 < K, 0.0).to(tl.float32)
@@ -75,9 +66,9 @@ def whole_product(
             gamma1 = tl.load(gamma + k1, k1 < K, 0.0).to(tl.float32)
             beta1 = tl.load(beta + k1, k1 < K, 0.0).to(tl.float32)
     await_ahead(EARLY)
-    x0 = _tile(x + row[:, None] * K + k0[None, :], row[:, None], k0[None, :], ROWS, K, FULL_X)
+    x0 = tile_of(x + row[:, None] * K + k0[None, :], row[:, None], k0[None, :], ROWS, K, FULL_X)
     if K1 > 0:
-        x1 = _tile(x + row[:, None] * K + k1[None, :], row[:, None], k1[None, :], ROWS, K, FULL_X)
+        x1 = tile_of(x + row[:, None] * K + k1[None, :], row[:, None], k1[None, :], ROWS, K, FULL_X)
     if NORMED:  # as the kernel `layer_norm` does it: mean and variance one after the other, rounded once, at the end
         wide0 = x0.to(tl.float32)
         mean = tl.sum(wide0, 1)
