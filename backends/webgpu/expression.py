@@ -151,8 +151,8 @@ class Shader:
         """An element from its buffer."""
         return self.load_at(value, self.position(subscript, shape_of(value)))
 
-    def load_at(self, value: ir.Value, position: Index) -> str:
-        """The element at a position of a buffer."""
+    def load_at(self, value: ir.Value, position: Index, *, as_it_lies: bool = False) -> str:
+        """The element at a position of a buffer, as a shader computes with it unless said."""
         slot = self.slots.setdefault(value, len(self.slots))
         kind = computed(value.dtype)
         assert kind is not None
@@ -164,7 +164,7 @@ class Shader:
             word = word if kind == "u32" else f"bitcast<i32>({word})"
             return f"extractBits({word}, u32({mul(mod(position, count), 32 // count)}), {32 // count}u)"
         text = f"b{slot}[{div(position, 4)}][{mod(position, 4)}]" if value in self.quads else f"b{slot}[{position}]"
-        return loaded(text, kind, lies(value, half=self.half))
+        return text if as_it_lies else loaded(text, kind, lies(value, half=self.half))
 
     def word(self, value: ir.Value, number: Index) -> str:
         """Several elements of a packed value as they lie."""
@@ -172,11 +172,11 @@ class Shader:
         slot = self.slots.setdefault(value, len(self.slots))
         return f"b{slot}[{number}]"
 
-    def quad(self, value: ir.Value, number: Index) -> str:
-        """Four elements that lie side by side, of a value among `quads`, as a vector of single precision."""
+    def quad(self, value: ir.Value, number: Index, *, as_it_lies: bool = False) -> str:
+        """Four elements that lie side by side, of a value among `quads`: a vector of single precision unless said."""
         slot = self.slots.setdefault(value, len(self.slots))
         text = f"b{slot}[{number}]"
-        return text if lies(value, half=self.half) == "f32" else f"vec4<f32>({text})"
+        return text if as_it_lies or lies(value, half=self.half) == "f32" else f"vec4<f32>({text})"
 
     def lane(self, vector: str, number: str) -> str:
         """An element of a vector of single precision, by a subscript that is no constant.

@@ -8,7 +8,8 @@ from tamago.backends.webgpu.device import Device
 from tamago.backends.webgpu.kernels.convolution import Convolution
 from tamago.backends.webgpu.kernels.depthwise import Row, write_row
 from tamago.backends.webgpu.kernels.threads import Block, write_blocks
-from tamago.backends.webgpu.kernels.tiled import Tile, write_tiles
+from tamago.backends.webgpu.kernels.tile import Tile
+from tamago.backends.webgpu.kernels.tiled import write_tiles
 from tests.webgpu.kernels import check, model_of, only, planned
 
 CONVOLUTIONS = {

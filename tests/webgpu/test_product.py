@@ -10,7 +10,8 @@ from tamago.backends.webgpu.kernels.product import Product
 from tamago.backends.webgpu.kernels.ranking import ranked
 from tamago.backends.webgpu.kernels.registry import Form
 from tamago.backends.webgpu.kernels.threads import Block, write_blocks
-from tamago.backends.webgpu.kernels.tiled import Tile, write_tiles
+from tamago.backends.webgpu.kernels.tile import Tile
+from tamago.backends.webgpu.kernels.tiled import write_tiles
 from tamago.backends.webgpu.kernels.vector import Strip, strips, write_strip
 from tests.webgpu.kernels import check, model_of, only, planned
 

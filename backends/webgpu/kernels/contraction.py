@@ -9,7 +9,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from ..expression import Element, Shader, packing, shape_of
+from ..expression import Element, Shader, lies, packing, shape_of
 from ..index import Index, Subscript, add, mul
 
 
@@ -76,18 +76,26 @@ class Operand:
         """A depth, computed once."""
         return (k,) if self.matrix is not None else self.at_depth(k)
 
-    def element(self, batch: Subscript, base: Index, lane: Subscript, depth: Subscript) -> str:
-        """One element."""
+    @property
+    def kind(self) -> str:
+        """Of its elements as they lie: f16, or f32 for whatever is computed."""
+        return "f16" if self.matrix is not None and lies(self.matrix.value, half=self.shader.half) == "f16" else "f32"
+
+    def element(
+        self, batch: Subscript, base: Index, lane: Subscript, depth: Subscript, *, as_it_lies: bool = False
+    ) -> str:
+        """One element, in single precision or of its own kind."""
         if self.matrix is None:
             return self.computed(batch, lane, depth)
         found = add(base, add(mul(lane[0], self.matrix.lane), mul(depth[0], self.matrix.depth)))
-        return self.shader.load_at(self.matrix.value, found)
+        return self.shader.load_at(self.matrix.value, found, as_it_lies=as_it_lies and self.kind == "f16")
 
-    def quad(self, base: Index, lane: Index, depth: Index) -> str:
+    def quad(self, base: Index, lane: Index, depth: Index, *, as_it_lies: bool = False) -> str:
         """Four neighbours along the axis that lies side by side, from a multiple of four on; for what is in quads."""
         assert self.matrix is not None
         found = add(base, add(mul(lane, self.matrix.lane), mul(depth, self.matrix.depth)))
-        return self.shader.quad(self.matrix.value, found // 4 if isinstance(found, int) else f"({found} >> 2u)")
+        number = found // 4 if isinstance(found, int) else f"({found} >> 2u)"
+        return self.shader.quad(self.matrix.value, number, as_it_lies=as_it_lies)
 
 
 class Contraction(ABC):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import product
 
-from .tiled import Tile
+from .tile import Tile
 
 CORES = 64
 LANES = 128  # multiplications of a core at a time

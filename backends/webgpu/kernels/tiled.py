@@ -7,175 +7,17 @@ arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 from ..expression import Shader
-from ..index import Index, Subscript, add, div, mod, mul
-from ..limits import Limits
-from .contraction import Contraction, Operand
+from ..index import Index, Subscript, add, mul
+from .contraction import Contraction
+from .piece import Piece, vectors_of
+from .runs import lost, multiply_again, multiply_in_runs
+from .tile import Sums, Tile, names_of
 from .writer import Writer
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Sizes, all of them powers of two.
-
-    Args:
-        rows: of a workgroup's results.
-        columns: of them.
-        depth: of the pieces in its memory.
-        high: rows of a thread's results, a multiple of four.
-        wide: columns of them, a multiple of four.
-        ahead: whether the next piece is loaded while this one is used.
-        slices: parts of a piece's depth that are summed by threads of their own, and joined at the end: for few results
-            that are long sums.
-    """
-
-    rows: int
-    columns: int
-    depth: int
-    high: int
-    wide: int
-    ahead: bool = False
-    slices: int = 1
-
-    @property
-    def blocks(self) -> int:
-        """Of results of a workgroup."""
-        return (self.rows // self.high) * (self.columns // self.wide)
-
-    @property
-    def threads(self) -> int:
-        """Of a workgroup."""
-        return self.blocks * self.slices
-
-    @property
-    def memory(self) -> int:
-        """Bytes of its memory, at most."""
-        joining = 16 * self.threads if self.slices > 1 else 0
-        return 4 * self.depth * (self.rows + self.columns + 8) + joining
-
-    @property
-    def runs_everywhere(self) -> bool:
-        """Whether every device of WebGPU allows it."""
-        return self.memory <= Limits().memory and self.threads <= Limits().threads
-
-
-Sums = list[list[list[str]]]  # names of a thread's sums, vectors: by four rows, row among those, four columns
-
-
-class _Piece:
-    """One operand's piece: which vectors of it a thread brings, and how.
-
-    Args:
-        w: the kernel.
-        operand: what is read.
-        name: of the array in the workgroup's memory.
-        lanes: of the piece.
-        tile: its sizes.
-        whole: depth of the operand.
-        batch: which of them.
-        first: the first lane of the piece.
-    """
-
-    def __init__(
-        self, w: Writer, operand: Operand, name: str, lanes: int, tile: Tile, whole: int, batch: Subscript, first: Index
-    ) -> None:
-        threads, depth = tile.threads, tile.depth
-        self.shader, self.operand, self.name, self.batch = w.shader, operand, name, batch
-        self.lanes, self.depth, self.whole = lanes, depth, whole
-        matrix = operand.matrix
-        # Neighbouring threads bring neighbours in depth, unless lanes lie side by side, as pixels of patches do.
-        self.deep = name == "ta" if matrix is None else matrix.lane != 1
-        self.quads = _vectors(operand, lanes, tile, whole)
-        self.brought = 4 if self.quads == "depth" else 1  # vectors that one thread brings at once
-        count = lanes // 4 * depth // self.brought
-        self.turns, self.idle = max(count // threads, 1), count < threads
-        self.pad = 1 if self.deep else 0  # vectors: what is stored down the depths would fall into the same banks
-        w.shared(name, f"array<vec4<f32>, {lanes // 4 + self.pad}>", depth)
-        self.base = operand.base(batch)
-        deep = depth // self.brought
-        self.slots: list[tuple[str, str]] = []  # lane, in vectors, and depth of what this thread brings
-        self.places: list[list[Subscript]] = []
-        self.held: list[str] = []
-        for turn in range(self.turns):
-            lane, k = self._slot(turn, threads, deep)
-            lane, k = str(self.shader.index(lane, "lane")), str(self.shader.index(k, "deep"))
-            self.slots.append((lane, k))
-            self.places.append(self._places(first, lane))
-            self.held += [self.shader.name(name) for _ in range(self.brought)]
-        for held in self.held:
-            self.shader.line(f"var {held} = vec4<f32>();")
-
-    def _slot(self, turn: int, threads: int, deep: int) -> tuple[Index, Index]:
-        """The vector of lanes and the depth of what a thread brings: its number counts along what lies side by side."""
-        near = deep if self.deep else self.lanes // 4
-        if threads >= near:
-            inner, outer = mod("t", near), add(div("t", near), turn * (threads // near))
-        else:  # several turns for each line
-            each = near // threads
-            inner, outer = add("t", turn % each * threads), turn // each
-        return (outer, inner) if self.deep else (inner, outer)
-
-    def _places(self, first: Index, lane: str) -> list[Subscript]:
-        """The four lanes of a vector, as the operand wants them; those past the end become the last."""
-        start = self.shader.index(add(first, mul(lane, 4)))
-        if self.quads == "lane":
-            inside = start if self.operand.lanes % self.lanes == 0 else f"min({start}, {self.operand.lanes - 4})"
-            return [(self.shader.index(inside),)]
-        found: list[Subscript] = []
-        for i in range(4):
-            at = (
-                add(start, i)
-                if self.operand.lanes % self.lanes == 0
-                else f"min({add(start, i)}, {self.operand.lanes - 1})"
-            )
-            found.append(self.operand.lane(self.shader.index(at)))
-        return found
-
-    def bring(self, start: str) -> None:
-        """Statements that load what this thread brings of the piece that begins at a depth."""
-        for turn, ((_, deep), places) in enumerate(zip(self.slots, self.places, strict=True)):
-            k = self.shader.index(add(start, mul(deep, self.brought)), "k")
-            ragged = self.whole % self.depth != 0
-            inside = f"{k} < {self.whole}" if ragged else ""
-            if ragged:
-                k = self.shader.index(f"min({k}, {self.whole - self.brought})", "k")
-            if self.quads == "depth":
-                loaded = [self.operand.quad(self.base, at[0], k) for at in places]
-                loaded = [self.shader.let(text, "q") for text in loaded]
-                vectors = [f"vec4<f32>({', '.join(f'{q}.{axis}' for q in loaded)})" for axis in "xyzw"]
-            elif self.quads == "lane":
-                vectors = [self.operand.quad(self.base, places[0][0], k)]
-            else:
-                at = self.operand.depth(k)
-                elements = [self.operand.element(self.batch, self.base, place, at) for place in places]
-                vectors = [f"vec4<f32>({', '.join(elements)})"]
-            for number, text in enumerate(vectors):
-                held = self.held[turn * self.brought + number]
-                self.shader.line(f"{held} = select(vec4<f32>(), {text}, {inside});" if inside else f"{held} = {text};")
-
-    def put(self) -> None:
-        """Statements that store it in the workgroup's memory."""
-        for turn, (lane, deep) in enumerate(self.slots):
-            for number in range(self.brought):
-                k = add(mul(deep, self.brought), number)
-                text = f"{self.name}[{k}][{lane}] = {self.held[turn * self.brought + number]};"
-                busy = self.lanes // 4 * self.depth // self.brought
-                self.shader.line(f"if (t < {busy}) {{ {text} }}" if self.idle else text)
-
-
-def _vectors(operand: Operand, lanes: int, tile: Tile, whole: int) -> str:
-    """Along which axis an operand is read by vectors: "lane", "depth" or none."""
-    matrix = operand.matrix
-    if matrix is None:
-        return ""
-    if matrix.lane == 1:
-        return "lane" if matrix.in_quads("lane", operand.lanes, whole) else ""
-    enough = lanes // 4 * tile.depth // 4 >= tile.threads  # for every thread to have something to do
-    return "depth" if enough and matrix.in_quads("depth", operand.lanes, whole) else ""
 
 
 def write_tiles(w: Writer, c: Contraction, tile: Tile) -> None:
@@ -196,18 +38,27 @@ def write_tiles(w: Writer, c: Contraction, tile: Tile) -> None:
     shader.quads |= {
         operand.matrix.value
         for operand, lanes in ((first, tile.rows), (second, tile.columns))
-        if operand.matrix is not None and _vectors(operand, lanes, tile, c.depth)
+        if operand.matrix is not None and vectors_of(operand, lanes, tile, c.depth)
     }
     pieces = (
-        _Piece(w, first, "ta", tile.rows, tile, c.depth, batch, row),
-        _Piece(w, second, "tb", tile.columns, tile, c.depth, batch, column),
+        Piece(w, first, "ta", tile.rows, tile, c.depth, batch, row),
+        Piece(w, second, "tb", tile.columns, tile, c.depth, batch, column),
     )
     rows = [shader.let(f"{ty} + {i * (tile.rows // tile.high)}", "r") for i in range(tile.high // 4)]
     columns = [shader.let(f"{tx} + {j * across}", "c") for j in range(tile.wide // 4)]
     sums = [[[f"s{i}{axis}{j}" for j in range(len(columns))] for axis in "xyzw"] for i in range(len(rows))]
-    for name in _names(sums):
+    for name in names_of(sums):
         shader.line(f"var {name} = vec4<f32>();")
-    _loop(shader, c, tile, pieces, rows, columns, sums, slice_)
+    if tile.run:
+        w.halves = True
+        _loop(shader, c, tile, pieces, lambda: multiply_in_runs(shader, tile, rows, columns, sums))
+        with shader.block(f"if ({lost(w, c.depth, sums)})"):
+            for name in names_of(sums):
+                shader.line(f"{name} = vec4<f32>();")
+            plain = replace(tile, ahead=False)
+            _loop(shader, c, plain, pieces, lambda: multiply_again(shader, tile, rows, columns, sums))
+    else:
+        _loop(shader, c, tile, pieces, lambda: _multiply(shader, tile, rows, columns, sums, slice_))
     if slice_:
         _join(w, tile, slice_, sums)
     with shader.block(f"if ({slice_} == 0)" if slice_ else ""):
@@ -230,19 +81,8 @@ def _store_all(
                 _store(w, c, batch, add(start[0], add(mul(r, 4), number)), add(start[1], mul(at, 4)), name, tile)
 
 
-def _names(sums: Sums) -> Iterator[str]:
-    return (name for block in sums for line in block for name in line)
-
-
 def _loop(
-    shader: Shader,
-    c: Contraction,
-    tile: Tile,
-    pieces: tuple[_Piece, _Piece],
-    rows: list[str],
-    columns: list[str],
-    sums: Sums,
-    slice_: str,
+    shader: Shader, c: Contraction, tile: Tile, pieces: tuple[Piece, Piece], multiply: Callable[[], None]
 ) -> None:
     """Over pieces: brought into registers, stored, and used once everybody has stored."""
     end = c.depth + tile.depth if tile.ahead else c.depth
@@ -253,13 +93,13 @@ def _loop(
                 piece.bring("k")
         if tile.ahead:
             with shader.block("if (k > 0)"):
-                _multiply(shader, tile, rows, columns, sums, slice_)
+                multiply()
         shader.line("workgroupBarrier();")
         for piece in pieces:
             piece.put()
         shader.line("workgroupBarrier();")
         if not tile.ahead:
-            _multiply(shader, tile, rows, columns, sums, slice_)
+            multiply()
 
 
 def _multiply(shader: Shader, tile: Tile, rows: list[str], columns: list[str], sums: Sums, slice_: str) -> None:
@@ -281,7 +121,7 @@ def _multiply(shader: Shader, tile: Tile, rows: list[str], columns: list[str], s
 def _join(w: Writer, tile: Tile, slice_: str, sums: Sums) -> None:
     """The first slice's threads add up what the others have."""
     w.shared("part", "vec4<f32>", tile.threads)
-    for name in _names(sums):
+    for name in names_of(sums):
         w.shader.line("workgroupBarrier();")
         w.shader.line(f"part[t] = {name};")
         w.shader.line("workgroupBarrier();")

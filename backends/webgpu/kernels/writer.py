@@ -36,6 +36,7 @@ class Writer:
         self.declarations: list[str] = []  # of the module: workgroup memory
         self.memory = 0  # bytes of it
         self.avoidable = False  # whether threads wait for each other, and another form does without
+        self.halves = False  # whether it computes in half precision
         self.copied: ir.Value | None = None  # what the result is a copy of before the kernel runs
 
     @property
@@ -81,6 +82,7 @@ class Writer:
         """Whether a device with these limits runs it."""
         return (
             not (limits.software and self.avoidable)
+            and not (self.halves and not self.shader.half)
             and prod(self.threads) <= limits.threads
             and self.memory <= limits.memory
             and len(self.buffers) <= limits.buffers
@@ -138,7 +140,7 @@ class Writer:
         ]
         parts = [*bindings, *self.declarations, *self.shader.functions.values(), *entry, self.shader.body, "}"]
         written = tuple(name == "out" for name in names)
-        return Kernel("\n".join(parts) + "\n", written, (F16,) if "f16" in kinds else ())
+        return Kernel("\n".join(parts) + "\n", written, (F16,) if self.halves or "f16" in kinds else ())
 
 
 def _size(kind: str) -> int:
