@@ -74,11 +74,17 @@ def test_convolution(case: str, form: str | None, device: Device) -> None:
     check(model, device, plan, weights)
 
 
+IN_HALF = {
+    **FORMS,
+    "runs": lambda w: write_tiles(w, Convolution(w.root), Tile(16, 16, 16, 4, 4, ahead=True, run=16)),
+}
+
+
 @pytest.mark.parametrize("case", ["padded", "pointwise", "groups"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", IN_HALF)
 def test_bias_residual_and_activation_in_half_precision(case: str, form: str, device: Device) -> None:
     model = model_of(text("Conv", CONVOLUTIONS[case], "float16", fused=True))
-    with only("Conv", FORMS[form]):
+    with only("Conv", IN_HALF[form]):
         plan, weights = planned(model, device)
     assert len(plan.dispatches) == 1
     check(model, device, plan, weights)

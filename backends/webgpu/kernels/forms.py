@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from ..expression import Element, Shader
 from .contraction import Contraction, Turned
-from .ranking import ranked
+from .ranking import RUN, ranked
 from .registry import Form
 from .threads import Block, write_blocks
 from .tiled import write_tiles
@@ -43,6 +43,9 @@ def forms_of(node: ir.Node, reading: Reading) -> Iterator[Form]:
     lead = 0 if few or small else 1 + next((i for i, tile in enumerate(tiles) if tile.runs_everywhere), 0)
     yield from (_form(reading, write_tiles, tile) for tile in tiles[:lead])
     kinds = [_blocks(c, reading), (_form(reading, write_tiles, tile) for tile in tiles[lead:])]
+    if lead and all(c.e.operand(number).dtype == ir.DataType.FLOAT16 for number in (0, 1)):
+        in_half = ranked(c.rows, c.columns, c.depth, prod(c.batch), RUN)
+        kinds.insert(0, (_form(reading, write_tiles, tile) for tile in in_half))
     if few:
         kinds.insert(0, _strips(c, reading))
     while kinds:  # one of each in turn

@@ -6,9 +6,11 @@ is which tiles fill it, and which spend their time on something else than arithm
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
+from ..types import BYTES
 from .tile import Tile
 
 CORES = 64
@@ -24,12 +26,14 @@ SIZES = (16, 32, 64, 128, 256)
 DEPTHS = (8, 16, 32)
 BLOCKS = ((4, 4), (8, 4), (4, 8), (8, 8))
 SLICES = (1, 2, 4, 8)
+RUN = 16  # products in half precision: longer ones might be off by 1 %, shorter ones turn into single too often
 
 
 @lru_cache(maxsize=512)
-def ranked(rows: int, columns: int, depth: int, batch: int) -> tuple[Tile, ...]:
-    """Tiles for a product, the likeliest first."""
-    costs = {t: cost(t, rows, columns, depth, batch) for t in _space() if _suits(t, rows, columns, depth)}
+def ranked(rows: int, columns: int, depth: int, batch: int, run: int = 0) -> tuple[Tile, ...]:
+    """Tiles for a product, the likeliest first: with single sums, or with runs of so many products in half."""
+    space = _space_of_runs(run) if run else _space()
+    costs = {t: cost(t, rows, columns, depth, batch) for t in space if _suits(t, rows, columns, depth)}
     found = sorted(costs, key=lambda tile: costs[tile])
     return tuple(_varied([tile for tile in found if costs[tile] <= FAR * costs[found[0]]]))
 
@@ -57,6 +61,19 @@ def _space() -> tuple[Tile, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=4)
+def _space_of_runs(run: int) -> tuple[Tile, ...]:
+    """A piece is as many bytes, and its loop as many instructions, with twice the depth."""
+    found: list[Tile] = []
+    for rows, columns, depth, (high, wide) in product(SIZES, SIZES, DEPTHS, BLOCKS):
+        if depth % run or depth * high * wide > 2048:
+            continue
+        plain = Tile(rows, columns, depth, high, wide, run=run)
+        if 32 <= plain.threads <= 512 and plain.memory <= 49152:
+            found += [plain, replace(plain, ahead=True)]
+    return tuple(found)
+
+
 def _suits(tile: Tile, rows: int, columns: int, depth: int) -> bool:
     wasteful = tile.rows > max(16, 2 * rows - 1) or tile.columns > max(16, 2 * columns - 1)
     return not wasteful and tile.depth < max(2 * depth, 16) and not (tile.ahead and depth < 4 * tile.depth)
@@ -65,7 +82,10 @@ def _suits(tile: Tile, rows: int, columns: int, depth: int) -> bool:
 def registers(tile: Tile) -> int:
     """Of a thread, roughly."""
     brought = (tile.rows + tile.columns) * tile.depth // tile.threads
-    return tile.high * tile.wide + tile.high + tile.wide + brought + 24
+    numbers = tile.high + tile.wide + brought
+    if tile.run:  # two to a register, and the run's sums beside the others
+        return tile.high * tile.wide * 3 // 2 + numbers // 2 + 24
+    return tile.high * tile.wide + numbers + 24
 
 
 def cost(tile: Tile, rows: int, columns: int, depth: int, batch: int) -> float:
@@ -75,16 +95,17 @@ def cost(tile: Tile, rows: int, columns: int, depth: int, batch: int) -> float:
         return float("inf")
     groups = -(-rows // tile.rows) * -(-columns // tile.columns) * batch
     turns = -(-depth // tile.depth)
-    each = -(-groups // CORES)  # workgroups of the busiest core
+    busiest = -(-groups // CORES)  # workgroups of the busiest core
     resident = max(1, min(REGISTERS // (used * tile.threads), MEMORY // tile.memory, RESIDENT // tile.threads))
-    active = min(each, resident)
+    active = min(busiest, resident)
     work = tile.high * tile.wide
     brought = (tile.rows + tile.columns) * tile.depth / 4 / tile.threads  # vectors of one turn
-    turn = tile.depth / tile.slices * (work + (tile.high + tile.wide) / 2) + brought * 8 + 20
+    each = work / 2 + 2 * work / tile.run if tile.run else work  # a pair at a time; the run's sum converted and added
+    turn = tile.depth / tile.slices * (each + (tile.high + tile.wide) / 2) + brought * 8 + 20
     last = (tile.slices - 1) * work / 2 + 4 * work  # joining and storing
     filled = min(1.0, active * tile.threads * work**0.5 / (8 * 256))  # threads that hide each other's waiting
-    arithmetic = each * tile.threads * (turns * turn + last) / LANES / filled
+    arithmetic = busiest * tile.threads * (turns * turn + last) / LANES / filled
     waiting = (0 if tile.ahead else 300) + 60  # of a turn, where nobody else has something to do
-    latency = -(-each // active) * turns * waiting * (1 if active == 1 else 0.3)
-    traffic = each * turns * tile.depth * (tile.rows + tile.columns) * 4 / BANDWIDTH
+    latency = -(-busiest // active) * turns * waiting * (1 if active == 1 else 0.3)
+    traffic = busiest * turns * tile.depth * (tile.rows + tile.columns) * BYTES[tile.kind] / BANDWIDTH
     return max(arithmetic, traffic) + latency

@@ -27,8 +27,8 @@ SUFFICES = """fn suffices(top: u32, least: u32) -> bool {
   let one = f16(1u + (top >> 31u)); // from memory: no compiler knows what becomes of it
   let small = one * 0.0009765625h;
   let large = one * 256.0h;
-  return f32(small * small) > 0.0 && bitcast<u32>(f32(large * large)) == 0x7f800000u
-    && least <= top && top < 0x7f800000u;
+  let kept = f32(small * small) > 0.0 && bitcast<u32>(f32(large * large)) >= 0x47800000u; // infinite, or 65536
+  return kept && least <= top && top < 0x7f800000u;
 }"""
 
 
@@ -53,20 +53,24 @@ def multiply_in_runs(shader: Shader, tile: Tile, rows: Sequence[str], columns: S
                 shader.line(f"{name} += vec4<f32>(h{name});")
 
 
-def lost(w: Writer, depth: int, sums: Sums) -> str:
+def expect_losses(w: Writer) -> None:
+    """What `lost` needs before the loop: hosts may leave in a workgroup's memory what another kernel left there."""
+    w.shared("most", "atomic<u32>", 1)
+    w.shared("again", "u32", 1)
+    w.shader.line("if (t == 0) { atomicStore(&most[0], 0u); }")
+
+
+def lost(shader: Shader, depth: int, sums: Sums) -> str:
     """Statements that look whether half's range sufficed; a condition on which all threads of a workgroup agree."""
-    shader = w.shader
-    most, again = w.shared("most", "atomic<u32>", 1), w.shared("again", "u32", 1)
     top = [f"(bitcast<vec4<u32>>({name}) & vec4<u32>(0x7fffffffu))" for name in names_of(sums)]
     shader.line(f"var top = {top[0]};")
     for text in top[1:]:
         shader.line(f"top = max(top, {text});")
-    shader.line(f"atomicMax(&{most}[0], max(max(top.x, top.y), max(top.z, top.w)));")
+    shader.line("atomicMax(&most[0], max(max(top.x, top.y), max(top.z, top.w)));")
     shader.line("workgroupBarrier();")
     suffices, least = shader.helper("suffices", SUFFICES), bits(depth * LOST * WORTH)
-    with shader.block("if (t == 0)"):
-        shader.line(f"if (!{suffices}(atomicLoad(&{most}[0]), {least}u)) {{ {again}[0] = 1u; }}")
-    return f"workgroupUniformLoad(&{again}[0]) != 0u"
+    shader.line(f"if (t == 0) {{ again[0] = select(1u, 0u, {suffices}(atomicLoad(&most[0]), {least}u)); }}")
+    return "workgroupUniformLoad(&again[0]) != 0u"
 
 
 def multiply_again(shader: Shader, tile: Tile, rows: Sequence[str], columns: Sequence[str], sums: Sums) -> None:

@@ -15,7 +15,7 @@ from ..expression import Shader
 from ..index import Index, Subscript, add, mul
 from .contraction import Contraction
 from .piece import Piece, vectors_of
-from .runs import lost, multiply_again, multiply_in_runs
+from .runs import expect_losses, lost, multiply_again, multiply_in_runs
 from .tile import Sums, Tile, names_of
 from .writer import Writer
 
@@ -51,8 +51,9 @@ def write_tiles(w: Writer, c: Contraction, tile: Tile) -> None:
         shader.line(f"var {name} = vec4<f32>();")
     if tile.run:
         w.halves = True
+        expect_losses(w)
         _loop(shader, c, tile, pieces, lambda: multiply_in_runs(shader, tile, rows, columns, sums))
-        with shader.block(f"if ({lost(w, c.depth, sums)})"):
+        with shader.block(f"if ({lost(shader, c.depth, sums)})"):
             for name in names_of(sums):
                 shader.line(f"{name} = vec4<f32>();")
             plain = replace(tile, ahead=False)
