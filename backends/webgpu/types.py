@@ -1,6 +1,7 @@
 """Element types: how a value lies in a buffer, and what a shader computes with.
 
-Half precision is stored as such and computed in single: what is computed on the way to a buffer is not rounded to it.
+Half precision is stored as such and computed in single: what is computed on the way to a buffer is not rounded to it,
+but for operands and short sums of products that a tuner found to be faster in half (kernels/runs.py).
 Integers have 32 bits in a shader; what does not fit is refused where it is uploaded, and narrow ones wrap around in
 their own width. Booleans lie as u32. Constants of 4 and 8 bits lie packed in words, the first in the lowest bits.
 """

@@ -129,9 +129,12 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("memory", [16384, 49152])
-def test_candidates_keep_to_the_limits_and_are_many(shape: tuple[int, int, int], memory: int, device: Device) -> None:
+@pytest.mark.parametrize("kind", ["float", "float16"])
+def test_candidates_keep_to_the_limits_and_are_many(
+    shape: tuple[int, int, int], memory: int, kind: str, device: Device
+) -> None:
     m, n, k = shape
-    model = model_of(f"g (float[{m},{k}] a, float[{k},{n}] b) => (float[{m},{n}] y) {{ y = MatMul(a, b) }}")
+    model = model_of(f"g ({kind}[{m},{k}] a, {kind}[{k},{n}] b) => ({kind}[{m},{n}] y) {{ y = MatMul(a, b) }}")
     plan, _ = planned(model, device, 64, memory=memory, threads=256)
     choices = plan.dispatches[0].choices
     assert 5 <= len(choices) <= 64
@@ -157,7 +160,7 @@ def workgroup_bytes(source: str) -> int:
     for line in source.splitlines():
         if line.startswith("var<workgroup>"):
             kind = line.partition(": ")[2].rstrip(";")
-            size = 16 if "vec4<f32>" in kind else 4
+            size = 16 if "vec4<f32>" in kind else 8 if "vec4<f16>" in kind else 4
             for count in kind.replace(">", "").split(", ")[1:]:
                 size *= int(count)
             total += size

@@ -21,8 +21,8 @@ from ..expression import Shader
 from .tile import Sums, Tile, names_of
 from .writer import Writer
 
-LOST = 2.0**-24  # by a product and its sum together, where no product is rounded by itself half of it
-WORTH = 128.0  # times what may have been lost: as large a result is not off by 1 %
+LOST = 2.0**-24  # by a product and what it is added to, at most, however a device rounds
+WORTH = 128.0  # times what may have been lost: a result as large is not off by 1 %
 SUFFICES = """fn suffices(top: u32, least: u32) -> bool {
   let one = f16(1u + (top >> 31u)); // from memory: no compiler knows what becomes of it
   let small = one * 0.0009765625h;

@@ -2,7 +2,7 @@
 
 Both pieces lie there as vectors of four lanes for each depth, so that a thread's block takes few and wide loads. The
 loop over a piece's depths is written out: with constant subscripts no driver needs to check bounds, and what remains is
-arithmetic.
+arithmetic. Sums are single, or in runs of half precision (runs.py).
 """
 
 from __future__ import annotations
