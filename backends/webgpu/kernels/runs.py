@@ -27,7 +27,7 @@ SUFFICES = """fn suffices(top: u32, least: u32) -> bool {
   let one = f16(1u + (top >> 31u)); // from memory: no compiler knows what becomes of it
   let small = one * 0.0009765625h;
   let large = one * 256.0h;
-  let kept = f32(small * small) > 0.0 && bitcast<u32>(f32(large * large)) >= 0x47800000u; // infinite, or 65536
+  let kept = f32(small * small) > 0.0 && bitcast<u32>(f32(large * large)) >= 0x47800000u; // exact, or infinite
   return kept && least <= top && top < 0x7f800000u;
 }"""
 
@@ -37,7 +37,6 @@ def multiply_in_runs(shader: Shader, tile: Tile, rows: Sequence[str], columns: S
     for start in range(0, tile.depth, tile.run):
         with shader.block(""):
             for number in range(start, start + tile.run):
-                first = number == start
                 for i, r in enumerate(rows):
                     shader.line(f"let a{i}_{number} = ta[{number}][{r}];")
                 for j, at in enumerate(columns):
@@ -46,9 +45,9 @@ def multiply_in_runs(shader: Shader, tile: Tile, rows: Sequence[str], columns: S
                     for axis, line in zip("xyzw", block, strict=True):
                         factor = f"vec4<f16>(a{i}_{number}.{axis})"
                         for j, name in enumerate(line):
-                            pair = f"{factor}, b{j}_{number}"
-                            text = f"var h{name} = {' * '.join(pair.rsplit(', ', 1))};"
-                            shader.line(text if first else f"h{name} = fma({pair}, h{name});")
+                            other = f"b{j}_{number}"
+                            begun = f"var h{name} = {factor} * {other};"
+                            shader.line(begun if number == start else f"h{name} = fma({factor}, {other}, h{name});")
             for name in names_of(sums):
                 shader.line(f"{name} += vec4<f32>(h{name});")
 
