@@ -31,6 +31,11 @@ def hopper(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
 
 
+def hopper_at_hand() -> bool:
+    """Whether the current device is one of these."""
+    return hopper(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def launch_fetched_affine(
     x: Tensor,
     w: Tensor,
@@ -95,16 +100,16 @@ def _launch(
 ) -> None:
     _, rows, columns, inner, parts, stages, warps, programs = candidate
     (m, n), k = y.shape, x.shape[1]
-    written = _described(y, rows, columns // parts)
-    most = _processors(x.device) * programs
+    written = described(y, rows, columns // parts)
+    most = processors(x.device) * programs
     launched = min(most, -(-m // rows) * -(-n // columns))
     early = when(x, launched)
     kernel: Any = product.tma_product
     kernel[(launched,)](
-        _described(x, rows, inner),
-        _described(w, columns, inner),
+        described(x, rows, inner),
+        described(w, columns, inner),
         bias.contiguous(),
-        written if residual is None else _described(residual, rows, columns // parts),
+        written if residual is None else described(residual, rows, columns // parts),
         written,
         M=m,
         N=n,
@@ -125,13 +130,18 @@ def _launch(
     )
 
 
-def _described(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    """A matrix in tiles; a copy of it where it does not lie row by row from an address that the engine takes."""
-    laid = matrix.contiguous()
-    if laid.data_ptr() % BYTES:
-        laid = laid.clone()
-    return TensorDescriptor(laid, list(laid.shape), [laid.shape[1], 1], [rows, columns])
+def described(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """A matrix in tiles."""
+    matrix = laid(matrix)
+    return TensorDescriptor(matrix, list(matrix.shape), [matrix.shape[1], 1], [rows, columns])
 
 
-def _processors(device: torch.device) -> int:
+def laid(matrix: Tensor) -> Tensor:
+    """A matrix that the engine reads; a copy where it does not lie row by row from an address that the engine takes."""
+    matrix = matrix.contiguous()
+    return matrix.clone() if matrix.data_ptr() % BYTES else matrix
+
+
+def processors(device: torch.device) -> int:
+    """How many there are; where there is no device, those of the one that settings are thought out for."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else PROCESSORS

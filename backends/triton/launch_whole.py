@@ -12,6 +12,7 @@ from torch import Tensor
 from .early_starts import NEVER, when
 from .kernels.whole_product import whole_product
 from .launch import options
+from .launch_product import described
 from .widths import parts
 
 
@@ -37,9 +38,10 @@ def launch_whole(
         epsilon: of the norm.
         activation: a name that `kernels.activations` knows, or "".
         after: another.
-        candidate: `WHOLE`, rows and columns of a tile, warps.
+        candidate: `WHOLE`, rows and columns of a tile, warps, whether the copying engine brings the weights (records
+            older than that do not say: it does not).
     """
-    _, tile, columns, warps = candidate
+    _, tile, columns, warps, *fetched = candidate
     rows, (n, k) = prod(x.shape[:-1]), w.shape
     y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
     k0, k1 = parts(k)
@@ -49,10 +51,12 @@ def launch_whole(
     early = when(x, programs) if lie else NEVER
     w, bias, *norm = (t.contiguous() for t in constants)
     gamma, beta = norm if norm else (bias, bias)
+    fetches = fetched == [1]
+    weights = (described(w, columns, k0), described(w, columns, k1 or k0)) if fetches else (w, w)
     kernel: Any = whole_product
     kernel[(programs,)](
         x.contiguous(),
-        w,
+        *weights,
         bias,
         gamma,
         beta,
@@ -70,6 +74,7 @@ def launch_whole(
         AFTER=after,
         BM=tile,
         BN=columns,
+        FETCHED=fetches,
         EARLY=early,
         **options(warps, early),
     )

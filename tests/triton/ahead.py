@@ -16,12 +16,14 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource, GluonJITFunction
 
 def compiled(kernel, pointers, numbers, constants, capability, **options):
     names = [p.name for p in kernel.params]
     signature = {n: pointers.get(n) or numbers.get(n) or "constexpr" for n in names}
     aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in pointers}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
+    language = GluonASTSource if isinstance(kernel, GluonJITFunction) else ASTSource
+    source = language(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 def early(capability):

@@ -20,14 +20,16 @@ from tamago.backends.triton.kernels.whole_product import whole_product
 from tamago.backends.triton.widths import parts
 
 def make(case):
-    (rows, n, k), (tile, columns, warps) = case["sizes"], case["candidate"]
+    (rows, n, k), (tile, columns, warps, engine) = case["sizes"], case["candidate"]
     k0, k1 = parts(k)
+    described = {name: f"tensordesc<{case['dtype']}{[columns, width]}>" for name, width in (("w", k0), ("w_rest", k1))}
     constants = {"ROWS": rows, "N": n, "K": k, "K0": k0, "K1": k1, "NORMED": case["normed"]}
     constants |= {"RESIDUAL": not case["normed"], "ACTIVATION": "Gelu" if case["normed"] else "", "AFTER": ""}
-    constants |= {"BM": tile, "BN": columns, "EARLY": case["early"]}
-    pointers = dict.fromkeys(("x", "w", "b", "gamma", "beta", "r", "y"), "*" + case["dtype"])
+    constants |= {"BM": tile, "BN": columns, "FETCHED": bool(engine), "EARLY": case["early"]}
+    names = ("x", "b", "gamma", "beta", "r", "y", *(() if engine else ("w", "w_rest")))
+    pointers = dict.fromkeys(names, "*" + case["dtype"])
     options = {"num_warps": warps, **({"launch_pdl": True} if case["early"] else {})}
-    return {}, compiled(whole_product, pointers, {"eps": "fp32"}, constants, case["capability"], **options)
+    return {}, compiled(whole_product, pointers, {"eps": "fp32"} | described, constants, case["capability"], **options)
 """
 
 
@@ -36,7 +38,7 @@ class Case:
     """Rows, outputs and inner elements on a GPU of this compute capability."""
 
     sizes: tuple[int, int, int]
-    candidate: tuple[int, int, int]
+    candidate: tuple[int, int, int, int]
     normed: bool = True
     early: bool = True
     capability: int = 90
@@ -50,8 +52,9 @@ class Case:
 
 QKV, PROJECTED, BERT = (197, 1152, 384), (197, 384, 384), (128, 768, 768)
 CASES = (
-    *(Case(QKV, c) for c in ((64, 64, 8), (16, 128, 8), (32, 128, 8))),
+    *(Case(QKV, c) for c in ((64, 64, 8, 0), (16, 128, 8, 0), (32, 128, 8, 0), (32, 128, 8, 1), (64, 64, 8, 1))),
     *(Case(PROJECTED, c, normed=False) for c in whole_settings.candidates(*PROJECTED)[2:4]),
+    Case(PROJECTED, (32, 64, 4, 1), normed=False),
     Case(BERT, whole_settings.candidates(*BERT)[0], dtype="bf16"),
     Case(QKV, whole_settings.candidates(*QKV)[0], early=False, capability=80),
     Case(PROJECTED, whole_settings.candidates(*PROJECTED)[0], normed=False, early=False, capability=80),
@@ -60,7 +63,7 @@ Made = dict[Case, dict[str, Any]]
 
 
 def test_what_is_compiled_is_what_would_be_measured() -> None:
-    assert {c.candidate for c in CASES if c.sizes == QKV} <= set(whole_settings.candidates(*QKV))
+    assert {c.candidate for c in CASES if c.sizes == QKV} <= set(whole_settings.candidates(*QKV, fetched=True))
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,8 @@ def test_weights_are_asked_for_before_it_waits_for_the_kernel_ahead(made: Made, 
 
     assert bool(waits) is case.early
     if case.early:
-        assert "ld.global.v4.b32" in ahead, "eight halves at once"
+        fetched = bool(case.candidate[3])
+        assert ("cp.async.bulk.tensor" in ahead) is fetched
+        assert fetched or "ld.global.v4.b32" in ahead, "eight halves at once"
         assert "ld.global" in rest, "rows, which another kernel may have made"
         assert "st.global" not in ahead

@@ -24,7 +24,8 @@ from tests.triton.guarded import Guarded
 
 HALF, SINGLE = (torch.float16, 2e-3), (torch.float32, 2e-4)  # and what of the largest result may be off
 SIZES = ((33, 96, 72), (20, 24, 40), (17, 64, 32), (1, 1, 3), (16, 519, 65))  # rows, inner, outputs
-CANDIDATES = ((WHOLE, 16, 32, 4), (WHOLE, 32, 64, 4), (WHOLE, 64, 32, 8))
+CANDIDATES = ((WHOLE, 16, 32, 4), (WHOLE, 32, 64, 4, 0), (WHOLE, 64, 32, 8, 0), (WHOLE, 16, 64, 4, 1))
+ENGINE = 8  # elements of a row are a multiple of it where the copying engine brings weights
 EPSILON = 1e-3
 
 
@@ -74,6 +75,8 @@ def test_rows_of_any_number_and_width(
     candidate: tuple[int, ...],
 ) -> None:
     """Whether or not tiles divide them; nothing beyond the result is written to."""
+    if candidate[4:] == (1,) and sizes[1] % ENGINE:
+        sizes = sizes[0], sizes[1] // ENGINE * ENGINE or ENGINE, sizes[2]
     operands, norm = drawn(*sizes, dtype)
     norm = norm if normed else []
     guarded = Guarded(monkeypatch)
@@ -105,21 +108,30 @@ def test_what_does_not_lie_row_by_row_and_what_repeats() -> None:
     assert not turned.is_contiguous()
     assert not strided.is_contiguous()
 
-    found = launch_whole(strided, turned, bias, row[None], norm, EPSILON, "", "", CANDIDATES[1])
+    for candidate in CANDIDATES:
+        found = launch_whole(strided, turned, bias, row[None], norm, EPSILON, "", "", candidate)
 
-    check(found, (x, w, bias), row[None].expand(20, 40), norm, Epilogue(residual=True), HALF[1])
+        check(found, (x, w, bias), row[None].expand(20, 40), norm, Epilogue(residual=True), HALF[1])
 
 
 @pytest.mark.parametrize("sizes", [(197, 1152, 384), (128, 768, 768), (2, 3072, 1024), (64, 1000, 512)], ids=str)
 def test_settings_keep_everything_in_registers_and_every_processor_busy(sizes: tuple[int, int, int]) -> None:
-    found = whole_settings.candidates(*sizes)
+    found = whole_settings.candidates(*sizes, fetched=True)
 
+    assert {c for c in found if not c[3]} <= set(whole_settings.candidates(*sizes))
     assert 0 < len(found) <= whole_settings.MOST_CANDIDATES
     assert len(set(found)) == len(found)
-    for tile, columns, warps in found:
+    for tile, columns, warps, engine in found:
         wide = sum(parts(sizes[2]))
-        assert (wide * (2 * tile + columns) + 2 * tile * columns) / (64 * warps) <= whole_settings.MOST_HELD + 1
+        held = 0 if engine else columns
+        assert (wide * (2 * tile + held) + 2 * tile * columns) / (64 * warps) <= whole_settings.MOST_HELD + 1
         assert -(-sizes[0] // tile) * -(-sizes[1] // columns) <= whole_settings.MOST_WAVES * PROCESSORS
+
+
+def test_weights_are_fetched_where_there_is_an_engine_that_takes_their_rows() -> None:
+    assert {c[3] for c in whole_settings.candidates(197, 384, 384, fetched=True)} == {0, 1}
+    assert {c[3] for c in whole_settings.candidates(197, 384, 380, fetched=True)} == {0}
+    assert {c[3] for c in whole_settings.candidates(197, 384, 384)} == {0}
 
 
 @pytest.mark.parametrize("sizes", [(12608, 1152, 384), (197, 384, 1536), (197, 50000, 384)], ids=str)

@@ -60,13 +60,15 @@ class AffineJob:
         """Settings worth measuring."""
         from ..kernels import whole_settings
         from ..kernels.convolution import candidates
+        from ..launch_product import hopper_at_hand
 
-        whole = [(WHOLE, *c) for c in whole_settings.candidates(self.rows, self.n, self.k)]
+        sizes = self.rows, self.n, self.k
+        whole = [(WHOLE, *c) for c in whole_settings.candidates(*sizes, fetched=hopper_at_hand())]
         if self.normed:  # the others are the same as apart
             return [tuple(MINE), *whole]
-        found = [tuple(MINE), *candidates(self.rows, self.n, self.k, 1, residual=self.residual), *whole]
+        found = [tuple(MINE), *candidates(*sizes, 1, residual=self.residual), *whole]
         found += proposals(residual=self.residual, activation=self.activation, after=self.after)
-        return [*found, *fetched(self.rows, self.n, self.k, residual=self.residual)]
+        return [*found, *fetched(*sizes, residual=self.residual)]
 
     def subject(self, copies: int | None = None) -> AffineSubject:
         """What they are measured on."""

@@ -111,9 +111,9 @@ class ConvolutionSubject:
 def fetched(rows: int, n: int, k: int, *, residual: bool) -> list[tuple[int, ...]]:
     """Settings of the product whose tiles the copying engine fetches, where the device has one."""
     from ..kernels.tma_product import candidates
-    from ..launch_product import hopper
+    from ..launch_product import hopper_at_hand
 
-    if not hopper(torch.device("cuda" if torch.cuda.is_available() else "cpu")):
+    if not hopper_at_hand():
         return []
     return [(library.TMA, *c) for c in candidates(rows, n, k, residual=residual)]
 

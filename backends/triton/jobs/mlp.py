@@ -16,11 +16,12 @@ from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
 from .. import library_mlp as library
+from ..library_convolution import LIBRARY, RESIDENT
 from ..lowering import MLP
 from .convolution import doubled, operand_sizes
 from .subject import copies_of, draw, seeded
 
-MINE = [library.LIBRARY] * 5
+MINE = [LIBRARY] * 5
 EPSILON = 1e-6
 
 
@@ -61,11 +62,20 @@ class MlpJob:
         """Settings worth measuring."""
         from ..kernels.mlp import candidates
 
-        return [tuple(MINE), *candidates(self.rows, self.inner, self.hidden, self.out, normed=self.normed)]
+        sizes = self.rows, self.inner, self.hidden, self.out
+        return [tuple(MINE), *_resident(*sizes), *candidates(*sizes, normed=self.normed)]
 
     def subject(self, copies: int | None = None) -> MlpSubject:
         """What they are measured on."""
         return MlpSubject(self, copies)
+
+
+def _resident(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, ...]]:
+    """Settings of the kernel whose matrices stay in a processor's memory, where the device has the instructions."""
+    from ..kernels.resident_settings import candidates
+    from ..launch_product import hopper_at_hand
+
+    return [(RESIDENT, *c) for c in candidates(rows, inner, hidden, out)] if hopper_at_hand() else []
 
 
 class MlpSubject:
