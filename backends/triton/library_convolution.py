@@ -18,7 +18,7 @@ LIBRARY = 0  # the first setting of a candidate that says: torch's own operators
 TMA = -1  # and one that says: the product whose tiles the copying engine fetches, its settings behind
 WHOLE = -2  # the product whose programs hold whole rows, its settings behind
 LT = -3  # cuBLASLt's product with both sums, the place of its algorithm behind
-RESIDENT = -4  # both products with their matrices in a processor's memory, hidden units of a block behind
+GROUPED = -4  # both products by groups of warps that walk by themselves, its settings behind
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "": lambda x: x,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .library_affine import multiplied
-from .library_convolution import LIBRARY, RESIDENT
+from .library_convolution import LIBRARY, GROUPED
 from .library_norm import normalised
 from .widths import parts
 
@@ -105,11 +105,11 @@ def _(
 
     if candidate is None or candidate[0] == LIBRARY or not fits_mlp(x, w, v):
         return apart(x, w, b, v, c, residual, norm, epsilon, activation)
-    if candidate[0] == RESIDENT:
+    if candidate[0] == GROUPED:
         from .launch_product import hopper
-        from .launch_resident import launch_resident
+        from .launch_grouped import launch_grouped
 
         if not hopper(x.device):
             return apart(x, w, b, v, c, residual, norm, epsilon, activation)
-        return launch_resident(x, w, b, v, c, residual, norm, epsilon, activation, candidate)
+        return launch_grouped(x, w, b, v, c, residual, norm, epsilon, activation, candidate)
     return launch_mlp(x, w, b, v, c, residual, norm, epsilon, activation, candidate)

@@ -47,8 +47,8 @@ def test_rows_far_from_zero_are_normalised_as_the_norm_s_own_kernel_does_it(
 ) -> None:
     from tamago.backends.triton.counters import own_counters
     from tamago.backends.triton.jobs import MlpJob
-    from tamago.backends.triton.launch_mlp import launch_mlp
     from tamago.backends.triton.launch_norm import launch_layer_norm
+    from tamago.backends.triton.lowering import MLP
 
     generator = torch.Generator("cuda").manual_seed(0)
 
@@ -60,7 +60,7 @@ def test_rows_far_from_zero_are_normalised_as_the_norm_s_own_kernel_does_it(
     normalised = launch_layer_norm(x, scale, shift, 1e-6, True, (1, 1))
     with own_counters():
         for candidate in MlpJob(rows, inner, hidden, out, "float16", False, "Gelu", True).candidates()[1:]:
-            wanted = launch_mlp(normalised, *rest, None, [], 0.0, "Gelu", candidate)
-            found = launch_mlp(x, *rest, None, [scale, shift], 1e-6, "Gelu", candidate)
+            wanted = MLP(normalised, *rest, None, [], 0.0, "Gelu", list(candidate))
+            found = MLP(x, *rest, None, [scale, shift], 1e-6, "Gelu", list(candidate))
             # Sums of a row in another order: where rounding to half falls to the other side, by a unit there.
             assert float((found - wanted).float().norm() / wanted.float().norm()) <= 1e-3, candidate

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
 from .. import library_mlp as library
-from ..library_convolution import LIBRARY, RESIDENT
+from ..library_convolution import LIBRARY, GROUPED
 from ..lowering import MLP
 from .convolution import doubled, operand_sizes
 from .subject import copies_of, draw, seeded
@@ -63,19 +63,19 @@ class MlpJob:
         from ..kernels.mlp import candidates
 
         sizes = self.rows, self.inner, self.hidden, self.out
-        return [tuple(MINE), *_resident(*sizes), *candidates(*sizes, normed=self.normed)]
+        return [tuple(MINE), *_grouped(*sizes), *candidates(*sizes, normed=self.normed)]
 
     def subject(self, copies: int | None = None) -> MlpSubject:
         """What they are measured on."""
         return MlpSubject(self, copies)
 
 
-def _resident(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, ...]]:
-    """Settings of the kernel whose matrices stay in a processor's memory, where the device has the instructions."""
-    from ..kernels.resident_settings import candidates
+def _grouped(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, ...]]:
+    """Settings of the kernel whose groups of warps walk by themselves, where the device has the instructions."""
+    from ..kernels.grouped_settings import candidates
     from ..launch_product import hopper_at_hand
 
-    return [(RESIDENT, *c) for c in candidates(rows, inner, hidden, out)] if hopper_at_hand() else []
+    return [(GROUPED, *c) for c in candidates(rows, inner, hidden, out)] if hopper_at_hand() else []
 
 
 class MlpSubject:

@@ -11,7 +11,7 @@ BLOCKS = (64, 32)  # hidden units
 REGISTERS = 160  # of a thread, as many as three groups may have
 MOST_HELD = 120  # of them for sums, hidden units, these once more as halves, and rows
 MEMORY = 227 * 1024 - 1024  # bytes of a processor's memory, less the system's
-REST = 1024  # bytes: barriers, and what groups of warps are told
+REST = 4096  # bytes: a norm's scale and shift, barriers, what groups of warps are told
 LEAST_TILES = 4  # of each group: reading both matrices takes about as long as one
 ALIGNED = 8  # elements: rows of what is fetched are multiples of 16 bytes
 
