@@ -34,7 +34,7 @@ class Approximation:
         loss: what the loss was taken for.
         chosen_on: numbers of the samples that the choice was made on; the others proved it.
         verified_on: how many samples proved it.
-        predicted: the rise that the predictions of the chosen forms add up to.
+        predicted: the rise that the chosen forms are predicted to make together.
         on_choosing: measured on the choosing samples.
         proof: measured on the others; None: nothing was proved.
         structure: what was done to the whole program first, empty for nothing.

@@ -1,8 +1,9 @@
-"""How the loss responds to an error at each place, from one backward pass for each sample.
+"""How the loss responds to an error at each place, from one backward pass for each sample, or a few.
 
-`Seen.x` is what enters a place, `Seen.g` the gradient at its output. A form whose output is off by e raises the loss by
-factor · Σ (g·e)², summed over what the loss judges one by one: positions, where it has a term for each (a language
-model's tokens), else whole examples (errors at the positions of one picture add up before they reach the loss).
+`Seen.x` is what enters a place, `Seen.draws` gradients at its output. A form whose output is off by e raises the loss
+by factor · Σ (g·e)² in the mean of the draws, summed over what the loss judges one by one: positions, where it has a
+term for each (a language model's tokens), else whole examples (errors at the positions of one picture add up before
+they reach the loss).
 """
 
 from __future__ import annotations
@@ -10,41 +11,65 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
 from ..errors import TamagoError
-from ..facts import Array, Floats
+from ..facts import Array
 from ..torch_program import torch_program
 from .calibration import Sample, blamed_on
-from .losses import LossModel
+from .losses import Curvature, LossModel
 from .places import Place
 from .taps import arguments, taps
 
 if TYPE_CHECKING:
     import torch
 
-ENOUGH_EXAMPLES = 128  # whose mean change says something
-FEWEST_EXAMPLES = 8  # whose changes' variance does
 MOST_BYTES = 1 << 30  # of activations and gradients kept at once
 _NOTHING = np.zeros(0, np.float32)
+_MANY = 1 << 62
 MOST_POSITIONS = 4096  # of a place that are looked at, over all samples
+ENOUGH_SQUARES = 512  # whose mean is known to 6 % where they are alike: fewer terms of the loss are drawn for again
+MOST_DRAWS = 4
 
 
 @dataclass(frozen=True)
 class Seen:
     """One place on one sample; `slope` is the gradient of the sample's own loss, None where it has none.
 
-    `by_position`: whether the loss has a term for each position of the place's output.
+    `by_position`: whether the loss has a term for each position of the place's output. `examples` are those of the
+    sample, 0 where nothing tells; `number` is the sample's among all that were looked at.
     """
 
     x: Array
-    g: Array
+    draws: tuple[Array, ...]
     factor: float
     by_position: bool
     slope: Array | None = None
+    examples: int = 0
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often directions are drawn on one sample: until all give enough squares, and memory holds the gradients.
+
+    Args:
+        wanted: squares that a sample should give.
+        most: draws.
+    """
+
+    wanted: int = 1
+    most: int = 1
+
+    def of(self, curvature: Curvature) -> int:
+        """For this sample, whose loss has so many terms."""
+        return min(self.most, -(-self.wanted // max(curvature.terms, 1))) if curvature.drawn else 1
+
+
+ONE = Draws()
 
 
 class Response:
@@ -93,14 +118,16 @@ class Response:
         loss: LossModel,
         generator: torch.Generator,
         turn: AbstractContextManager[None] | None = None,
+        draws: Draws = ONE,
     ) -> tuple[dict[str, Seen], dict[str, Seen]]:
-        """Input and gradient of each place on one sample, by the name of the place's output; and of the ends.
+        """Input and gradients of each place on one sample, by the name of the place's output; and of the ends.
 
         Args:
             sample: what is run.
             loss: whose gradient it is.
-            generator: of labels; samples that are looked at side by side draw from it one after the other.
+            generator: of directions; samples that are looked at side by side draw from it one after the other.
             turn: when this one may.
+            draws: how often it draws.
         """
         import torch
 
@@ -109,32 +136,46 @@ class Response:
         with torch.enable_grad():
             outputs = list(tapped.run(*arguments(self._program, sample.feeds)))
             with blamed_on(sample), turn or nullcontext():
-                curvature = loss.curvature(outputs, sample.target, generator)
-            if not curvature.scalar.requires_grad:
+                first = loss.curvature(outputs, sample.target, generator)
+                count = draws.of(first)
+                every = [first, *(loss.curvature(outputs, sample.target, generator) for _ in range(1, count))]
+            if not first.scalar.requires_grad:
                 raise TamagoError(
                     "U046",
                     "the loss does not depend on the model's outputs",
                     todo="compute it from them in torch, without detaching; or give what has no gradient as a metric",
                 )
             points = list(tapped.taps.values())
-            again = curvature.loss is not None and curvature.loss.requires_grad
-            own: Sequence[torch.Tensor | None] = [None] * len(points)
+            scalars = [c.scalar for c in every]
+            again = first.loss is not None and first.loss.requires_grad
+            scalars += [first.loss] if first.loss is not None and again else []
             try:
-                found = torch.autograd.grad(curvature.scalar, points, allow_unused=True, retain_graph=again)
-                if curvature.loss is not None and again:
-                    own = torch.autograd.grad(curvature.loss, points, allow_unused=True)
+                found = [
+                    torch.autograd.grad(scalar, points, allow_unused=True, retain_graph=number < len(scalars))
+                    for number, scalar in enumerate(scalars, 1)
+                ]
             except RuntimeError as error:  # an owner's function may overwrite what its gradient needs
                 raise TamagoError("U046", "the loss has no gradient", why=str(error)) from error
-        gradients, slopes = dict(zip(tapped.taps, found, strict=True)), dict(zip(tapped.taps, own, strict=True))
+        own: Sequence[torch.Tensor | None] = found.pop() if again else [None] * len(points)
+        gradients = dict(zip(tapped.taps, zip(*found, strict=True), strict=True))
+        slopes = dict(zip(tapped.taps, own, strict=True))
         inputs = {n: t.detach().numpy() for n, t in tapped.seen.items()} | dict(sample.feeds)
+        examples = min([first.terms or _MANY, *(len(o) for o in outputs[:1] if o.dim())])
 
         def seen(x: Array, y: str, *, channels_second: bool = False) -> Seen | None:
-            g, slope = gradients.get(y), slopes.get(y)
-            if g is None:
+            drawn, slope = [g for g in gradients.get(y, ()) if g is not None], slopes.get(y)
+            if not drawn:
                 return None
-            positions = int(np.prod(g.shape[2:])) * len(g) if channels_second else int(np.prod(g.shape[:-1]))
-            own_slope = None if slope is None else np.atleast_1d(slope.numpy())
-            return Seen(x, np.atleast_1d(g.numpy()), curvature.factor, 2 * curvature.terms >= positions, own_slope)
+            shape = drawn[0].shape
+            positions = int(np.prod(shape[2:])) * len(drawn[0]) if channels_second else int(np.prod(shape[:-1]))
+            return Seen(
+                x,
+                tuple(np.atleast_1d(g.numpy()) for g in drawn),
+                first.factor,
+                2 * first.terms >= positions,
+                None if slope is None else np.atleast_1d(slope.numpy()),
+                examples if examples < _MANY else 0,
+            )
 
         of_places = {
             p.y.name or "": seen(inputs[x], y, channels_second=p.kind == "convolution")
@@ -142,8 +183,8 @@ class Response:
             if x in inputs
         }
         for name in self._ends:  # an output that this sample's loss does not use has a gradient of zeros
-            if name in tapped.taps and gradients.get(name) is None:
-                gradients[name] = torch.zeros_like(tapped.taps[name])
+            if name in tapped.taps and gradients[name][0] is None:
+                gradients[name] = (torch.zeros_like(tapped.taps[name]),)
         of_ends = {name: seen(_NOTHING, name) for name in self._ends}
         return _without_none(of_places), _without_none(of_ends)
 
@@ -152,8 +193,11 @@ def _without_none(found: Mapping[str, Seen | None]) -> dict[str, Seen]:
     return {name: seen for name, seen in found.items() if seen is not None}
 
 
-def samples_to_see(samples: Sequence[Sample], response: Response) -> list[Sample]:
-    """As many of the samples as the memory for activations and the positions worth looking at allow."""
+def samples_to_see(samples: Sequence[Sample], response: Response) -> tuple[list[Sample], Draws]:
+    """As many of the samples as the memory for activations and the positions worth looking at allow.
+
+    And how often directions are drawn on each of the half of them that predicts.
+    """
     shapes = response.shapes(samples[0].feeds)
     positions, size = 1, 0
     for place in response.places:  # the same file
@@ -163,8 +207,9 @@ def samples_to_see(samples: Sequence[Sample], response: Response) -> list[Sample
         rows = int(np.prod(shape[:-1])) if place.kind == "linear" else int(shape[0] if shape else 1)
         positions = max(positions, rows)
         size += 4 * (int(np.prod(shape)) + _outputs(place, shape))
-    count = min(MOST_BYTES // max(size, 1), max(MOST_POSITIONS // positions, 1))
-    return list(samples[: max(1, min(len(samples), count))])
+    held = MOST_BYTES // max(size, 1)
+    count = max(1, min(len(samples), held, max(MOST_POSITIONS // positions, 1)))
+    return list(samples[:count]), Draws(2 * ENOUGH_SQUARES // count, max(1, min(MOST_DRAWS, held // count)))
 
 
 def _outputs(place: Place, shape: tuple[int, ...]) -> int:
@@ -175,65 +220,3 @@ def _outputs(place: Place, shape: tuple[int, ...]) -> int:
             return int(np.prod(shape)) * place.shape[1]
         case _:
             return int(np.prod(shape)) // max(shape[1], 1) * place.shape[0]
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What a form is predicted to do: the mean rise of the loss over the samples, and how that scatters.
-
-    `scatter` is the variance, over examples, of what it changes their loss by: the proof has to see past it. To first
-    order an example's loss changes by slope·e, most of which cancels in the mean. 0 where there are too few examples to
-    tell.
-    """
-
-    rise: float = 0.0
-    scatter: float = 0.0
-
-    def __add__(self, other: Predicted) -> Predicted:
-        return Predicted(self.rise + other.rise, self.scatter + other.scatter)
-
-
-def predicted(seen: Sequence[Seen], errors: Sequence[Array]) -> Predicted:
-    """From each sample's error at the place's output."""
-    total = 0.0
-    for s, e in zip(seen, errors, strict=True):
-        each = _products(s.g, e) if s.by_position else _by_example(s.g, e)
-        total += s.factor * float(np.sum(np.square(each)))
-    changes = _changes(seen, errors)
-    scatter = float(np.var(changes, ddof=1)) if len(changes) >= FEWEST_EXAMPLES else 0.0
-    return Predicted(max(total / max(len(seen), 1) + _first_order(changes), 0.0), scatter)
-
-
-def _first_order(changes: Floats) -> float:
-    """The mean of slope·e over the samples, shrunk towards zero by its own noise (James & Stein's positive part).
-
-    A model that is as sure as it is right has none: the mean gradient at the true labels vanishes.
-    """
-    if len(changes) < ENOUGH_EXAMPLES:
-        return 0.0  # of few examples it is mostly noise, and the choice would pick the forms whose noise flatters them
-    mean, noise = float(np.mean(changes)), float(np.std(changes)) / np.sqrt(len(changes))
-    return mean * max(0.0, 1 - (noise / mean) ** 2) if mean else 0.0
-
-
-def _changes(seen: Sequence[Seen], errors: Sequence[Array]) -> Floats:
-    """What each example's own loss changes by, to first order; empty where samples have no loss of their own.
-
-    The slope is of a sample's mean over its examples. Positions of one example are not independent.
-    """
-    products = [
-        len(s.slope) * _by_example(s.slope, e) for s, e in zip(seen, errors, strict=True) if s.slope is not None
-    ]
-    return np.concatenate(products) if products and len(products) == len(seen) else np.zeros(0)
-
-
-def _by_example(factor: Array, error: Array) -> Floats:
-    """The products summed over all but the first axis."""
-    products = _products(factor, error) if error.ndim > 1 else np.multiply(factor, error, dtype=np.float64)
-    return np.asarray(products.reshape(len(products), -1).sum(axis=1), np.float64)
-
-
-def _products(factor: Array, error: Array) -> Floats:
-    """Summed over features, or channels: in double past those only, for nothing here takes as long."""
-    axis = -1 if error.ndim < 4 else 1
-    pair: tuple[Any, Any] = np.moveaxis(factor, axis, -1), np.moveaxis(error, axis, -1)
-    return np.asarray(np.einsum("...i,...i->...", *pair), np.float64)

@@ -44,7 +44,7 @@ SOLVES = 8  # choices measured on the choosing samples
 FILL = 0.9  # of the budget, measured on the choosing samples, is enough
 START = 0.7
 CLEAR = 2.0  # standard errors that a measurement on the choosing samples stays below the budget
-LARGEST_INTERACTION = 4.0  # of forms, as a factor on the sum of their predictions
+LARGEST_INTERACTION = 4.0  # of forms, as a factor on what is predicted of them together
 MOST_VARIANTS = 2  # programs that get tables beside the exact one's
 CHEAPER = 0.97  # of the best choice's cost: what a variant must promise
 
@@ -208,7 +208,7 @@ class Search:
         return Found(tables, choice.changed, choice.rise, choice.level, predicted, choice.cost, evidence)
 
     def _interaction(self, tables: Tables) -> float:
-        """How much more than the sum of predictions earlier choices on the program were measured to rise."""
+        """How much more than predicted earlier choices on the program were measured to rise."""
         ratios = [
             (self.in_units(f.on_choosing.value) - tables.base) / (f.rise - tables.base)
             for f in self.outcome.tried
@@ -219,7 +219,7 @@ class Search:
         return float(np.clip(np.median(ratios), 1 / LARGEST_INTERACTION, LARGEST_INTERACTION))
 
     def in_judged_units(self, predicted: float) -> float | None:
-        """A sum of predictions as the judge measures; None for a metric, which nothing predicts."""
+        """A prediction as the judge measures; None for a metric, which nothing predicts."""
         budget = self.task.budget
         if budget.metric is not None:
             return None

@@ -31,7 +31,8 @@ from .knapsack import Limits, Option, knapsack
 from .losses import LossModel
 from .method import Form, Inputs, Method
 from .places import Place, find_places, find_weights
-from .responses import Predicted, Response, Seen, predicted, samples_to_see
+from .predicted import Predicted, jointly, predicted
+from .responses import ONE, Draws, Response, Seen, samples_to_see
 from .stack import examples, stacked, together
 from .taken_branches import taken_branches
 from .taps import samples_at_once
@@ -72,6 +73,7 @@ class Tables:
         self.refused: list[tuple[str, str, str]] = []
         self.exact_cost = 0.0
         self._forms: dict[tuple[str, str, str], Form] = {}
+        self._told: dict[tuple[str, str, str], Predicted] = {}
         self._at_ends: dict[str, list[Seen]] = {}
         self._wanted: list[list[Array]] = []
         self._looked_at: list[Mapping[str, Array]] = []
@@ -137,18 +139,19 @@ class Tables:
         half = max(sum(map(examples, choose)) // 2, 1)  # two groups at least: one to fit to, one to predict on
         groups = [stacked(g) or g[0] for g in together(choose, min(batch, half))]
         by_branches: dict[Response, list[Sample]] = {}
+        number = 0
         for sample in groups:
             by_branches.setdefault(self._response(sample.feeds), []).append(sample)
         for response, samples in by_branches.items():
-            looked_at = samples_to_see(samples, response)
+            looked_at, draws = samples_to_see(samples, response)
             self._looked_at += [sample.feeds for sample in looked_at]
             progress("gradients of the loss")
-            look = partial(_see_one, response, loss, generator, Turns())
+            look = partial(_see_one, response, loss, generator, Turns(), draws)
             for of_places, of_ends in each(look, enumerate(looked_at), samples_at_once(self.program)):
-                for name, found in of_places.items():
-                    seen.setdefault(name, []).append(found)
-                for name, found in of_ends.items():
-                    self._at_ends.setdefault(name, []).append(found)
+                for kept, every in ((seen, of_places), (self._at_ends, of_ends)):
+                    for name, found in every.items():
+                        kept.setdefault(name, []).append(replace(found, number=number))
+                number += 1
         for tensor in weights(self.program):
             let_go(tensor.numpy())
         return seen
@@ -195,7 +198,7 @@ class Tables:
                 self.refused.append((place.name, method, f"{form.setting}: the target does not run it"))
                 continue
             name = place.y.name or ""
-            self._forms[name, method, form.setting] = form
+            self._forms[name, method, form.setting], self._told[name, method, form.setting] = form, told
             stored = 0 if form is exact else form.stored
             found.append(Alternative(name, method, form.setting, told.rise, cost, stored, told.scatter, form.beside))
         for _, form in offered:
@@ -234,8 +237,9 @@ class Tables:
                 for end, a, b in zip(self._ends(), outputs, wanted, strict=True)
                 if end in self._at_ends
             ]
-            told = sum((predicted(*e) for e in errors), Predicted())
-            self._forms[name, method, form.setting] = form
+            of_each = [predicted(*e) for e in errors]
+            told = replace(jointly(of_each), rise=sum(p.rise for p in of_each))
+            self._forms[name, method, form.setting], self._told[name, method, form.setting] = form, told
             found.append(
                 Alternative(name, method, form.setting, told.rise, 0.0, form.stored, told.scatter, form.beside)
             )
@@ -326,8 +330,12 @@ class Tables:
         stored = float(sum(o.stored for o in taken) + sum(sizes[name] for name in kept)) + fixed
         cost = stored + sum(o.beside for o in taken) if size else sum(o.cost for o in taken) + self._rest
         changed = [a for a in every if a.method != "exact"]
-        rise, scatter = self.base + sum(a.rise for a in changed), sum(a.scatter for a in changed)
-        return Choice(changed, rise, rise + risk * scatter, cost)
+        summed = self.base + sum(a.rise + risk * a.scatter for a in changed)
+        return Choice(changed, self.base + self.together(changed).rise, summed, cost)
+
+    def together(self, changed: Sequence[Alternative]) -> Predicted:
+        """What these alternatives are predicted to do in one program."""
+        return jointly([self._told[a.place, a.method, a.setting] for a in changed])
 
     def _fixed_bytes(self, placed: set[str]) -> int:
         """Bytes of the weights that no choice can do away with."""
@@ -344,11 +352,17 @@ class Tables:
 
 
 def _see_one(
-    response: Response, loss: LossModel, generator: torch.Generator, turns: Turns, numbered: tuple[int, Sample]
+    response: Response,
+    loss: LossModel,
+    generator: torch.Generator,
+    turns: Turns,
+    draws: Draws,
+    numbered: tuple[int, Sample],
 ) -> tuple[dict[str, Seen], dict[str, Seen]]:
     number, sample = numbered
     try:
-        return response.see(sample, loss, generator, turns.take(number))
+        predicts = number % 2 == 1  # see `_halves`
+        return response.see(sample, loss, generator, turns.take(number), draws if predicts else ONE)
     finally:
         turns.end(number)
 

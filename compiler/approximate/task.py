@@ -113,8 +113,8 @@ class Alternative:
 class Choice:
     """What changes, and the program's cost.
 
-    `rise` is what the predictions add up to with that of the program itself; `level` counts the scatter as well, which
-    the proof has to see past.
+    `rise` is what all changes are predicted to do together, with that of the program itself; `level` is what the
+    predictions of each add up to, and counts the scatter as well, which the proof has to see past.
     """
 
     changed: list[Alternative]
@@ -135,8 +135,8 @@ class Found:
     Args:
         tables: of the program that it is a choice on.
         choice: what was chosen for each place that changed.
-        rise: what the predictions add up to, in their own units.
-        level: the same with the price of what scatters.
+        rise: what its changes are predicted to do together, in the predictions' own units.
+        level: what the predictions of each add up to, with the price of what scatters.
         predicted: the rise in the judge's units; None where nothing predicts them.
         cost: milliseconds over the workloads, or bytes.
         on_choosing: measured where it was chosen.

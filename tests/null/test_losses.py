@@ -238,3 +238,18 @@ def test_other_functions_keep_the_gradient_at_the_targets(loss: Any) -> None:
 
     assert curvature.terms == ROWS
     assert curvature.factor == pytest.approx(0.5 / ROWS)
+
+
+@pytest.mark.parametrize("sure", [0.0, 6.0])
+def test_directions_have_the_covariance_of_labels_and_scatter_less(sure: float) -> None:
+    """Of a model that is sure, labels that are drawn would show what is unlikely once in a few hundred draws."""
+    logits = torch.tensor([[sure, 0.0, 0.5, -1.0]]).requires_grad_()
+    p = logits.detach()[0].softmax(-1)
+    found, generator = taken("kl", [logits], None), torch.Generator().manual_seed(0)
+    given = [found.curvature([logits], None, generator).scalar for _ in range(4000)]
+    drawn = torch.cat([torch.autograd.grad(scalar, logits)[0] for scalar in given])
+
+    wanted = p.diag() - torch.outer(p, p)
+    torch.testing.assert_close(drawn.T @ drawn / len(drawn), wanted, rtol=0.1, atol=0.05 * float(wanted.max()))
+    squares = (drawn @ torch.tensor([0.0, 1.0, -1.0, 2.0])).square()
+    assert float(squares.var()) <= 2.2 * float(squares.mean()) ** 2

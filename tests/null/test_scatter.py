@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tamago.compiler.approximate.responses import FEWEST_EXAMPLES, Seen, predicted
+from tamago.compiler.approximate.predicted import FEWEST_EXAMPLES, predicted
+from tamago.compiler.approximate.responses import Seen
 from tamago.compiler.facts import Floats
 
 COUNT, WIDTH = 64, 5
@@ -13,7 +14,7 @@ COUNT, WIDTH = 64, 5
 
 def seen(slope: Floats | None) -> Seen:
     nothing = np.zeros((COUNT, WIDTH))
-    return Seen(nothing, nothing, 0.5, False, slope)
+    return Seen(nothing, (nothing,), 0.5, False, slope)
 
 
 def logistic(z: Floats, label: Floats) -> Floats:
