@@ -1,4 +1,4 @@
-"""Launching the kernel of two products whose matrices stay in a processor's memory."""
+"""Launching the kernel of two products whose groups of warps walk by themselves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernels.resident_settings import REGISTERS, ROWS
+from .kernels.grouped_settings import ROWS, groups, registers
 from .launch_product import laid, processors
 from .widths import parts
 
 
-def launch_resident(
+def launch_grouped(
     x: Tensor,
     w: Tensor,
     b: Tensor,
@@ -38,19 +38,19 @@ def launch_resident(
         norm: scale and shift, or nothing.
         epsilon: of the norm.
         activation: a name that `kernels.activations` knows.
-        candidate: `RESIDENT`, hidden units of a block.
+        candidate: `GROUPED`, hidden units of a block, blocks on their way.
     """
-    from .kernels.resident_mlp import resident_mlp
+    from .kernels.grouped_mlp import grouped_mlp
 
-    _, block = candidate
+    _, block, stages = candidate
     rows, (hidden, inner), out = prod(x.shape[:-1]), w.shape, v.shape[0]
     y = torch.empty((*x.shape[:-1], out), dtype=x.dtype, device=x.device)
     (k0, k1), (o0, o1) = parts(inner), parts(out)
     flat = y.view(rows, out)
     summed = flat if residual is None else residual.expand(y.shape).reshape(rows, out)
-    programs = min(processors(x.device), -(-rows // ROWS))
+    programs = min(processors(x.device), -(-rows // (ROWS * groups(stages))))
     gamma, beta = (t.contiguous() for t in norm) if len(norm) > 0 else (b, b)
-    kernel: Any = resident_mlp
+    kernel: Any = grouped_mlp
     kernel[(programs,)](
         *_in_two(x.reshape(rows, inner), [ROWS, k0], [ROWS, k1 or k0]),
         *_in_two(w, [block, k0], [block, k1 or k0]),
@@ -75,8 +75,9 @@ def launch_resident(
         ACTIVATION=activation,
         BM=ROWS,
         BH=block,
+        STAGES=stages,
         PROGRAMS=programs,
-        REGISTERS=REGISTERS,
+        REGISTERS=registers(stages),
         num_warps=4,
     )
     return y

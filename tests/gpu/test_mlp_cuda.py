@@ -10,9 +10,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 SIZES = [  # rows, inner, hidden, out
     (12544, 96, 384, 96),
     (50176, 96, 384, 96),
-    (101400, 96, 384, 96),  # from here on matrices may stay in a processor's memory
-    (101501, 80, 328, 72),
-    (101888, 64, 256, 64),
+    (50700, 96, 384, 96),  # from here on groups of warps may walk by themselves, their matrices in a processor's memory
+    (50801, 80, 328, 72),
+    (50944, 64, 256, 64),
+    (50176, 192, 768, 192),  # and blocks brought
+    (33901, 136, 520, 200),
     (6272, 192, 768, 192),
     (12608, 384, 1536, 384),
     (784, 192, 768, 192),

@@ -1,25 +1,37 @@
-"""Settings of `resident_mlp` that are worth measuring, and what it is made for."""
+"""Settings of `grouped_mlp` that are worth measuring, and what it is made for."""
 
 from __future__ import annotations
+
+from itertools import product
 
 from ..widths import parts
 from .hopper import PROCESSORS
 
 ROWS = 64  # of a tile: what four warps multiply at once
-GROUPS = 3  # of four warps
 BLOCKS = (64, 32)  # hidden units
-REGISTERS = 160  # of a thread, as many as three groups may have
-MOST_HELD = 120  # of them for sums, hidden units, these once more as halves, and rows
+STAGES = (0, 2, 3, 4, 5)  # blocks on their way; 0: all of them stay
+MOST_CANDIDATES = 6
 MEMORY = 227 * 1024 - 1024  # bytes of a processor's memory, less the system's
-REST = 4096  # bytes: a norm's scale and shift, barriers, what groups of warps are told
-LEAST_TILES = 4  # of each group: reading both matrices takes about as long as one
+REST = 6144  # bytes: a norm's scale and shift, barriers, what groups of warps are told
+LEAST_TURNS = 2  # tiles of each group
 ALIGNED = 8  # elements: rows of what is fetched are multiples of 16 bytes
 
 
-def candidates(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int]]:
-    """Settings worth measuring: hidden units of a block.
+def groups(stages: int) -> int:
+    """Of four warps."""
+    return 2 if stages else 3
 
-    None where both matrices do not fit in a processor's memory, or rows are too few to pay for reading them there.
+
+def registers(stages: int) -> int:
+    """Of a thread, as many as so many groups, and the warp that brings blocks, may have."""
+    return 232 if stages else 160
+
+
+def candidates(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, int]]:
+    """Settings worth measuring: hidden units of a block, blocks on their way.
+
+    Both matrices stay where they fit in a processor's memory. None where rows are too wide, or too few to be walked
+    over.
 
     Args:
         rows: of x.
@@ -27,17 +39,23 @@ def candidates(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int]]
         hidden: units.
         out: elements of a row of the result.
     """
-    wide, high = sum(parts(inner)), sum(parts(out))
-    if any(n % ALIGNED for n in (inner, hidden, out)) or rows < LEAST_TILES * GROUPS * ROWS * PROCESSORS:
+    if any(n % ALIGNED for n in (inner, hidden, out)):
         return []
-    return [(b,) for b in BLOCKS if b < 2 * hidden and shared(b, hidden, wide, high) <= MEMORY and _held(b, wide, high)]
+    wide, high = sum(parts(inner)), sum(parts(out))
+    found = [
+        (block, stages)
+        for stages, block in product(STAGES, BLOCKS)
+        if block < 2 * hidden
+        and rows >= LEAST_TURNS * groups(stages) * ROWS * PROCESSORS
+        and shared(block, stages, hidden, wide, high) <= MEMORY
+        and ROWS * (2 * high + wide + 3 * block) // 256 <= registers(stages) - 32
+    ]
+    staying = [c for c in found if c[1] == 0]
+    return (staying or sorted(found, key=lambda c: -c[0] * c[1]))[:MOST_CANDIDATES]
 
 
-def shared(block: int, hidden: int, wide: int, high: int) -> int:
-    """Bytes of memory: both matrices, each group's rows and results, the first bias in single precision."""
-    units = -(-hidden // block) * block
-    return 2 * (units + GROUPS * ROWS) * (wide + high) + 4 * units + REST
-
-
-def _held(block: int, wide: int, high: int) -> bool:
-    return ROWS * (2 * high + wide + 3 * block) // 256 <= MOST_HELD
+def shared(block: int, stages: int, hidden: int, wide: int, high: int) -> int:
+    """Bytes of memory: blocks of both matrices, each group's rows and results, the first bias in single precision."""
+    blocks = -(-hidden // block)
+    held = (stages or blocks) * block + groups(stages) * ROWS
+    return 2 * held * (wide + high) + 4 * blocks * block + REST
