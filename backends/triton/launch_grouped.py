@@ -89,9 +89,8 @@ def _in_two(matrix: Tensor, first: list[int], second: list[int]) -> tuple[Any, A
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
     dtype = gl.bfloat16 if matrix.dtype == torch.bfloat16 else gl.float16
+    layout: Any = gl.NVMMASharedLayout.get_default_for
     matrix = laid(matrix)
     sizes, strides = list(matrix.shape), [matrix.shape[1], 1]
-    return tuple(
-        TensorDescriptor(matrix, sizes, strides, tile, gl.NVMMASharedLayout.get_default_for(tile, dtype))
-        for tile in (first, second)
-    )
+    one, two = (TensorDescriptor(matrix, sizes, strides, t, layout(t, dtype)) for t in (first, second))
+    return one, two

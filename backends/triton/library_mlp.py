@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .library_affine import multiplied
-from .library_convolution import LIBRARY, GROUPED
+from .library_convolution import GROUPED, LIBRARY
 from .library_norm import normalised
 from .widths import parts
 
@@ -106,8 +106,8 @@ def _(
     if candidate is None or candidate[0] == LIBRARY or not fits_mlp(x, w, v):
         return apart(x, w, b, v, c, residual, norm, epsilon, activation)
     if candidate[0] == GROUPED:
-        from .launch_product import hopper
         from .launch_grouped import launch_grouped
+        from .launch_product import hopper
 
         if not hopper(x.device):
             return apart(x, w, b, v, c, residual, norm, epsilon, activation)

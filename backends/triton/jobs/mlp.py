@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
 from .. import library_mlp as library
-from ..library_convolution import LIBRARY, GROUPED
+from ..library_convolution import GROUPED, LIBRARY
 from ..lowering import MLP
 from .convolution import doubled, operand_sizes
 from .subject import copies_of, draw, seeded

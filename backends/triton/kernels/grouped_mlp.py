@@ -1,4 +1,4 @@
-"""y = act(x·Wᵀ + b)·Vᵀ + c + r of very many rows, for compute capability 9.0, by groups of warps that walk by themselves.
+"""y = act(x·Wᵀ + b)·Vᵀ + c + r of very many rows, by groups of warps that walk by themselves (compute capability 9.0).
 
 In `mlp` the warps of a program wait for each other at every block of hidden units. Here groups of four warps walk over
 tiles of rows, each its own way: one multiplies while another activates. A program stays on its processor. Where both
@@ -6,8 +6,8 @@ matrices fit in its memory (147 KB for rows of 96 and 384 hidden units) they are
 else a warp that does nothing else brings block after block, and two groups, whose sums fill more registers, take each
 block when they come to it and say when they have done with it. The copying engine (TMA) brings all of it, the next rows
 and the residual too, and takes results away from where the residual lay. ConvNeXt-T's first blocks at batch 64, on an
-H100: 86 microseconds without a norm and 113 by `mlp`; 106 where warps wrote the results themselves, 135 by Triton with
-its barriers between warps.
+H100: 87 microseconds without a norm and 117 by `mlp`; 106 where warps wrote the results themselves, 135 by Triton with
+its barriers between warps. Those of the second stage: 71 and 91.
 
 Written in Gluon, Triton's language below, which Triton's interpreter does not know: what it computes is checked on a
 device (`tests/gpu`), and there before each use, by the tuner.
@@ -31,7 +31,7 @@ from .activations import activate
 fetch = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
 deliver = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
 
-LOADER = gl.constexpr(40)  # registers of the warp that brings blocks
+LOADER = gl.constexpr(40)  # registers of a thread of the warp that brings blocks
 
 
 @gluon.jit
@@ -115,13 +115,13 @@ def grouped_mlp(
     for i in gl.static_range(GROUPS):
         mbarrier.init(rows.index(i), count=1)
         mbarrier.init(residual.index(i), count=1)
-    matrices = (w0, w1, v0, v1, w0s, w1s, v0s, v1s, here, done)
+    matrices = (w0, w1, v0, v1, w0s, w1s, v0s, v1s, here)
     told = (x0, x1, r0, r1, y0, y1, c, eps)
     held = (w0s, w1s, v0s, v1s, x0s, x1s, y0s, y1s, bs, norm0, norm1, here, done, rows, residual)
     sizes: gl.constexpr = (ROWS, K, O, K0, K1, O0, O1, RESIDUAL, NORMED, ACTIVATION, BM, BH, BLOCKS, STAGES, PROGRAMS)
     if STAGES > 0:
         gl.warp_specialize(
-            [(_walk, (told, held, sizes, 0)), (_walk, (told, held, sizes, 1)), (_load, (matrices, sizes))],
+            [(_walk, (told, held, sizes, 0)), (_walk, (told, held, sizes, 1)), (_load, (matrices, done, sizes))],
             [4, 1],
             [REGISTERS, LOADER],
         )
@@ -136,18 +136,24 @@ def grouped_mlp(
 
 
 @gluon.jit
-def _load(matrices, sizes: gl.constexpr):
+def _load(matrices, done, sizes: gl.constexpr):
     """The warp that brings blocks: all of them once for each tile of the groups."""
     ROWS: gl.constexpr = sizes[0]
+    K0: gl.constexpr = sizes[3]
+    K1: gl.constexpr = sizes[4]
+    O0: gl.constexpr = sizes[5]
+    O1: gl.constexpr = sizes[6]
+    BM: gl.constexpr = sizes[10]
+    BH: gl.constexpr = sizes[11]
     BLOCKS: gl.constexpr = sizes[12]
     STAGES: gl.constexpr = sizes[13]
-    done = matrices[9]
+    PROGRAMS: gl.constexpr = sizes[14]
     slot = 0
-    for _ in range(_turns(ROWS, sizes[10], 2, sizes[14])):
+    for _ in range(_turns(ROWS, BM, 2, PROGRAMS)):
         for block in range(BLOCKS):
             stage = slot % STAGES
-            mbarrier.wait(done.index(stage), (slot // STAGES & 1) ^ 1)
-            _bring_block(matrices, block, stage, sizes[3], sizes[4], sizes[5], sizes[6], sizes[11])
+            mbarrier.wait(done.index(stage), (slot // STAGES & 1) ^ 1)  # nothing lies there yet: it is done with
+            _bring_block(matrices, block, stage, K0, K1, O0, O1, BH)
             slot += 1
 
 
@@ -163,7 +169,7 @@ def _bring_block(
     BH: gl.constexpr,
 ):
     """A block of hidden units of both matrices is on its way."""
-    w0, w1, v0, v1, w0s, w1s, v0s, v1s, here, done = matrices
+    w0, w1, v0, v1, w0s, w1s, v0s, v1s, here = matrices
     mbarrier.expect(here.index(stage), 2 * BH * (K0 + K1 + O0 + O1))
     fetch(w0, [block * BH, 0], here.index(stage), w0s.index(stage))
     fetch(v0, [0, block * BH], here.index(stage), v0s.index(stage))
@@ -275,9 +281,7 @@ def _walk(told, held, sizes: gl.constexpr, group: gl.constexpr):
 
 
 @gluon.jit
-def _bring(
-    m0, m1, here, to0, to1, row, there_is, BM: gl.constexpr, WIDTH0: gl.constexpr, WIDTH1: gl.constexpr
-):
+def _bring(m0, m1, here, to0, to1, row, there_is, BM: gl.constexpr, WIDTH0: gl.constexpr, WIDTH1: gl.constexpr):
     """Rows from `row` on are on their way, in one or two tiles; the barrier `here` knows how many bytes."""
     mbarrier.expect(here, 2 * BM * (WIDTH0 + WIDTH1), pred=there_is)
     fetch(m0, [row, 0], here, to0, pred=there_is)
