@@ -12,7 +12,7 @@ from torch import Tensor
 from .early_starts import NEVER, when
 from .kernels.whole_product import whole_product
 from .launch import options
-from .launch_product import described
+from .launch_product import described, laid
 from .widths import parts
 
 
@@ -45,13 +45,13 @@ def launch_whole(
     rows, (n, k) = prod(x.shape[:-1]), w.shape
     y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
     k0, k1 = parts(k)
-    constants = [w, bias, *norm]
-    programs = -(-rows // tile) * -(-n // columns)
-    lie = all(t.is_contiguous() for t in constants)  # else what copies them is the kernel ahead
-    early = when(x, programs) if lie else NEVER
-    w, bias, *norm = (t.contiguous() for t in constants)
-    gamma, beta = norm if norm else (bias, bias)
     fetches = fetched == [1]
+    given = [w, bias, *norm]
+    w, bias, *norm = (laid(w) if fetches else w.contiguous(), *(t.contiguous() for t in given[1:]))
+    programs = -(-rows // tile) * -(-n // columns)
+    lie = all(a is b for a, b in zip(given, (w, bias, *norm), strict=True))  # else what copied them is the kernel ahead
+    early = when(x, programs) if lie else NEVER
+    gamma, beta = norm if norm else (bias, bias)
     weights = (described(w, columns, k0), described(w, columns, k1 or k0)) if fetches else (w, w)
     kernel: Any = whole_product
     kernel[(programs,)](

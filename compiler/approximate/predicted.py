@@ -23,6 +23,7 @@ from .responses import Seen
 ENOUGH_EXAMPLES = 128  # whose mean change says something
 FEWEST_EXAMPLES = 8  # whose changes' variance does
 FEWEST = 4  # of a program's examples whose mean change is told from its noise
+CLEAR = 2.0  # standard errors that the mean change of fewer than enough has to stand above zero
 MOST_TERMS = 1 << 12  # numbers kept of a form; more are folded
 
 Key = tuple[tuple[int, int], ...]  # samples, and how many numbers each gave: what is alike can be added
@@ -64,7 +65,11 @@ def predicted(seen: Sequence[Seen], errors: Sequence[Array]) -> Predicted:
 
 
 def jointly(forms: Sequence[Predicted]) -> Predicted:
-    """Of forms that stand in one program, places that no sample reached together added as if independent."""
+    """Of forms that stand in one program, places that no sample reached together added as if independent.
+
+    So are forms that were predicted on other samples (weights that are not of a place). What is predicted of a place is
+    the mean over the samples that reach it: of branches of an `If` that each some samples take, the sum is too much.
+    """
     moved, changed = _added([f.moved for f in forms]), _added([f.changed for f in forms])
     second = sum(float(np.sum(np.square(m, dtype=np.float64))) for m in moved.values())
     scatter = sum(float(np.var(c, ddof=1)) for c in changed.values() if len(c) >= FEWEST_EXAMPLES)
@@ -105,10 +110,12 @@ def _folded(values: Floats) -> Floats:
 def _first_order(changes: Numbers) -> float:
     """The mean of slope·e over the samples, shrunk towards zero by its own noise (James & Stein's positive part).
 
-    A model that is as sure as it is right has none: the mean gradient at the true labels vanishes.
+    A model that is as sure as it is right has none: the mean gradient at the true labels vanishes. Noise of one
+    standard error would pass in one case of three, and of few examples it is larger than what is to be predicted.
     """
     mean, noise = float(np.mean(changes)), float(np.std(changes, ddof=1)) / sqrt(len(changes))
-    return mean * max(0.0, 1 - (noise / mean) ** 2) if mean else 0.0
+    clear = 1.0 if len(changes) >= ENOUGH_EXAMPLES else CLEAR
+    return mean * max(0.0, 1 - (clear * noise / mean) ** 2) if mean else 0.0
 
 
 def _changes(seen: Sequence[Seen], errors: Sequence[Array]) -> list[Floats]:

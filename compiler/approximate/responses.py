@@ -64,9 +64,10 @@ class Draws:
     wanted: int = 1
     most: int = 1
 
-    def of(self, curvature: Curvature) -> int:
-        """For this sample, whose loss has so many terms."""
-        return min(self.most, -(-self.wanted // max(curvature.terms, 1))) if curvature.drawn else 1
+    def of(self, curvature: Curvature, examples: int) -> int:
+        """For this sample of so many examples, whose loss has as many terms or more."""
+        terms = curvature.terms or max(examples, 1)
+        return min(self.most, -(-self.wanted // terms)) if curvature.drawn else 1
 
 
 ONE = Draws()
@@ -137,7 +138,9 @@ class Response:
             outputs = list(tapped.run(*arguments(self._program, sample.feeds)))
             with blamed_on(sample), turn or nullcontext():
                 first = loss.curvature(outputs, sample.target, generator)
-                count = draws.of(first)
+                examples = min([first.terms or _MANY, *(len(o) for o in outputs[:1] if o.dim())])
+                examples = examples if examples < _MANY else 0
+                count = draws.of(first, examples)
                 every = [first, *(loss.curvature(outputs, sample.target, generator) for _ in range(1, count))]
             if not first.scalar.requires_grad:
                 raise TamagoError(
@@ -160,7 +163,6 @@ class Response:
         gradients = dict(zip(tapped.taps, zip(*found, strict=True), strict=True))
         slopes = dict(zip(tapped.taps, own, strict=True))
         inputs = {n: t.detach().numpy() for n, t in tapped.seen.items()} | dict(sample.feeds)
-        examples = min([first.terms or _MANY, *(len(o) for o in outputs[:1] if o.dim())])
 
         def seen(x: Array, y: str, *, channels_second: bool = False) -> Seen | None:
             drawn, slope = [g for g in gradients.get(y, ()) if g is not None], slopes.get(y)
@@ -174,7 +176,7 @@ class Response:
                 first.factor,
                 2 * first.terms >= positions,
                 None if slope is None else np.atleast_1d(slope.numpy()),
-                examples if examples < _MANY else 0,
+                examples,
             )
 
         of_places = {

@@ -146,7 +146,8 @@ class Tables:
             looked_at, draws = samples_to_see(samples, response)
             self._looked_at += [sample.feeds for sample in looked_at]
             progress("gradients of the loss")
-            look = partial(_see_one, response, loss, generator, Turns(), draws)
+            alone = len(looked_at) == 1  # which then is what is predicted on, too
+            look = partial(_see_one, response, loss, generator, Turns(), draws, alone)
             for of_places, of_ends in each(look, enumerate(looked_at), samples_at_once(self.program)):
                 for kept, every in ((seen, of_places), (self._at_ends, of_ends)):
                     for name, found in every.items():
@@ -238,6 +239,7 @@ class Tables:
                 if end in self._at_ends
             ]
             of_each = [predicted(*e) for e in errors]
+            # By itself to second order only, as it is chosen by; a program's forms together may count a mean change.
             told = replace(jointly(of_each), rise=sum(p.rise for p in of_each))
             self._forms[name, method, form.setting], self._told[name, method, form.setting] = form, told
             found.append(
@@ -357,11 +359,12 @@ def _see_one(
     generator: torch.Generator,
     turns: Turns,
     draws: Draws,
+    alone: bool,
     numbered: tuple[int, Sample],
 ) -> tuple[dict[str, Seen], dict[str, Seen]]:
     number, sample = numbered
     try:
-        predicts = number % 2 == 1  # see `_halves`
+        predicts = alone or number % 2 == 1  # see `_halves`
         return response.see(sample, loss, generator, turns.take(number), draws if predicts else ONE)
     finally:
         turns.end(number)

@@ -15,6 +15,8 @@ SIZES = [  # rows, inner, hidden, out
     (50944, 64, 256, 64),
     (50176, 192, 768, 192),  # and blocks brought
     (33901, 136, 520, 200),
+    (40001, 128, 512, 128),
+    (35000, 256, 1024, 64),
     (6272, 192, 768, 192),
     (12608, 384, 1536, 384),
     (784, 192, 768, 192),
@@ -29,12 +31,15 @@ SIZES = [  # rows, inner, hidden, out
 def test_every_candidate_is_right(rows: int, inner: int, hidden: int, out: int, dtype: str) -> None:
     from tamago.backends.triton.counters import own_counters
     from tamago.backends.triton.jobs import MlpJob
+    from tamago.backends.triton.library_convolution import GROUPED
     from tamago.backends.triton.tune_child import TOLERANCE
 
     for residual, activation, normed in ((True, "Gelu", False), (False, "Relu", False), (True, "Gelu", True)):
         job = MlpJob(rows, inner, hidden, out, dtype, residual, activation, normed)
         subject = job.subject(copies=1)
         wanted = subject.wanted
+        grouped = torch.cuda.get_device_capability() == (9, 0) and rows > 33000 and hidden != 1536
+        assert any(c[0] == GROUPED for c in job.candidates()) is grouped
         with own_counters():
             for candidate in job.candidates():
                 found, again = subject.launch(0, candidate), subject.launch(0, candidate)

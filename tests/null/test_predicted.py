@@ -89,6 +89,13 @@ def test_a_mean_change_that_is_noise_or_of_too_few_examples_does_not_count() -> 
     assert jointly([told(np.ones(FEWEST - 1))]).rise == 0.0
 
 
+@pytest.mark.parametrize("count", [FEWEST, 8, 32])
+def test_noise_of_few_examples_rarely_counts(count: int) -> None:
+    counted = [jointly([told(normal(count, seed=seed))]).rise > 0 for seed in range(300)]
+
+    assert sum(counted) <= 0.1 * len(counted)  # upwards: 2.5 % of a normal distribution, more of so few
+
+
 def test_a_fall_of_many_examples_is_not_less_than_nothing() -> None:
     fall = told(-1.0 + 0.1 * normal(ENOUGH_EXAMPLES, seed=0))
 
@@ -98,7 +105,8 @@ def test_a_fall_of_many_examples_is_not_less_than_nothing() -> None:
 def test_directions_are_drawn_again_where_the_loss_has_few_terms() -> None:
     nothing = torch.zeros(())
 
-    assert Draws(3, MOST_DRAWS).of(Curvature(nothing, 0.5, 1)) == 3
-    assert Draws(1000, MOST_DRAWS).of(Curvature(nothing, 0.5, 1)) == MOST_DRAWS
-    assert Draws(1000, MOST_DRAWS).of(Curvature(nothing, 0.5, 1000)) == 1
-    assert Draws(1000, MOST_DRAWS).of(Curvature(nothing, 0.5, 1, drawn=False)) == 1
+    assert Draws(3, MOST_DRAWS).of(Curvature(nothing, 0.5, 1), 1) == 3
+    assert Draws(1000, MOST_DRAWS).of(Curvature(nothing, 0.5, 1), 1) == MOST_DRAWS
+    assert Draws(1000, MOST_DRAWS).of(Curvature(nothing, 0.5, 1000), 1) == 1
+    assert Draws(1000, MOST_DRAWS).of(Curvature(nothing, 0.5, 1, drawn=False), 1) == 1
+    assert Draws(64, MOST_DRAWS).of(Curvature(nothing, 0.5, 0), 32) == 2  # each example's square is one

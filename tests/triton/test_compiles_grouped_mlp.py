@@ -67,6 +67,7 @@ CASES = (
     *(Case(WIDE, block, normed=True, dtype=dtype) for block, dtype in ((64, "fp16"), (32, "bf16"))),
     Case(ONE, 64, residual=False),
     Case((150000, 80, 328, 72), 64, normed=True),
+    *(Case((50176, 128, 512, 128), 64, 3, normed=True), Case((50000, 256, 1024, 64), 32, 2, dtype="bf16")),
     *(Case(WIDER, block, stages, normed) for block, stages in ((64, 2), (32, 4)) for normed in (False, True)),
 )
 Made = dict[Case, dict[str, Any]]
@@ -94,8 +95,11 @@ def test_everything_stays_in_registers_and_a_processor_s_memory(made: Made, case
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_no_warp_waits_for_another_between_blocks_of_hidden_units(made: Made, case: Case) -> None:
-    """From a first product to the last of a block there is no barrier; groups have their own code."""
+def test_no_warp_waits_for_another_within_a_block_of_hidden_units(made: Made, case: Case) -> None:
+    """From a first product to the last of a block there is no barrier; groups have their own code.
+
+    Warps of a group meet behind each block that is brought, to say that all have done with it.
+    """
     parts_of_code = re.split(r"^\$L__BB\d+_\d+:", made[case]["ptx"], flags=re.MULTILINE)
     loops = [p for p in parts_of_code if "wgmma.mma_async" in p]
 
@@ -104,6 +108,7 @@ def test_no_warp_waits_for_another_between_blocks_of_hidden_units(made: Made, ca
         between = loop[loop.index("wgmma.mma_async") : loop.rindex("wgmma.mma_async")]
         assert "bar.sync" not in between
         assert "barrier.sync" not in between
+        assert loop[loop.rindex("wgmma.mma_async") :].count("mbarrier.arrive.shared") == (case.stages > 0)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -11,6 +11,7 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
+from tamago.backends.triton import launch_whole as module
 from tamago.backends.triton.jobs import AffineJob
 from tamago.backends.triton.kernels import whole_settings
 from tamago.backends.triton.kernels.hopper import PROCESSORS
@@ -112,6 +113,31 @@ def test_what_does_not_lie_row_by_row_and_what_repeats() -> None:
         found = launch_whole(strided, turned, bias, row[None], norm, EPSILON, "", "", candidate)
 
         check(found, (x, w, bias), row[None].expand(20, 40), norm, Epilogue(residual=True), HALF[1])
+
+
+def test_what_is_copied_first_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight whose rows or address the engine does not take is copied by a kernel ahead: this one starts in turn."""
+    operands, norm = drawn(20, 24, 40, torch.float16)
+    x, w, bias = operands
+    shifted = torch.empty(40 * 24 + 1, dtype=torch.float16)[1:].view(40, 24).copy_(w)
+    asked: list[int] = []
+
+    def when(x: Tensor, programs: int) -> int:
+        asked.append(programs)
+        return 0 * x.dim()
+
+    monkeypatch.setattr(module, "when", when)
+    for weight, fetched, early in (
+        (w, 1, True),
+        (shifted, 1, False),
+        (shifted, 0, True),
+        (w.T.contiguous().T, 0, False),
+    ):
+        asked.clear()
+        found = launch_whole(x, weight, bias, None, norm, EPSILON, "", "", (WHOLE, 16, 32, 4, fetched))
+
+        assert bool(asked) is early
+        check(found, operands, None, norm, Epilogue(), HALF[1])
 
 
 @pytest.mark.parametrize("sizes", [(197, 1152, 384), (128, 768, 768), (2, 3072, 1024), (64, 1000, 512)], ids=str)

@@ -92,6 +92,17 @@ def test_errors_are_those_that_are_said(tile: Tile, sign: Callable[[Array], Arra
     assert np.linalg.norm(apart) <= 1e-3 * np.linalg.norm(a @ b)
 
 
+@pytest.mark.parametrize("tile", FEW, ids=str)
+def test_a_small_column_beside_a_large_one_is_off_by_what_is_said(tile: Tile, halves: Device) -> None:
+    """By little beside its tile's largest result, though by more than 1 % of its own."""
+    feeds = full(1.03, 1.0)
+    feeds["b"][:, 5] = 2.0**-20
+    a, b = (array.astype(np.float64) for array in feeds.values())
+    apart = np.abs(run(by(tile, of_size(20, 64, 24), halves)[0], halves, feeds) - a @ b)
+    assert np.all(apart <= (tile.run + 1) * 2.0**-11 * (a @ b) + 64 * 2.0**-24)
+    assert np.all(apart <= 0.01 * (a @ b).max())
+
+
 # --- where half's range does not suffice ------------------------------------------------------------------------------
 
 

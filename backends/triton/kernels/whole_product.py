@@ -6,7 +6,7 @@ which no kernel ahead computes, are asked for before that one has ended (compute
 LayerNorm of the rows needs no pass of its own, as they lie in registers. Each program of the same rows takes their
 moments again; that costs less than a kernel for them. The copying engine (TMA) may bring the weights: they then take no
 registers, and no thread computes where they lie (on an H100 197 rows of 384 with 1,152 columns take 3.2 microseconds
-instead of 3.7).
+instead of 3.7), though each tile is waited for before the next is asked for, as Triton has it.
 """
 
 from __future__ import annotations

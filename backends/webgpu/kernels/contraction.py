@@ -95,7 +95,7 @@ class Operand:
         assert self.matrix is not None
         found = add(base, add(mul(lane, self.matrix.lane), mul(depth, self.matrix.depth)))
         number = found // 4 if isinstance(found, int) else f"({found} >> 2u)"
-        return self.shader.quad(self.matrix.value, number, as_it_lies=as_it_lies)
+        return self.shader.quad(self.matrix.value, number, as_it_lies=as_it_lies and self.kind == "f16")
 
 
 class Contraction(ABC):
