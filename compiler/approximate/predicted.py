@@ -73,9 +73,9 @@ def jointly(forms: Sequence[Predicted]) -> Predicted:
     moved, changed = _added([f.moved for f in forms]), _added([f.changed for f in forms])
     second = sum(float(np.sum(np.square(m, dtype=np.float64))) for m in moved.values())
     scatter = sum(float(np.var(c, ddof=1)) for c in changed.values() if len(c) >= FEWEST_EXAMPLES)
-    # No form was chosen for what these few examples say to first order, so here they may.
+    # Of few examples too, by which no form was chosen. A fall is not promised: of many, forms were chosen by it.
     first = sum(_first_order(c) for c in changed.values() if len(c) >= FEWEST)
-    return Predicted(max(second + first, 0.0), scatter, moved, changed)
+    return Predicted(second + max(first, 0.0), scatter, moved, changed)
 
 
 def _added(every: Sequence[Parts]) -> dict[Key, Numbers]:

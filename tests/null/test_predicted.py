@@ -100,6 +100,9 @@ def test_a_fall_of_many_examples_is_not_less_than_nothing() -> None:
     fall = told(-1.0 + 0.1 * normal(ENOUGH_EXAMPLES, seed=0))
 
     assert fall.rise == jointly([fall]).rise == 0.0
+    curved = one(np.ones((8, 3)), normal(8, 3, seed=0))
+    assert curved.rise > 0.0
+    assert jointly([curved, fall]).rise == pytest.approx(curved.rise)  # nor does it pay for others' rises
 
 
 def test_directions_are_drawn_again_where_the_loss_has_few_terms() -> None:
