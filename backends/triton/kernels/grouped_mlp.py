@@ -5,9 +5,9 @@ tiles of rows, each its own way: one multiplies while another activates. A progr
 matrices fit in its memory (147 KB for rows of 96 and 384 hidden units) they are read once, and three groups share them;
 else a warp that does nothing else brings block after block, and two groups, whose sums fill more registers, take each
 block when they come to it and say when they have done with it: neither gets further ahead than there are blocks on
-their way. The copying engine (TMA) brings all of it, the next rows
-and the residual too, and takes results away from where the residual lay. ConvNeXt-T's first blocks at batch 64, on an
-H100: 87 microseconds without a norm and 117 by `mlp`, those of the second stage 71 and 91.
+their way. The copying engine (TMA) brings all of it, the next rows and the residual too, and takes results away from
+where the residual lay. ConvNeXt-T's first blocks at batch 64, on an H100: 87 microseconds without a norm and 117 by
+`mlp`, those of the second stage 71 and 91.
 
 Written in Gluon, Triton's language below, which Triton's interpreter does not know: what it computes is checked on a
 device (`tests/gpu`), and there before each use, by the tuner.
