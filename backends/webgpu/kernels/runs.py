@@ -18,7 +18,7 @@ import struct
 from collections.abc import Sequence
 
 from ..expression import Shader
-from .tile import Sums, Tile, names_of
+from .tile import Sums, Tile, add_products, names_of
 from .writer import Writer
 
 LOST = 2.0**-24  # by a product and what it is added to, at most, however a device rounds
@@ -75,14 +75,7 @@ def lost(shader: Shader, depth: int, sums: Sums) -> str:
 def multiply_again(shader: Shader, tile: Tile, rows: Sequence[str], columns: Sequence[str], sums: Sums) -> None:
     """Add a piece's products to the sums in single precision: a loop, for this is rare."""
     with shader.block(f"for (var d = 0; d < {tile.depth}; d++)"):
-        for i, r in enumerate(rows):
-            shader.line(f"let a{i} = vec4<f32>(ta[d][{r}]);")
-        for j, at in enumerate(columns):
-            shader.line(f"let b{j}_ = vec4<f32>(tb[d][{at}]);")
-        for i, block in enumerate(sums):
-            for axis, line in zip("xyzw", block, strict=True):
-                for j, name in enumerate(line):
-                    shader.line(f"{name} = fma(vec4<f32>(a{i}.{axis}), b{j}_, {name});")
+        add_products(shader, rows, columns, sums, "d", tile.kind)
 
 
 def bits(number: float) -> int:

@@ -1,10 +1,12 @@
-"""Sizes of the tiles that products are computed by."""
+"""Tiles that products are computed by: their sizes, and what a thread adds to its sums at each depth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..expression import Shader
+from ..index import Index
 from ..limits import Limits
 from ..types import BYTES
 
@@ -72,3 +74,15 @@ Sums = list[list[list[str]]]  # names of a thread's sums, vectors: by four rows,
 def names_of(sums: Sums) -> Iterator[str]:
     """All of them."""
     return (name for block in sums for line in block for name in line)
+
+
+def add_products(shader: Shader, rows: Sequence[str], columns: Sequence[str], sums: Sums, k: Index, kind: str) -> None:
+    """Add the products at one depth of a piece, whose numbers are of this kind, to the sums in single precision."""
+    for name, array, places in (("a{}", "ta", rows), ("b{}_", "tb", columns)):
+        for i, at in enumerate(places):
+            lies = f"{array}[{k}][{at}]"
+            shader.line(f"let {name.format(i)} = {lies if kind == 'f32' else f'vec4<f32>({lies})'};")
+    for i, block in enumerate(sums):
+        for axis, line in zip("xyzw", block, strict=True):
+            for j, name in enumerate(line):
+                shader.line(f"{name} = fma(vec4<f32>(a{i}.{axis}), b{j}_, {name});")

@@ -16,7 +16,7 @@ from ..index import Index, Subscript, add, mul
 from .contraction import Contraction
 from .piece import Piece, vectors_of
 from .runs import expect_losses, lost, multiply_again, multiply_in_runs
-from .tile import Sums, Tile, names_of
+from .tile import Sums, Tile, add_products, names_of
 from .writer import Writer
 
 
@@ -109,14 +109,7 @@ def _multiply(shader: Shader, tile: Tile, rows: list[str], columns: list[str], s
     for number in range(each):
         k = add(start, number)
         with shader.block(""):
-            for i, r in enumerate(rows):
-                shader.line(f"let a{i} = ta[{k}][{r}];")
-            for j, at in enumerate(columns):
-                shader.line(f"let b{j}_ = tb[{k}][{at}];")
-            for i, block in enumerate(sums):
-                for axis, line in zip("xyzw", block, strict=True):
-                    for j, name in enumerate(line):
-                        shader.line(f"{name} = fma(vec4<f32>(a{i}.{axis}), b{j}_, {name});")
+            add_products(shader, rows, columns, sums, k, tile.kind)
 
 
 def _join(w: Writer, tile: Tile, slice_: str, sums: Sums) -> None:
