@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .counters import counters
 from .early_starts import NEVER, when
 from .kernels.whole_product import whole_product
 from .launch import options
@@ -38,23 +39,24 @@ def launch_whole(
         epsilon: of the norm.
         activation: a name that `kernels.activations` knows, or "".
         after: another.
-        candidate: `WHOLE`, rows and columns of a tile, warps, whether the copying engine brings the weights (records
-            older than that do not say: it does not).
+        candidate: `WHOLE`, rows and columns of a tile, warps, whether the copying engine brings the weights, parts of a
+            row (records older than the last two do not say: it does not, and a row is one part).
     """
-    _, tile, columns, warps, *fetched = candidate
+    _, tile, columns, warps, *more = candidate
+    fetches, split = (*more, *(0, 1)[len(more) :])
     rows, (n, k) = prod(x.shape[:-1]), w.shape
     y = torch.empty((*x.shape[:-1], n), dtype=x.dtype, device=x.device)
-    k0, k1 = parts(k)
-    fetches = fetched == [1]
+    k0, k1 = parts(k // split)
     given = [w, bias, *norm]
     w, bias, *norm = (laid(w) if fetches else w.contiguous(), *(t.contiguous() for t in given[1:]))
-    programs = -(-rows // tile) * -(-n // columns)
+    tiles = -(-rows // tile) * -(-n // columns)
+    partial = torch.empty((tiles * tile * columns * split if split > 1 else 1,), dtype=torch.float32, device=x.device)
     lie = all(a is b for a, b in zip(given, (w, bias, *norm), strict=True))  # else what copied them is the kernel ahead
-    early = when(x, programs) if lie else NEVER
+    early = when(x, tiles * split) if lie else NEVER
     gamma, beta = norm if norm else (bias, bias)
     weights = (described(w, columns, k0), described(w, columns, k1 or k0)) if fetches else (w, w)
     kernel: Any = whole_product
-    kernel[(programs,)](
+    kernel[(tiles, split)](
         x.contiguous(),
         *weights,
         bias,
@@ -62,6 +64,8 @@ def launch_whole(
         beta,
         bias if residual is None else residual.expand(y.shape).contiguous(),
         y,
+        partial,
+        counters(x.device, tiles) if split > 1 else partial,
         epsilon,
         ROWS=rows,
         N=n,
@@ -74,7 +78,8 @@ def launch_whole(
         AFTER=after,
         BM=tile,
         BN=columns,
-        FETCHED=fetches,
+        SPLIT=split,
+        FETCHED=bool(fetches),
         EARLY=early,
         **options(warps, early),
     )

@@ -20,14 +20,16 @@ from tamago.backends.triton.kernels.whole_product import whole_product
 from tamago.backends.triton.widths import parts
 
 def make(case):
-    (rows, n, k), (tile, columns, warps, engine) = case["sizes"], case["candidate"]
-    k0, k1 = parts(k)
-    described = {name: f"tensordesc<{case['dtype']}{[columns, width]}>" for name, width in (("w", k0), ("w_rest", k1))}
+    (rows, n, k), (tile, columns, warps, engine, split) = case["sizes"], case["candidate"]
+    k0, k1 = parts(k // split)
+    widths = {"w": k0, "w_rest": k1 or k0}
+    described = {name: f"tensordesc<{case['dtype']}{[columns, width]}>" for name, width in widths.items()}
     constants = {"ROWS": rows, "N": n, "K": k, "K0": k0, "K1": k1, "NORMED": case["normed"]}
     constants |= {"RESIDUAL": not case["normed"], "ACTIVATION": "Gelu" if case["normed"] else "", "AFTER": ""}
-    constants |= {"BM": tile, "BN": columns, "FETCHED": bool(engine), "EARLY": case["early"]}
+    constants |= {"BM": tile, "BN": columns, "SPLIT": split, "FETCHED": bool(engine), "EARLY": case["early"]}
     names = ("x", "b", "gamma", "beta", "r", "y", *(() if engine else ("w", "w_rest")))
     pointers = dict.fromkeys(names, "*" + case["dtype"])
+    pointers |= {"partial": "*fp32", "arrived": "*i32" if split > 1 else "*fp32"}  # as it is launched
     options = {"num_warps": warps, **({"launch_pdl": True} if case["early"] else {})}
     return {}, compiled(whole_product, pointers, {"eps": "fp32"} | described, constants, case["capability"], **options)
 """
@@ -38,7 +40,7 @@ class Case:
     """Rows, outputs and inner elements on a GPU of this compute capability."""
 
     sizes: tuple[int, int, int]
-    candidate: tuple[int, int, int, int]
+    candidate: tuple[int, int, int, int, int]
     normed: bool = True
     early: bool = True
     capability: int = 90
@@ -51,10 +53,13 @@ class Case:
 
 
 QKV, PROJECTED, BERT = (197, 1152, 384), (197, 384, 384), (128, 768, 768)
+DOWN, BERT_DOWN = (197, 384, 1536), (128, 768, 3072)
 CASES = (
-    *(Case(QKV, c) for c in ((64, 64, 8, 0), (16, 128, 8, 0), (32, 128, 8, 0), (32, 128, 8, 1), (64, 64, 8, 1))),
+    *(Case(QKV, c) for c in ((64, 64, 8, 0, 1), (16, 128, 8, 0, 1), (32, 128, 8, 0, 1), (32, 128, 8, 1, 1), (64, 64, 8, 1, 1))),
     *(Case(PROJECTED, c, normed=False) for c in whole_settings.candidates(*PROJECTED)[2:4]),
-    Case(PROJECTED, (32, 64, 4, 1), normed=False),
+    Case(PROJECTED, (32, 64, 4, 1, 1), normed=False),
+    *(Case(DOWN, c, normed=False) for c in ((32, 64, 4, 1, 3), (32, 128, 8, 0, 6), (64, 64, 8, 1, 4))),
+    Case(BERT_DOWN, (64, 64, 8, 1, 8), normed=False),
     Case(BERT, whole_settings.candidates(*BERT)[0], dtype="bf16"),
     Case(QKV, whole_settings.candidates(*QKV)[0], early=False, capability=80),
     Case(PROJECTED, whole_settings.candidates(*PROJECTED)[0], normed=False, early=False, capability=80),
@@ -63,7 +68,9 @@ Made = dict[Case, dict[str, Any]]
 
 
 def test_what_is_compiled_is_what_would_be_measured() -> None:
-    assert {c.candidate for c in CASES if c.sizes == QKV} <= set(whole_settings.candidates(*QKV, fetched=True))
+    for sizes in (QKV, DOWN, BERT_DOWN):
+        found = whole_settings.candidates(*sizes, fetched=True, split=sizes != QKV)
+        assert {c.candidate for c in CASES if c.sizes == sizes} <= set(found)
 
 
 @pytest.fixture(scope="module")

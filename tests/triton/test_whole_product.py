@@ -12,6 +12,7 @@ if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
 from tamago.backends.triton import launch_whole as module
+from tamago.backends.triton.counters import own_counters
 from tamago.backends.triton.jobs import AffineJob
 from tamago.backends.triton.kernels import whole_settings
 from tamago.backends.triton.kernels.hopper import PROCESSORS
@@ -26,6 +27,7 @@ from tests.triton.guarded import Guarded
 HALF, SINGLE = (torch.float16, 2e-3), (torch.float32, 2e-4)  # and what of the largest result may be off
 SIZES = ((33, 96, 72), (20, 24, 40), (17, 64, 32), (1, 1, 3), (16, 519, 65))  # rows, inner, outputs
 CANDIDATES = ((WHOLE, 16, 32, 4), (WHOLE, 32, 64, 4, 0), (WHOLE, 64, 32, 8, 0), (WHOLE, 16, 64, 4, 1))
+IN_PARTS = ((WHOLE, 16, 32, 4, 0, 2), (WHOLE, 32, 64, 4, 1, 3), (WHOLE, 64, 32, 8, 0, 4))
 ENGINE = 8  # elements of a row are a multiple of it where the copying engine brings weights
 EPSILON = 1e-3
 
@@ -88,6 +90,32 @@ def test_rows_of_any_number_and_width(
     check(found, operands, None, norm, Epilogue(), tolerance)
 
 
+@pytest.mark.parametrize("candidate", IN_PARTS, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [HALF, SINGLE], ids=["half", "single"])
+@pytest.mark.parametrize("part", [16, 32, 48, 64, 96], ids=str)
+@pytest.mark.parametrize(("rows", "out"), [(33, 72), (16, 64), (1, 3)], ids=str)
+def test_rows_in_parts_that_tiles_hold_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    out: int,
+    part: int,
+    dtype: torch.dtype,
+    tolerance: float,
+    candidate: tuple[int, ...],
+) -> None:
+    """All parts are added once, what counts them is as it was, and nothing beyond the result is written to."""
+    operands, _ = drawn(rows, part * candidate[-1], out, dtype)
+    residual = drawn(rows, out, out, dtype)[0][0]
+    guarded = Guarded(monkeypatch)
+
+    with own_counters() as counted:
+        found = launch_whole(*operands, residual, [], EPSILON, "", "Relu", candidate)
+
+    assert guarded.untouched()
+    assert [int(c.abs().max()) for c in counted.values()] == [0]
+    check(found, operands, residual, [], Epilogue(residual=True, after="Relu"), tolerance)
+
+
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("epilogue", EPILOGUES, ids=lambda e: e.name or "plain")
 def test_all_that_is_done_to_a_result(epilogue: Epilogue, normed: bool) -> None:
@@ -147,7 +175,8 @@ def test_settings_keep_everything_in_registers_and_every_processor_busy(sizes: t
     assert {c for c in found if not c[3]} <= set(whole_settings.candidates(*sizes))
     assert 0 < len(found) <= whole_settings.MOST_CANDIDATES
     assert len(set(found)) == len(found)
-    for tile, columns, warps, engine in found:
+    assert {c[4] for c in found} == {1}
+    for tile, columns, warps, engine, _ in found:
         wide = sum(parts(sizes[2]))
         held = 0 if engine else columns
         assert (wide * (2 * tile + held) + 2 * tile * columns) / (64 * warps) <= whole_settings.MOST_HELD + 1
@@ -158,6 +187,26 @@ def test_weights_are_fetched_where_there_is_an_engine_that_takes_their_rows() ->
     assert {c[3] for c in whole_settings.candidates(197, 384, 384, fetched=True)} == {0, 1}
     assert {c[3] for c in whole_settings.candidates(197, 384, 380, fetched=True)} == {0}
     assert {c[3] for c in whole_settings.candidates(197, 384, 384)} == {0}
+
+
+@pytest.mark.parametrize("sizes", [(197, 384, 1536), (128, 768, 3072), (64, 1000, 512)], ids=str)
+def test_rows_are_split_where_that_leaves_less_to_read(sizes: tuple[int, int, int]) -> None:
+    found = whole_settings.candidates(*sizes, fetched=True, split=True)
+
+    assert any(c[4] > 1 for c in found)
+    assert 0 < len(found) <= whole_settings.MOST_CANDIDATES
+    for tile, columns, warps, engine, split in found:
+        part = sizes[2] // split
+        assert part * split == sizes[2]
+        assert split == 1 or sum(parts(part)) == part >= whole_settings.LEAST_PART
+        held = (part * (2 * tile + (0 if engine else columns)) + 2 * tile * columns) / (64 * warps)
+        assert held <= whole_settings.MOST_HELD + 1
+        assert -(-sizes[0] // tile) * -(-sizes[1] // columns) * split <= whole_settings.MOST_WAVES * PROCESSORS
+
+
+def test_short_rows_and_those_that_no_tiles_hold_are_not_split() -> None:
+    for k in (384, 1532, 2080):
+        assert {c[4] for c in whole_settings.candidates(197, 384, k, split=True)} <= {1}
 
 
 @pytest.mark.parametrize("sizes", [(12608, 1152, 384), (197, 384, 1536), (197, 50000, 384)], ids=str)
@@ -172,6 +221,14 @@ def test_a_product_is_measured_so_beside_others_and_alone_where_it_normalises() 
     assert {c[0] for c in normed} == {0, WHOLE}
     assert {c for c in plain if c[0] == WHOLE} == {c for c in normed if c[0] == WHOLE}
     assert len(plain) > len(normed)
+
+
+def test_only_a_product_without_a_norm_is_measured_in_parts() -> None:
+    plain = AffineJob(197, 384, 1536, "float16", True, "", "").candidates()
+    normed = AffineJob(197, 384, 1024, "float16", True, "", "", normed=True).candidates()
+
+    assert any(c[0] == WHOLE and c[5] > 1 for c in plain)
+    assert all(c[5] == 1 for c in normed if c[0] == WHOLE)
 
 
 def test_a_row_is_held_by_two_tiles_where_one_would_be_half_empty() -> None:

@@ -63,7 +63,8 @@ class AffineJob:
         from ..launch_product import hopper_at_hand
 
         sizes = self.rows, self.n, self.k
-        whole = [(WHOLE, *c) for c in whole_settings.candidates(*sizes, fetched=hopper_at_hand())]
+        ours = whole_settings.candidates(*sizes, fetched=hopper_at_hand(), split=not self.normed)
+        whole = [(WHOLE, *c) for c in ours]
         if self.normed:  # the others are the same as apart
             return [tuple(MINE), *whole]
         found = [tuple(MINE), *candidates(*sizes, 1, residual=self.residual), *whole]

@@ -15,6 +15,7 @@ import triton.language as tl
 from .activations import activate
 from .early import await_ahead, let_follow
 from .hopper import PROCESSORS, SHARED
+from .joined import joined
 
 GROUP = 8  # tiles of rows that share columns run side by side, so that both are read from the second-level cache
 MOST_CANDIDATES = 24
@@ -186,18 +187,8 @@ def convolution(
     let_follow(EARLY)
     last = True
     if SPLIT > 1:
-        everything = tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :]
-        own = (tl.program_id(1) * (ROWS * COLUMNS) + tile) * (BM * BN)
-        tl.store(partial + own + everything, total)
-        tl.debug_barrier()
-        last = tl.atomic_add(arrived + tile, 1, sem="acq_rel") == SPLIT - 1
+        last, total = joined(total, partial, arrived, tile, ROWS * COLUMNS, SPLIT, BM, BN)
     if last:
-        if SPLIT > 1:
-            tl.store(arrived + tile, 0)
-            total = tl.zeros((BM, BN), tl.float32)
-            for part in range(SPLIT):
-                place = (part * (ROWS * COLUMNS) + tile) * (BM * BN)
-                total += tl.load(partial + place + everything, cache_modifier=".cg")
         total += tl.load(bias + column, mine, 0.0).to(tl.float32)[None, :]
         total = activate(total, ACTIVATION, HALF=True)
         places = pixel[:, None] * O + column[None, :]

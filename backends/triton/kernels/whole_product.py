@@ -6,7 +6,8 @@ which no kernel ahead computes, are asked for before that one has ended (compute
 LayerNorm of the rows needs no pass of its own, as they lie in registers. Each program of the same rows takes their
 moments again; that costs less than a kernel for them. The copying engine (TMA) may bring the weights: they then take no
 registers, and no thread computes where they lie (on an H100 197 rows of 384 with 1,152 columns take 3.2 microseconds
-instead of 3.7), though each tile is waited for before the next is asked for, as Triton has it.
+instead of 3.7), though each tile is waited for before the next is asked for, as Triton has it. Rows too long for that
+are split: a program holds a part of them, and whoever comes last adds up the parts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import triton.language as tl
 
 from .activations import activate
 from .early import await_ahead, let_follow
+from .joined import joined
 from .tile import tile_of
 
 
@@ -29,6 +31,8 @@ def whole_product(
     beta,
     r,
     y,
+    partial,
+    arrived,
     eps,
     ROWS: tl.constexpr,
     N: tl.constexpr,
@@ -41,13 +45,15 @@ def whole_product(
     AFTER: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    SPLIT: tl.constexpr,
     FETCHED: tl.constexpr,
     EARLY: tl.constexpr,
 ):
-    """One program: `BM` rows and `BN` columns of the result.
+    """One program: `BM` rows and `BN` columns of the result, a `SPLIT`th of the inner dimension.
 
     Args:
-        x: (ROWS, K), in tiles of K0 and K1 columns, w: (N, K), b: (N). r, y: (ROWS, N).
+        x: (ROWS, K), each part in tiles of K0 and K1 columns, w: (N, K), b: (N). r, y: (ROWS, N).
+        partial, arrived: as `joined` has them, where rows are split: then the two tiles hold a part exactly.
         w_rest: where FETCHED, w and this are descriptors of w, in blocks of BN rows and K0 or K1 columns.
         gamma, beta: (K), scale and shift of LayerNorm, eps: of its variance. NORMED: whether x goes through it first.
         EARLY: as `early` has it; what it waits for comes after the constants.
@@ -57,14 +63,15 @@ def whole_product(
     row = program % TILES * BM + tl.arange(0, BM)
     first = program // TILES * BN
     column = first + tl.arange(0, BN)
-    k0 = tl.arange(0, K0)
-    k1 = K0 + tl.arange(0, K1 if K1 > 0 else 1)
-    FULL_W: tl.constexpr = N % BN == 0 and K0 + K1 == K
-    FULL_X: tl.constexpr = ROWS % BM == 0 and K0 + K1 == K
+    begin = tl.program_id(1) * (K // SPLIT)
+    k0 = begin + tl.arange(0, K0)
+    k1 = begin + K0 + tl.arange(0, K1 if K1 > 0 else 1)
+    FULL_W: tl.constexpr = N % BN == 0 and K0 + K1 == K // SPLIT
+    FULL_X: tl.constexpr = ROWS % BM == 0 and K0 + K1 == K // SPLIT
     if FETCHED:
-        w0 = w.load([first, 0]).T
+        w0 = w.load([first, begin]).T
         if K1 > 0:
-            w1 = w_rest.load([first, K0]).T
+            w1 = w_rest.load([first, begin + K0]).T
     else:
         w0 = tile_of(w + column[None, :] * K + k0[:, None], k0[:, None], column[None, :], K, N, FULL_W)
         if K1 > 0:
@@ -100,10 +107,14 @@ def whole_product(
     if K1 > 0:
         total = tl.dot(x1, w1, total)
     let_follow(EARLY)
-    total = activate(total + bias[None, :], ACTIVATION, HALF=True)
-    places = row[:, None] * N + column[None, :]
-    known = (row < ROWS)[:, None] & (column < N)[None, :]
-    if RESIDUAL:
-        total += tl.load(r + places, known, 0.0).to(tl.float32)
-    total = activate(total, AFTER, HALF=True)
-    tl.store(y + places, total.to(y.dtype.element_ty), known)
+    last = True
+    if SPLIT > 1:
+        last, total = joined(total, partial, arrived, program, tl.num_programs(0), SPLIT, BM, BN)
+    if last:
+        total = activate(total + bias[None, :], ACTIVATION, HALF=True)
+        places = row[:, None] * N + column[None, :]
+        known = (row < ROWS)[:, None] & (column < N)[None, :]
+        if RESIDUAL:
+            total += tl.load(r + places, known, 0.0).to(tl.float32)
+        total = activate(total, AFTER, HALF=True)
+        tl.store(y + places, total.to(y.dtype.element_ty), known)
