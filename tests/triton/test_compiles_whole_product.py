@@ -55,7 +55,10 @@ class Case:
 QKV, PROJECTED, BERT = (197, 1152, 384), (197, 384, 384), (128, 768, 768)
 DOWN, BERT_DOWN = (197, 384, 1536), (128, 768, 3072)
 CASES = (
-    *(Case(QKV, c) for c in ((64, 64, 8, 0, 1), (16, 128, 8, 0, 1), (32, 128, 8, 0, 1), (32, 128, 8, 1, 1), (64, 64, 8, 1, 1))),
+    *(
+        Case(QKV, c)
+        for c in ((64, 64, 8, 0, 1), (16, 128, 8, 0, 1), (32, 128, 8, 0, 1), (32, 128, 8, 1, 1), (64, 64, 8, 1, 1))
+    ),
     *(Case(PROJECTED, c, normed=False) for c in whole_settings.candidates(*PROJECTED)[2:4]),
     Case(PROJECTED, (32, 64, 4, 1, 1), normed=False),
     *(Case(DOWN, c, normed=False) for c in ((32, 64, 4, 1, 3), (32, 128, 8, 0, 6), (64, 64, 8, 1, 4))),

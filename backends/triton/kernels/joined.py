@@ -1,4 +1,4 @@
-"""Sums whose terms several programs have: each leaves its part, whoever comes last adds them up, in one order always."""
+"""Sums whose terms several programs have: each leaves its part, whoever comes last adds them up, in one order."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ LayerNorm of the rows needs no pass of its own, as they lie in registers. Each p
 moments again; that costs less than a kernel for them. The copying engine (TMA) may bring the weights: they then take no
 registers, and no thread computes where they lie (on an H100 197 rows of 384 with 1,152 columns take 3.2 microseconds
 instead of 3.7), though each tile is waited for before the next is asked for, as Triton has it. Rows too long for that
-are split: a program holds a part of them, and whoever comes last adds up the parts.
+are split: a program holds a part of them, and whoever comes last adds up the parts (on an H200 197 rows of 1,536 with
+384 columns take 4.7 microseconds instead of cuBLASLt's 5.6, and the kernels around it may start early).
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def whole_product(
     row = program % TILES * BM + tl.arange(0, BM)
     first = program // TILES * BN
     column = first + tl.arange(0, BN)
-    begin = tl.program_id(1) * (K // SPLIT)
+    begin = 0
+    if SPLIT > 1:
+        begin = tl.program_id(1) * (K // SPLIT)
     k0 = begin + tl.arange(0, K0)
     k1 = begin + K0 + tl.arange(0, K1 if K1 > 0 else 1)
     FULL_W: tl.constexpr = N % BN == 0 and K0 + K1 == K // SPLIT
