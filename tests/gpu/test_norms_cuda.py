@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import tamago
+
+if TYPE_CHECKING:
+    from tamago.backends.triton.jobs import AffineJob
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -29,27 +34,46 @@ def test_every_candidate_of_a_norm_is_right(rows: int, length: int, centred: boo
         assert error <= TOLERANCE[dtype], (job, candidate, error)
 
 
+def check_replayed(job: AffineJob, candidates: Sequence[Sequence[int]]) -> None:
+    """From a graph in which kernels start early, as often as there are copies, whose weights differ."""
+    from tamago.backends.triton.counters import own_counters
+    from tamago.backends.triton.early_starts import starting
+    from tamago.backends.triton.tune_child import TOLERANCE
+
+    subject = job.subject(copies=3)
+    wanted = subject.wanted
+    for candidate in candidates:
+        with starting(early=True), own_counters():
+            subject.launch(0, candidate)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                found = [subject.launch(copy, candidate) for copy in (1, 2, 0)][-1]
+            graph.replay()
+            error = float((found.double() - wanted).norm() / wanted.norm())
+        assert error <= TOLERANCE[job.dtype], (job, candidate, error)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize(("rows", "n", "k"), [(197, 1152, 384), (33, 40, 519), (128, 768, 768), (2, 16, 96)])
 def test_every_candidate_of_a_product_of_normalised_rows_is_right(rows: int, n: int, k: int, dtype: str) -> None:
-    """Replayed from a graph in which kernels start early, as often as there are copies, whose weights differ."""
-    from tamago.backends.triton.early_starts import starting
     from tamago.backends.triton.jobs import AffineJob
-    from tamago.backends.triton.tune_child import TOLERANCE
 
     for residual, activation, after in ((False, "Gelu", ""), (True, "", "Relu"), (False, "", "")):
         job = AffineJob(rows, n, k, dtype, residual, activation, after, normed=True)
-        subject = job.subject(copies=3)
-        wanted = subject.wanted
-        for candidate in job.candidates():
-            with starting(early=True):
-                subject.launch(0, candidate)
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    found = [subject.launch(copy, candidate) for copy in (1, 2, 0)][-1]
-            graph.replay()
-            error = float((found.double() - wanted).norm() / wanted.norm())
-            assert error <= TOLERANCE[dtype], (job, candidate, error)
+        check_replayed(job, job.candidates())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("rows", "n", "k"), [(197, 384, 1536), (49, 768, 3072), (33, 40, 1024)])
+def test_every_candidate_of_a_product_of_rows_in_parts_is_right(rows: int, n: int, k: int, dtype: str) -> None:
+    from tamago.backends.triton.jobs import AffineJob
+    from tamago.backends.triton.library_convolution import WHOLE
+
+    for residual, activation, after in ((False, "Gelu", ""), (True, "", "Relu"), (False, "", "")):
+        job = AffineJob(rows, n, k, dtype, residual, activation, after)
+        in_parts = [c for c in job.candidates() if c[0] == WHOLE and c[-1] > 1]
+        assert in_parts
+        check_replayed(job, in_parts)
 
 
 def test_kernels_that_start_early_wait_for_whatever_is_ahead_of_them() -> None:
