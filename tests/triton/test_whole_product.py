@@ -204,6 +204,13 @@ def test_rows_are_split_where_that_leaves_less_to_read(sizes: tuple[int, int, in
         assert -(-sizes[0] // tile) * -(-sizes[1] // columns) * split <= whole_settings.MOST_WAVES * PROCESSORS
 
 
+def test_both_are_measured_where_rows_are_neither_short_nor_long() -> None:
+    found = whole_settings.candidates(197, 768, 768, fetched=True, split=True)
+
+    assert len(found) == whole_settings.MOST_CANDIDATES
+    assert {c for c in found if c[4] == 1} == set(whole_settings.candidates(197, 768, 768, fetched=True))
+
+
 def test_short_rows_and_those_that_no_tiles_hold_are_not_split() -> None:
     for k in (384, 1532, 2080):
         assert {c[4] for c in whole_settings.candidates(197, 384, k, split=True)} <= {1}

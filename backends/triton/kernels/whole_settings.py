@@ -27,7 +27,8 @@ def candidates(
 ) -> list[tuple[int, int, int, int, int]]:
     """Settings worth measuring: rows and columns of a tile, warps, whether the engine brings the weights, parts.
 
-    Of all that keep everything in registers and need few waves, those for which a processor reads least.
+    Of all that keep everything in registers and need few waves, those for which a processor reads least, whole rows and
+    parts of rows each among themselves.
 
     Args:
         rows: of x.
@@ -50,7 +51,9 @@ def candidates(
             held = (wide * (2 * tile + (0 if engine else columns)) + 2 * tile * columns) // (64 * warps)
             if held <= MOST_HELD:
                 found.append((read, waves, tile, columns, warps, engine, share))
-    return [c[2:] for c in sorted(found)[:MOST_CANDIDATES]]
+    whole, shared = ([c[2:] for c in sorted(found) if (c[-1] > 1) is more] for more in (False, True))
+    half = MOST_CANDIDATES // 2  # of each kind, where there are as many
+    return [*whole[: max(half, MOST_CANDIDATES - len(shared))], *shared[: max(half, MOST_CANDIDATES - len(whole))]]
 
 
 def _splits(k: int) -> list[int]:
