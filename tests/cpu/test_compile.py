@@ -371,3 +371,20 @@ def test_an_output_declared_with_another_shape_than_it_has_is_verified_all_the_s
 
     assert compiled.report.verdict == "not timed"
     assert [v.shape for v in compiled.graph.graph.outputs] == [ir.Shape(["n", 2, 3])]
+
+
+SCORES = """<ir_version: 8, opset_import: ["" : 15, "ai.onnx.ml" : 3]>
+g (float[N, 3] x) => (RESULT) {
+    a = Transpose <perm = [1, 0]> (x) b = Transpose <perm = [1, 0]> (a)
+    scores = ai.onnx.ml.Normalizer <norm = "L1"> (b)
+    maps = ai.onnx.ml.ZipMap <classlabels_int64s = [3, 5, 9]> (scores) }"""
+
+
+@pytest.mark.parametrize("result", ["seq(map(int64, float)) maps", "float[N, 3] scores"])
+def test_a_classifier_that_hands_out_maps_is_optimised(result: str) -> None:
+    """The IR has no type for ZipMap's result, which ends what scikit-learn's converter writes."""
+    compiled = quick(onnx.parser.parse_model(SCORES.replace("RESULT", result)))
+    (found,) = compiled(np.array([[1, 1, 2]], np.float32))
+
+    assert "Transpose" not in [n.op_type for n in compiled.graph.graph]
+    assert np.asarray(found).tolist() in ([{3: 0.25, 5: 0.25, 9: 0.5}], [[0.25, 0.25, 0.5]])
