@@ -110,11 +110,11 @@ def bind_inputs(graph: ir.Graph, args: Sequence[Any], kwargs: Mapping[str, Any])
         )
     missing = [n for n in names if n not in given]
     if missing:
-        raise TamagoError("U011", "an input is missing", where=", ".join(missing))
+        raise TamagoError("U011", "an input is missing", where=", ".join(missing), todo=f"it takes: {', '.join(names)}")
     return {n: v if isinstance(v, list) else _array(v) for n, v in given.items()}
 
 
-def _require_fit(graph: ir.Graph, feeds: Mapping[str, Any]) -> None:
+def require_fit(graph: ir.Graph, feeds: Mapping[str, Any]) -> None:
     """Raise U012 for an array of another type, rank or fixed size than the graph declares: the runtime refuses it."""
     for value in graph.inputs:
         array, shape = feeds.get(value.name or ""), dims(value)
@@ -327,7 +327,7 @@ def _feeds(traced: Traced, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Ar
     if not given and not kwargs:
         return None
     feeds = bind_inputs(traced.model.graph, given, kwargs)
-    _require_fit(traced.model.graph, feeds)
+    require_fit(traced.model.graph, feeds)
     return feeds
 
 

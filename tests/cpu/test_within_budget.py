@@ -352,6 +352,13 @@ def test_a_loss_that_is_no_number_is_the_owners(trained: Trained) -> None:
         trained.compile(tamago.Budget(loss=lambda outputs, target: None))
 
 
+def test_a_metric_written_for_one_sample_is_told_what_it_gets(trained: Trained) -> None:
+    with pytest.raises(tamago.TamagoError, match="U046") as error:
+        trained.compile(tamago.Budget(metric=lambda outputs, target: outputs.argmax(-1), drop=0.05))
+
+    assert "lists of all samples' outputs and targets" in str(error.value)
+
+
 def test_a_loss_may_work_in_place(trained: Trained) -> None:
     def cooled(outputs: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(outputs.mul_(0.9), target)
