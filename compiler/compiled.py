@@ -18,7 +18,7 @@ from .facts import Array
 from .files import read_model, to_proto, write_model
 from .ir import dims
 from .options import Options
-from .pipeline import Compiled, checked, compile_front, compile_traced, run_as_it_is
+from .pipeline import Compiled, checked, compile_front, compile_traced, require_budget, run_as_it_is
 from .report import Report
 from .rule import Drift
 from .streaming import is_too_large
@@ -198,7 +198,7 @@ def compile(
         "portable": portable,
         "time_limit": time_limit,
         "store": store,
-        "methods": methods if methods is None or isinstance(methods, str) else tuple(methods),
+        "methods": tuple(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else methods,
         **testing,
     }
     checked(budget, **options)
@@ -247,6 +247,7 @@ def frontier(
     Raises:
         TamagoError: see `compile`; U043, a bound that is no number from 0.
     """
+    require_budget(budget)
     checked(budget, **options)
     budget.bounds(rises)
     traced = _trace(model, args, kwargs, dynamic_shapes)

@@ -128,6 +128,7 @@ def without_ones(
     leaves, spec = pytree.tree_flatten((args, kwargs))
     for dim in shapes.dimensions:
         tensor = leaves[dim.leaf]
+        _require_axis(dim, tensor)
         varies = bool(dim.name) or _hint(dim.spec) == "DYNAMIC"
         if not varies or not isinstance(tensor, torch.Tensor) or tensor.shape[dim.axis] > 1:
             continue
@@ -136,6 +137,20 @@ def without_ones(
         once = tensor.shape[dim.axis] == 1
         leaves[dim.leaf] = torch.cat([tensor, tensor], dim.axis) if once else tensor.new_zeros(shape)
     return pytree.tree_unflatten(leaves, spec)
+
+
+def _require_axis(dim: Dimension, given: Any) -> None:
+    """Raise T023 where an array has no such dimension."""
+    rank = getattr(given, "ndim", None)
+    axis: Any = dim.axis
+    if rank is None or (isinstance(axis, int) and -rank <= axis < rank):
+        return
+    raise TamagoError(
+        "T023",
+        f"dynamic_shapes names dimension {axis!r} of what has {rank}",
+        where=dim.place,
+        todo=f"number its dimensions from 0 to {rank - 1}" if rank else "leave it out: it has no dimension",
+    )
 
 
 def dimension_names(

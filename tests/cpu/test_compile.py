@@ -78,7 +78,15 @@ def test_inputs_that_do_not_fit_an_onnx_model_are_coded(shape: tuple[int, ...], 
 
 @pytest.mark.parametrize(
     ("options", "code"),
-    [({"target": "tpu"}, "U001"), ({"drift": "wild"}, "U002"), ({"threads": 0}, "U004"), ({"time_limit": -1}, "U005")],
+    [
+        ({"target": "tpu"}, "U001"),
+        ({"drift": "wild"}, "U002"),
+        ({"threads": 0}, "U004"),
+        ({"threads": "1"}, "U004"),
+        ({"time_limit": -1}, "U005"),
+        ({"time_limit": "1"}, "U005"),
+        ({"methods": 3}, "U050"),
+    ],
 )
 def test_wrong_options_are_coded(options: dict[str, object], code: str) -> None:
     with pytest.raises(tamago.TamagoError, match=code):

@@ -433,6 +433,8 @@ def test_dynamic_shapes_that_do_not_fit() -> None:
         trace(module, (x,), dynamic_shapes={"inputs": {0: "n"}})
     with expect("T023", "input"):
         trace(module, (x,), dynamic_shapes={"input": {"a": {0: "n"}}})
+    with expect("T023", "dimension 2 of what has 2"):
+        trace(module, (x,), dynamic_shapes={"input": {2: "n"}})
 
 
 class Scale(nn.Module):

@@ -582,6 +582,22 @@ def test_a_bound_that_makes_no_sense_is_refused_before_any_work(rises: Any) -> N
         tamago.frontier(nn.Identity(), budget=tamago.Budget(), calibration=[], rises=rises)
 
 
+@pytest.mark.parametrize("budget", [None, 0.01])
+def test_a_frontier_without_a_budget_is_refused_before_any_work(budget: Any) -> None:
+    with pytest.raises(tamago.TamagoError, match="U043"):
+        tamago.frontier(nn.Identity(), budget=budget, calibration=[])
+
+
+def test_the_summary_has_the_speed_on_every_workload(trained: Trained) -> None:
+    """Of two, the first may be the one that gained nothing."""
+    two = [((trained.pictures[:1],), 1.0), ((trained.pictures[:8],), 1.0)]
+    compiled = trained.compile(tamago.Budget(loss="kl", rise=0.05), objective="size", workloads=two)
+    spent = account(compiled)
+
+    assert len(spent.workloads) == 2
+    assert compiled.report.summary().count("x (") == 2
+
+
 @pytest.mark.parametrize(("name", "reason"), [("2:4", "no kernel"), ("nothing_known", "gptq")])
 def test_a_method_that_is_not_offered_is_answered_with_a_reason(trained: Trained, name: str, reason: str) -> None:
     with pytest.raises(tamago.TamagoError, match="U050") as caught:
