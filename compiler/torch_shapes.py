@@ -181,7 +181,9 @@ def dimension_names(
         if isinstance(size, int) and dim.name:
             raise _one_size_only({dim.place: str(size)})
         if isinstance(size, int):
-            notes.append(f"{dim.place} is fixed at {size}: the model holds for that size only")
+            told = size in (0, 1) and _hint(dim.spec) == "AUTO"  # which torch takes for sizes that never change
+            why = "the example has it, give one of 2 or more" if told else "the model holds for that size only"
+            notes.append(f"{dim.place} is fixed at {size}: {why}")
         elif dim.name and names.setdefault(size, dim.name) != dim.name:
             notes.append(f"{dim.place} must equal {names[size]!r} in this model")
     for node, value in zip(_user_inputs(program), inputs, strict=True):
