@@ -69,7 +69,7 @@ def set_aside(graph: Message) -> SetAside:
             graph.initializer.add(name=own.values.name, data_type=own.values.data_type, dims=own.dims)
         del graph.sparse_initializer[:]
     for info in infos:
-        if info.HasField("type") and not _expressible(info.type):
+        if info.HasField("type") and not expressible(info.type):
             own = onnx.TypeProto()
             own.CopyFrom(info.type)
             kept.types[info.name] = own
@@ -155,9 +155,9 @@ def _must_carry(attribute: onnx.AttributeProto) -> bool:
     if attribute.type == _Attribute.STRINGS:
         return not all(_is_utf8(text) for text in attribute.strings)
     if attribute.type == _Attribute.TYPE_PROTO:
-        return not _expressible(attribute.tp)
+        return not expressible(attribute.tp)
     if attribute.type == _Attribute.TYPE_PROTOS:
-        return not all(_expressible(kind) for kind in attribute.type_protos)
+        return not all(expressible(kind) for kind in attribute.type_protos)
     return attribute.type in (_Attribute.SPARSE_TENSOR, _Attribute.SPARSE_TENSORS)
 
 
@@ -169,7 +169,7 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _expressible(kind: onnx.TypeProto) -> bool:
+def expressible(kind: onnx.TypeProto) -> bool:
     """Whether `onnx_ir` has the type: tensors, and sequences and optionals of what it has."""
     while (value := kind.WhichOneof("value")) in ("sequence_type", "optional_type"):
         kind = kind.sequence_type.elem_type if value == "sequence_type" else kind.optional_type.elem_type

@@ -18,7 +18,7 @@ from .facts import Array
 from .files import read_model, to_proto, write_model
 from .ir import dims
 from .options import Options
-from .pipeline import Compiled, checked, compile_front, compile_traced, run_as_it_is
+from .pipeline import Compiled, checked, compile_front, compile_traced, require_budget, run_as_it_is
 from .report import Report
 from .rule import Drift
 from .streaming import is_too_large
@@ -110,11 +110,11 @@ def bind_inputs(graph: ir.Graph, args: Sequence[Any], kwargs: Mapping[str, Any])
         )
     missing = [n for n in names if n not in given]
     if missing:
-        raise TamagoError("U011", "an input is missing", where=", ".join(missing))
+        raise TamagoError("U011", "an input is missing", where=", ".join(missing), todo=f"it takes: {', '.join(names)}")
     return {n: v if isinstance(v, list) else _array(v) for n, v in given.items()}
 
 
-def _require_fit(graph: ir.Graph, feeds: Mapping[str, Any]) -> None:
+def require_fit(graph: ir.Graph, feeds: Mapping[str, Any]) -> None:
     """Raise U012 for an array of another type, rank or fixed size than the graph declares: the runtime refuses it."""
     for value in graph.inputs:
         array, shape = feeds.get(value.name or ""), dims(value)
@@ -198,7 +198,7 @@ def compile(
         "portable": portable,
         "time_limit": time_limit,
         "store": store,
-        "methods": methods if methods is None or isinstance(methods, str) else tuple(methods),
+        "methods": tuple(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else methods,
         **testing,
     }
     checked(budget, **options)
@@ -247,6 +247,7 @@ def frontier(
     Raises:
         TamagoError: see `compile`; U043, a bound that is no number from 0.
     """
+    require_budget(budget)
     checked(budget, **options)
     budget.bounds(rises)
     traced = _trace(model, args, kwargs, dynamic_shapes)
@@ -327,7 +328,7 @@ def _feeds(traced: Traced, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Ar
     if not given and not kwargs:
         return None
     feeds = bind_inputs(traced.model.graph, given, kwargs)
-    _require_fit(traced.model.graph, feeds)
+    require_fit(traced.model.graph, feeds)
     return feeds
 
 

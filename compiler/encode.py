@@ -14,7 +14,7 @@ from .egraph import ABSENT, OUTPUTS, EGraph, Origin, Row, constant_key
 from .facts import Constant, Fact
 from .ir import attribute_values, captured, constant_tensor, digest, fact_of, is_opaque, op_name
 from .opset import same_meaning
-from .schema import default_attributes
+from .schema import default_attributes, schema_of
 
 CONTEXT = 48  # nodes outside a repeated block that its e-graph knows
 SMALL = 1 << 12  # elements: constants up to this are compared by contents
@@ -203,11 +203,16 @@ def _row_name(node: ir.Node, version: int) -> str:
 
 
 def _used_outputs(node: ir.Node) -> int:
-    """Outputs up to the last one that anybody reads, at least one; all of Split's, whose number is its meaning."""
+    """Outputs up to the last one that anybody reads or that ONNX asks for, at least one; all of Split's.
+
+    Their number is Split's meaning. TopK has its indices even where nobody reads them.
+    """
     if node.op_type == "Split":
         return len(node.outputs)
-    for index in reversed(range(len(node.outputs))):
+    schema = schema_of(op_name(node))
+    least = 1 if schema is None else min(max(schema.min_output, 1), len(node.outputs))
+    for index in reversed(range(least, len(node.outputs))):
         value = node.outputs[index]
         if value.uses() or value.is_graph_output():
             return index + 1
-    return 1
+    return least

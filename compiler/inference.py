@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 import onnx
 import onnx_ir as ir
 
+from .carried import expressible
 from .facts import Contradiction, Dim, Shape
 from .ir import attribute_values, bodies, constant_array, dims, graphs, op_name
 from .opset import TARGET
@@ -343,4 +344,5 @@ def _type_proto(value: ir.Value) -> onnx.TypeProto:
 
 
 def _ir_type(found: onnx.TypeProto) -> ir.TypeProtocol | None:
-    return ir.serde.deserialize_type_proto_for_type(found)
+    """None for a map, such as ZipMap hands out."""
+    return ir.serde.deserialize_type_proto_for_type(found) if expressible(found) else None

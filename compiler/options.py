@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from .errors import EXIT_UNSUPPORTED, TamagoError
 from .rule import Drift
 from .saturate import Limits
@@ -49,10 +51,13 @@ class Options:
             raise TamagoError("U002", f"drift {self.drift!r} is unknown", todo='use "none" or "rounding"')
         if self.objective not in ("latency", "size"):
             raise TamagoError("U003", f"objective {self.objective!r} is unknown", todo='use "latency" or "size"')
-        if self.threads is not None and self.threads < 1:
-            raise TamagoError("U004", f"threads is {self.threads}", todo="use a number from 1")
-        if self.time_limit is not None and self.time_limit <= 0:
-            raise TamagoError("U005", f"time_limit is {self.time_limit}", todo="use a number of seconds above 0")
+        if self.threads is not None and not (_is_number(self.threads) and self.threads >= 1):
+            raise TamagoError("U004", f"threads is {self.threads!r}", todo="use a number from 1")
+        if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0):
+            raise TamagoError("U005", f"time_limit is {self.time_limit!r}", todo="use a number of seconds above 0")
+        methods: Any = self.methods
+        if methods is not None and not isinstance(methods, (str, tuple)):
+            raise TamagoError("U050", f"methods is {methods!r}", todo='name them, as in methods=["gptq", "taylor"]')
 
     def check_budget(self, budget: Budget) -> None:
         """Raise U052 for what an error budget cannot be spent on."""
@@ -63,3 +68,7 @@ class Options:
                 todo='use objective="size" without a latency, or target "webgpu" on a device like your visitors\'',
                 exit_code=EXIT_UNSUPPORTED,
             )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

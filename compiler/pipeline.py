@@ -89,12 +89,12 @@ def checked(budget: Budget | None, **options: Any) -> Options:
     if chosen.methods is not None:
         chosen_by_name(chosen.methods)
     if budget is not None:
-        _require_budget(budget)
+        require_budget(budget)
         chosen.check_budget(budget)
     return chosen
 
 
-def _require_budget(given: object) -> None:
+def require_budget(given: object) -> None:
     """Raise U043 for a bare number and the like."""
     from .approximate.budget import Budget
 

@@ -118,8 +118,8 @@ class Report:
         return "nothing was searched" if self.outcome is None else self.outcome.saturation.stop
 
     def summary(self) -> str:
-        """One line."""
-        timed = [self.timing] if self.timing is not None else self._workloads()[:1]
+        """One line; the speed on each workload, in their order."""
+        timed = [self.timing] if self.timing is not None else self._workloads()
         speed = "".join(f", {t.ratio:.2f}x ({t.low:.2f}-{t.high:.2f})" for t in timed)
         return f"{self.verdict}: {self.before.nodes} -> {self.after.nodes} nodes{speed}, error {self.error:.1e}"
 

@@ -128,6 +128,7 @@ def without_ones(
     leaves, spec = pytree.tree_flatten((args, kwargs))
     for dim in shapes.dimensions:
         tensor = leaves[dim.leaf]
+        _require_axis(dim, tensor)
         varies = bool(dim.name) or _hint(dim.spec) == "DYNAMIC"
         if not varies or not isinstance(tensor, torch.Tensor) or tensor.shape[dim.axis] > 1:
             continue
@@ -136,6 +137,20 @@ def without_ones(
         once = tensor.shape[dim.axis] == 1
         leaves[dim.leaf] = torch.cat([tensor, tensor], dim.axis) if once else tensor.new_zeros(shape)
     return pytree.tree_unflatten(leaves, spec)
+
+
+def _require_axis(dim: Dimension, given: Any) -> None:
+    """Raise T023 where an array has no such dimension."""
+    rank = getattr(given, "ndim", None)
+    axis: Any = dim.axis
+    if rank is None or (isinstance(axis, int) and -rank <= axis < rank):
+        return
+    raise TamagoError(
+        "T023",
+        f"dynamic_shapes names dimension {axis!r} of what has {rank}",
+        where=dim.place,
+        todo=f"number its dimensions from 0 to {rank - 1}" if rank else "leave it out: it has no dimension",
+    )
 
 
 def dimension_names(
@@ -166,7 +181,9 @@ def dimension_names(
         if isinstance(size, int) and dim.name:
             raise _one_size_only({dim.place: str(size)})
         if isinstance(size, int):
-            notes.append(f"{dim.place} is fixed at {size}: the model holds for that size only")
+            told = size in (0, 1) and _hint(dim.spec) == "AUTO"  # which torch takes for sizes that never change
+            why = "the example has it, give one of 2 or more" if told else "the model holds for that size only"
+            notes.append(f"{dim.place} is fixed at {size}: {why}")
         elif dim.name and names.setdefault(size, dim.name) != dim.name:
             notes.append(f"{dim.place} must equal {names[size]!r} in this model")
     for node, value in zip(_user_inputs(program), inputs, strict=True):

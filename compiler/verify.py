@@ -45,6 +45,8 @@ def compare(names: Sequence[str], wanted: Sequence[object], found: Sequence[obje
 def _difference(name: str, wanted: object, found: object) -> Difference:
     if not isinstance(wanted, np.ndarray) or not isinstance(found, np.ndarray):
         return Difference(name, _structure_error(wanted, found), 0.0)
+    if wanted.dtype == found.dtype and _never_turned(wanted, found):
+        return Difference(name, 0.0, 0.0)
     if wanted.shape != found.shape or wanted.dtype != found.dtype:
         return Difference(name, float("inf"), 0.0)
     kind = "f" if wanted.dtype.kind == "V" or "float" in str(wanted.dtype) else wanted.dtype.kind
@@ -52,6 +54,11 @@ def _difference(name: str, wanted: object, found: object) -> Difference:
         return Difference(name, 0.0 if bool(np.array_equal(wanted, found)) else float("inf"), 0.0)
     allowed = TOLERANCE.get(wanted.dtype, DEFAULT_TOLERANCE)
     return Difference(name, relative_error(wanted, found), allowed)
+
+
+def _never_turned(wanted: Array, found: Array) -> bool:
+    """Whether a loop of no turns stacked nothing: ONNX Runtime makes that [0] where it does not know the shape."""
+    return wanted.shape == (0,) and found.shape[:1] == (0,)
 
 
 def _structure_error(wanted: object, found: object) -> float:

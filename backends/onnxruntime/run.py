@@ -97,15 +97,17 @@ def _loaded(model: ir.Model, threads: int | None, optimise: bool) -> tuple[Any, 
             "B001",
             "ONNX Runtime does not load this model",
             why=str(error).strip().split("\n")[0],
-            todo=_todo(model),
+            todo=_todo(model, str(error)),
             exit_code=EXIT_UNSUPPORTED,
         ) from error
 
 
-def _todo(model: ir.Model) -> str:
-    values = (*model.graph.inputs, *model.graph.initializers.values())
-    if any(value.dtype == ir.DataType.BFLOAT16 for value in values):
+def _todo(model: ir.Model, why: str) -> str:
+    dtypes = {value.dtype for value in (*model.graph.inputs, *model.graph.initializers.values())}
+    if ir.DataType.BFLOAT16 in dtypes:
         return "give the model in single precision, model.float(): few of its CPU kernels take bfloat16"
+    if ir.DataType.DOUBLE in dtypes and "find an implementation" in why:
+        return "give the model in single precision, model.float(): some of its CPU kernels do not take float64"
     return "check that the file runs in ONNX Runtime unoptimised"
 
 

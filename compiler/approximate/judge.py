@@ -73,7 +73,12 @@ class Judge:
             try:
                 return metric_drop(over(before), over(after), len(samples), _answers(samples) if proof else 0)
             except Exception as error:  # the owner's function may fail in any way
-                raise TamagoError("U046", "the metric failed", why=f"{type(error).__name__}: {error}") from error
+                raise TamagoError(
+                    "U046",
+                    "the metric failed",
+                    why=f"{type(error).__name__}: {error}",
+                    todo="it is called with lists of all samples' outputs and targets, and returns a number",
+                ) from error
         if self.loss.kind == "distance":
             of_squares = relative_square if self.budget.loss == "mse" else relative_error
             return of_squares([s[0] for s in after], [s[1] for s in after])

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from ..errors import TamagoError
-from ..facts import Array
 from ..files import read_model
 from ..options import Options
 from ..pipeline import run_as_it_is
-from ..verify import make_feeds
-from .shared import add_size_options, print_json, read_inputs
+from .inputs import fitting, inputs_for
+from .shared import add_size_options, print_json, require_count
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +29,12 @@ def run(options: argparse.Namespace) -> int:
     """Time and print medians, spread and ratios to the first file."""
     from ..timing import interleave, paired_ratio
 
+    require_count("rounds", options.rounds, 1)
     models = [read_model(path) for path in options.models]
+    given = inputs_for(models[0].graph, options)
+    feeds = [fitting(model.graph, given) for model in models]
     programs = [run_as_it_is(m, Options(target=options.target, threads=options.threads)).program for m in models]
-    made = make_feeds(models[0].graph, 0, options.batch, options.length)
-    feeds: Mapping[str, Array] | None = read_inputs(options.inputs) or made
-    if feeds is None:
-        raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
-    runs = [partial(p, {name: feeds[name] for name in p.inputs}) for p in programs]
+    runs = [partial(program, own) for program, own in zip(programs, feeds, strict=True)]
     timings = interleave(runs, rounds=options.rounds, seconds=60.0)
     rows = [
         {

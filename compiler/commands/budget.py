@@ -12,7 +12,7 @@ from ..errors import TamagoError
 from ..facts import Array
 from ..files import read_model
 from ..ir import dims
-from .shared import read_inputs
+from .inputs import read_inputs
 
 
 def add_budget_options(parser: argparse.ArgumentParser) -> None:
@@ -80,11 +80,13 @@ def _samples(path: Path, labels: str, model: Path) -> Iterator[tuple[dict[str, A
     stacked = [*inputs.values(), *([] if target is None else [target])]
     counts = {len(a) if a.ndim else 0 for a in stacked}
     if len(counts) != 1 or 0 in counts:
+        none = 0 in counts or not counts
         raise TamagoError(
             "U049",
-            "the calibration arrays have different numbers of samples",
+            f"the calibration arrays have {'no samples' if none else 'different numbers of samples'}",
             where=str(path),
-            why=", ".join(f"{name} {a.shape}" for name, a in arrays.items()),
+            why=", ".join(f"{name} {a.shape}" for name, a in arrays.items()) or "there is no array",
+            todo="write arrays by input name, samples along the first axis, as many in each",
         )
     size = _examples(model, inputs)
     rows = max(size, 1)

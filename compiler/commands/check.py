@@ -9,8 +9,9 @@ from ..errors import EXIT_FAILED_CHECK, TamagoError
 from ..files import read_model
 from ..options import Options
 from ..pipeline import run_as_it_is
-from ..verify import Difference, compare, make_feeds
-from .shared import add_size_options, print_json, read_inputs
+from ..verify import Difference, compare
+from .inputs import fitting, inputs_for
+from .shared import add_size_options, print_json, require_count
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _differences(options: argparse.Namespace) -> list[Difference]:
+    require_count("samples", options.samples, 1)
     first, second = read_model(options.first), read_model(options.second)
     a, b = (run_as_it_is(m, Options(), held=False).program for m in (first, second))
     if sorted(a.outputs) != sorted(b.outputs):
@@ -46,16 +48,10 @@ def _differences(options: argparse.Namespace) -> list[Difference]:
             why=f"{', '.join(a.outputs)} against {', '.join(b.outputs)}",
             exit_code=EXIT_FAILED_CHECK,
         )
-    given = read_inputs(options.inputs)
-    made = (make_feeds(first.graph, seed, options.batch, options.length) for seed in range(options.samples))
-    feeds = [given] if given else list(made)
     worst: dict[str, Difference] = {}
-    for feed in feeds:
-        if feed is None:
-            raise TamagoError(
-                "V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz"
-            )
-        wanted, found = a(feed), dict(zip(b.outputs, b(feed), strict=True))
+    for seed in range(1 if options.inputs else options.samples):
+        feeds = inputs_for(first.graph, options, seed)
+        wanted, found = a(feeds), dict(zip(b.outputs, b(fitting(second.graph, feeds)), strict=True))
         for d in compare(a.outputs, wanted, [found[n] for n in a.outputs]):
             if d.name not in worst or d.error > worst[d.name].error:
                 worst[d.name] = d

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..compiled import compile
 from ..progress import show_progress
-from .shared import add_search_options, print_json, read_inputs, search_options
+from .inputs import read_inputs
+from .shared import add_search_options, print_json, search_options
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

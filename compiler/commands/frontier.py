@@ -13,7 +13,8 @@ from ..errors import EXIT_INTERRUPTED, TamagoError
 from ..front import EXACT
 from ..progress import show_progress
 from .budget import add_loss_options, budget_options
-from .shared import add_search_options, print_json, read_inputs, require_folder, search_options
+from .inputs import read_inputs
+from .shared import add_search_options, print_json, require_folder, search_options
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,17 +1,13 @@
-"""Options that several commands take, and how inputs are read from the command line."""
+"""Options that several commands take, and what all of them print and refuse."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import TamagoError
-from ..facts import Array
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -55,21 +51,10 @@ def search_options(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def read_inputs(path: Path | None) -> dict[str, Array]:
-    """Arrays by name from an .npz file.
-
-    Raises:
-        TamagoError: M040, the file is no readable .npz archive of plain arrays.
-    """
-    if path is None:
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise TamagoError(
-            "M040", "the inputs cannot be read", where=str(path), why=str(error), todo="write them with numpy.savez"
-        ) from error
+def require_count(name: str, value: int, least: int) -> None:
+    """Raise U006 for an option that is too small to mean anything."""
+    if value < least:
+        raise TamagoError("U006", f"--{name} is {value}", todo=f"use a number from {least}")
 
 
 def require_folder(folder: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import EXIT_UNSUPPORTED, TamagoError
 from ..files import read_model
-from ..verify import make_feeds
-from .shared import add_size_options, print_json, read_inputs
+from .inputs import inputs_for
+from .shared import add_size_options, print_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if not 0 < options.seconds < float("inf"):
         raise TamagoError("U005", f"seconds is {options.seconds}", todo="use a number of seconds above 0")
     model = read_model(options.source)
-    feeds = read_inputs(options.inputs) or make_feeds(model.graph, 0, options.batch, options.length)
-    if feeds is None:
-        raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
+    feeds = inputs_for(model.graph, options)
     environment, notes = tune_as_it_is(
         model, feeds, options.seconds, Options(target=options.target, store=options.store)
     )

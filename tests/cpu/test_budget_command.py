@@ -223,16 +223,21 @@ def test_without_a_budget_nothing_is_approximated(source: Path, capsys: pytest.C
         (["--rise", "0.05", "--calibration", "{data}", "--loss", "kl"], "U010"),
         (["--rise", "0.05", "--calibration", "{source}"], "M040"),
         (["--rise", "0.05", "--calibration", "nowhere.npz"], "M040"),
+        (["--rise", "0.05", "--calibration", "{none}"], "U049]: the calibration arrays have no samples"),
+        (["--rise", "0.05", "--calibration", "{plain}"], "M040"),
     ],
 )
 def test_mistakes_have_a_code_and_write_nothing(
     words: list[str], code: str, source: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places = {"data": data, "source": source}
-    for name in ("uneven", "few", "empty"):
+    for name in ("uneven", "few", "empty", "none", "plain"):
         places[name] = source.with_name(name + ("" if name == "empty" else ".npz"))
     np.savez(places["uneven"], x=floats(8, WIDTH), labels=np.zeros(7, np.int64))
     np.savez(places["few"], x=floats(3, WIDTH))
+    np.savez(places["none"], x=floats(8, WIDTH)[:0])
+    with places["plain"].open("wb") as file:
+        np.save(file, floats(8, WIDTH))
     places["empty"].mkdir()
     filled = [word.format(**places) for word in words]
 

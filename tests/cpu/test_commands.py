@@ -101,18 +101,48 @@ def test_the_cache_goes_out_and_comes_back(tmp_path: Path, capsys: pytest.Captur
         (["check", "{source}", "nowhere.onnx"], "M001", 2),
         (["cache", "export"], "U022", 2),
         (["paint"], "U020", 2),
+        (["bench", "{source}", "--rounds", "0"], "U006", 2),
+        (["bench", "{source}", "--batch", "-1"], "U006", 2),
+        (["bench", "{source}", "--inputs", "{folder}/other.npz"], "U011", 2),
+        (["bench", "{source}", "--inputs", "{folder}/narrow.npz"], "U012", 2),
+        (["bench", "{source}", "--inputs", "{folder}/array.npy"], "M040", 2),
+        (["bench", "{source}", "--inputs", "{folder}"], "M040", 2),
+        (["check", "{source}", "{source}", "--samples", "0"], "U006", 2),
+        (["check", "{source}", "{source}", "--inputs", "{folder}/narrow.npz"], "U012", 2),
     ],
 )
 def test_mistakes_have_a_code_and_no_traceback(
     words: list[str], code: str, exit_code: int, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    filled = [word.format(source=source, folder=source.parent) for word in words]
+    folder = source.parent
+    np.savez(folder / "other.npz", z=np.ones((1, 8), np.float32))
+    np.savez(folder / "narrow.npz", x=np.ones((1, 7), np.float32))
+    np.save(folder / "array.npy", np.ones((1, 8), np.float32))
+    filled = [word.format(source=source, folder=folder) for word in words]
 
     assert main(filled) == exit_code
 
     error = capsys.readouterr().err
     assert f"error[{code}" in error
     assert "Traceback" not in error
+
+
+def test_files_are_timed_and_checked_on_what_each_takes_of_the_owners_arrays(source: Path) -> None:
+    """A file of calibration has labels too."""
+    np.savez(source.with_name("data.npz"), x=np.ones((3, 8), np.float32), labels=np.zeros(3))
+    words = [str(source), str(source), "--inputs", str(source.with_name("data.npz"))]
+
+    assert main(["bench", *words, "--rounds", "2"]) == 0
+    assert main(["check", *words]) == 0
+
+
+def test_a_file_with_other_inputs_is_refused_by_name(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = model()
+    other.graph.input[0].name = other.graph.node[0].input[0] = "elsewhere"
+    onnx.save(other, source.with_name("other.onnx"))
+
+    assert main(["bench", str(source), str(source.with_name("other.onnx")), "--rounds", "2"]) == 2
+    assert "error[U011]: an input is missing — elsewhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("word", "code"), [("--version", 0), ("compile", 2)])

@@ -78,7 +78,15 @@ def test_inputs_that_do_not_fit_an_onnx_model_are_coded(shape: tuple[int, ...], 
 
 @pytest.mark.parametrize(
     ("options", "code"),
-    [({"target": "tpu"}, "U001"), ({"drift": "wild"}, "U002"), ({"threads": 0}, "U004"), ({"time_limit": -1}, "U005")],
+    [
+        ({"target": "tpu"}, "U001"),
+        ({"drift": "wild"}, "U002"),
+        ({"threads": 0}, "U004"),
+        ({"threads": "1"}, "U004"),
+        ({"time_limit": -1}, "U005"),
+        ({"time_limit": "1"}, "U005"),
+        ({"methods": 3}, "U050"),
+    ],
 )
 def test_wrong_options_are_coded(options: dict[str, object], code: str) -> None:
     with pytest.raises(tamago.TamagoError, match=code):
@@ -272,13 +280,44 @@ def test_a_model_that_draws_random_numbers_is_kept() -> None:
     assert any("draws random numbers" in note for note in compiled.report.notes)
 
 
-def test_a_model_in_bfloat16_is_told_what_would_run() -> None:
-    module = nn.Linear(4, 4).bfloat16().eval()
-
+@pytest.mark.parametrize(
+    ("module", "shape", "dtype"),
+    [
+        (nn.Linear(4, 4), (1, 4), torch.bfloat16),
+        (nn.Conv2d(1, 1, 1), (1, 1, 2, 2), torch.float64),
+    ],
+    ids=["bfloat16", "float64"],
+)
+def test_a_model_in_a_precision_without_kernels_is_told_what_would_run(
+    module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     with pytest.raises(tamago.TamagoError, match="B001") as told:
-        quick(module, args=(torch.ones(1, 4, dtype=torch.bfloat16),))
+        quick(module.to(dtype).eval(), args=(torch.ones(*shape, dtype=dtype),))
 
     assert "model.float()" in str(told.value)
+
+
+def test_a_model_in_float64_is_taken_where_there_are_kernels() -> None:
+    compiled = quick(nn.Linear(4, 4).double().eval(), args=(torch.ones(1, 4, dtype=torch.float64),))
+
+    assert compiled(torch.ones(1, 4, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("node", "kept"), [("TopK (c, two)", 2), ("MaxPool <kernel_shape = [2]> (c)", 1)], ids=["needed", "optional"]
+)
+def test_a_result_that_nobody_reads_stays_only_where_the_operator_has_to_have_it(node: str, kept: int) -> None:
+    """ONNX Runtime loads no TopK without its indices."""
+    compiled = quick(
+        ir.from_onnx_text(f"""<ir_version: 10, opset_import: ["" : 18]> g (float[3, 5, 8] x) => (float[3, 5, n] y)
+        <int64[1] two = {{2}}> {{
+            a = Transpose <perm = [0, 2, 1]> (x) b = Transpose <perm = [0, 2, 1]> (a) c = Neg (b)
+            values, places = {node} y = Abs (values) }}""")
+    )
+    operators = [n.op_type for n in compiled.graph.graph]
+
+    assert "Transpose" not in operators
+    assert [len(n.outputs) for n in compiled.graph.graph if n.op_type == node.split()[0]] == [kept]
 
 
 class OnAGrid(nn.Module):
@@ -340,3 +379,20 @@ def test_an_output_declared_with_another_shape_than_it_has_is_verified_all_the_s
 
     assert compiled.report.verdict == "not timed"
     assert [v.shape for v in compiled.graph.graph.outputs] == [ir.Shape(["n", 2, 3])]
+
+
+SCORES = """<ir_version: 8, opset_import: ["" : 15, "ai.onnx.ml" : 3]>
+g (float[N, 3] x) => (RESULT) {
+    a = Transpose <perm = [1, 0]> (x) b = Transpose <perm = [1, 0]> (a)
+    scores = ai.onnx.ml.Normalizer <norm = "L1"> (b)
+    maps = ai.onnx.ml.ZipMap <classlabels_int64s = [3, 5, 9]> (scores) }"""
+
+
+@pytest.mark.parametrize("result", ["seq(map(int64, float)) maps", "float[N, 3] scores"])
+def test_a_classifier_that_hands_out_maps_is_optimised(result: str) -> None:
+    """The IR has no type for ZipMap's result, which ends what scikit-learn's converter writes."""
+    compiled = quick(onnx.parser.parse_model(SCORES.replace("RESULT", result)))
+    (found,) = compiled(np.array([[1, 1, 2]], np.float32))
+
+    assert "Transpose" not in [n.op_type for n in compiled.graph.graph]
+    assert np.asarray(found).tolist() in ([{3: 0.25, 5: 0.25, 9: 0.5}], [[0.25, 0.25, 0.5]])

@@ -398,6 +398,16 @@ def test_hints_become_dimensions_named_after_their_input() -> None:
     check(module, torch.randn(5, 3), traced=traced)
 
 
+def test_a_hint_on_an_example_of_one_is_not_blamed_on_the_model() -> None:
+    """With AUTO torch takes a size of 0 or 1 for one that never changes; a name has no such limit."""
+    module = nn.Linear(3, 3).eval()
+    traced = trace(module, (torch.randn(1, 3),), dynamic_shapes={"input": {0: Dim.AUTO}})
+    assert traced.notes == ["dimension 0 of input is fixed at 1: the example has it, give one of 2 or more"]
+    named = trace(module, (torch.randn(1, 3),), dynamic_shapes={"input": {0: "n"}})
+    assert named.notes == []
+    check(module, torch.randn(5, 3), traced=named)
+
+
 class Fixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(2, 6) + 1
@@ -433,6 +443,8 @@ def test_dynamic_shapes_that_do_not_fit() -> None:
         trace(module, (x,), dynamic_shapes={"inputs": {0: "n"}})
     with expect("T023", "input"):
         trace(module, (x,), dynamic_shapes={"input": {"a": {0: "n"}}})
+    with expect("T023", "dimension 2 of what has 2"):
+        trace(module, (x,), dynamic_shapes={"input": {2: "n"}})
 
 
 class Scale(nn.Module):

@@ -352,6 +352,16 @@ def test_a_loss_that_is_no_number_is_the_owners(trained: Trained) -> None:
         trained.compile(tamago.Budget(loss=lambda outputs, target: None))
 
 
+def test_a_metric_written_for_one_sample_is_told_what_it_gets(trained: Trained) -> None:
+    def accuracy(outputs: Any, target: Any) -> float:
+        return float((outputs.argmax(-1) == target).float().mean())
+
+    with pytest.raises(tamago.TamagoError, match="U046") as error:
+        trained.compile(tamago.Budget(metric=accuracy, drop=0.05))
+
+    assert "lists of all samples' outputs and targets" in str(error.value)
+
+
 def test_a_loss_may_work_in_place(trained: Trained) -> None:
     def cooled(outputs: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(outputs.mul_(0.9), target)
@@ -573,6 +583,22 @@ def test_the_front_gets_cheaper_from_bound_to_bound(trained: Trained) -> None:
 def test_a_bound_that_makes_no_sense_is_refused_before_any_work(rises: Any) -> None:
     with pytest.raises(tamago.TamagoError, match="U043"):
         tamago.frontier(nn.Identity(), budget=tamago.Budget(), calibration=[], rises=rises)
+
+
+@pytest.mark.parametrize("budget", [None, 0.01])
+def test_a_frontier_without_a_budget_is_refused_before_any_work(budget: Any) -> None:
+    with pytest.raises(tamago.TamagoError, match="U043"):
+        tamago.frontier(nn.Identity(), budget=budget, calibration=[])
+
+
+def test_the_summary_has_the_speed_on_every_workload(trained: Trained) -> None:
+    """Of two, the first may be the one that gained nothing."""
+    two = [((trained.pictures[:1],), 1.0), ((trained.pictures[:8],), 1.0)]
+    compiled = trained.compile(tamago.Budget(loss="kl", rise=0.05), objective="size", workloads=two)
+    spent = account(compiled)
+
+    assert len(spent.workloads) == 2
+    assert compiled.report.summary().count("x (") == 2
 
 
 @pytest.mark.parametrize(("name", "reason"), [("2:4", "no kernel"), ("nothing_known", "gptq")])

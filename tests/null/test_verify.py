@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
-from tamago.compiler.verify import LARGEST_MADE_UP, trials
+from tamago.compiler.verify import LARGEST_MADE_UP, compare, trials
 
 
 def graph_of(*shapes: Sequence[int | str]) -> ir.Graph:
@@ -39,3 +40,17 @@ def test_several_inputs_count_together() -> None:
 
 def test_a_size_that_the_model_fixes_is_tried_whatever_it_is() -> None:
     assert sizes(graph_of([1, LARGEST_MADE_UP + 1])) == [LARGEST_MADE_UP + 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "passed"),
+    [((0,), (0, 3, 4), True), ((0, 3, 4), (0,), False), ((0,), (3, 0), False), ((0, 3), (0, 4), False)],
+    ids=["no turns", "a rank lost", "another axis", "another size"],
+)
+def test_what_a_loop_of_no_turns_stacked_may_have_the_rank_that_was_not_known(
+    wanted: tuple[int, ...], found: tuple[int, ...], passed: bool
+) -> None:
+    """ONNX Runtime knows the shape of a loop's results only in the model whose shapes were inferred."""
+    (difference,) = compare(["y"], [np.zeros(wanted, np.float32)], [np.zeros(found, np.float32)])
+
+    assert difference.passed == passed

@@ -1,0 +1,75 @@
+"""Inputs of a command: arrays from an .npz file, or made up."""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from ..compiled import bind_inputs, require_fit
+from ..errors import TamagoError
+from ..facts import Array
+from ..verify import make_feeds
+from .shared import require_count
+
+UNREADABLE = "the inputs cannot be read"
+
+
+def read_inputs(path: Path | None) -> dict[str, Array]:
+    """Arrays by name from an .npz file.
+
+    Raises:
+        TamagoError: M040, the file is no readable .npz archive of plain arrays.
+    """
+    if path is None:
+        return {}
+    try:
+        if not zipfile.is_zipfile(path):
+            path.open("rb").close()  # there, and no folder
+            raise ValueError("it is no .npz archive")
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise TamagoError(
+            "M040",
+            "the inputs cannot be read",
+            where=str(path),
+            why=error.strerror or str(error) if isinstance(error, OSError) else str(error),
+            todo="check the path"
+            if isinstance(error, OSError)
+            else "write them with numpy.savez, arrays by input name",
+        ) from error
+
+
+def inputs_for(graph: ir.Graph, options: argparse.Namespace, seed: int = 0) -> dict[str, Array]:
+    """Those that the owner gave in a file, as far as the model takes them, or made-up ones of the sizes asked for.
+
+    Raises:
+        TamagoError: M040, U006, U011, U012, what is given is not the model's; V003, none can be made up.
+    """
+    given = read_inputs(options.inputs)
+    if given:
+        return fitting(graph, given)
+    for name in ("batch", "length"):
+        require_count(name, getattr(options, name), 0)
+    made = make_feeds(graph, seed, options.batch, options.length)
+    if made is None:
+        raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
+    return made
+
+
+def fitting(graph: ir.Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Those of the arrays that a model takes.
+
+    Raises:
+        TamagoError: U011, one is missing; U012, one is of another type or shape.
+    """
+    names = {value.name for value in graph.inputs}
+    feeds = bind_inputs(graph, (), {name: array for name, array in arrays.items() if name in names})
+    require_fit(graph, feeds)
+    return feeds
