@@ -51,7 +51,7 @@ class Options:
             raise TamagoError("U002", f"drift {self.drift!r} is unknown", todo='use "none" or "rounding"')
         if self.objective not in ("latency", "size"):
             raise TamagoError("U003", f"objective {self.objective!r} is unknown", todo='use "latency" or "size"')
-        if self.threads is not None and not (_is_number(self.threads) and self.threads >= 1):
+        if self.threads is not None and not (_is_number(self.threads, whole=True) and self.threads >= 1):
             raise TamagoError("U004", f"threads is {self.threads!r}", todo="use a number from 1")
         if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0):
             raise TamagoError("U005", f"time_limit is {self.time_limit!r}", todo="use a number of seconds above 0")
@@ -70,5 +70,6 @@ class Options:
             )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+def _is_number(value: object, *, whole: bool = False) -> bool:
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    return isinstance(value, kinds) and not isinstance(value, bool)

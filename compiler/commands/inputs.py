@@ -17,8 +17,6 @@ from ..facts import Array
 from ..verify import make_feeds
 from .shared import require_count
 
-UNREADABLE = "the inputs cannot be read"
-
 
 def read_inputs(path: Path | None) -> dict[str, Array]:
     """Arrays by name from an .npz file.
