@@ -14,7 +14,7 @@ NAN, INF = np.nan, np.inf
 NUMBERS = np.array([NAN, -1e38, -88.8, -0.3, -1e-3, 0, 1e-6, 0.19, 0.21, 0.8, 5, 88.8, 1e10, 3e38], np.float32)
 
 
-@pytest.mark.parametrize("operator", ["Relu", "Sigmoid", "Tanh", "Sinh", "Cosh", "Asinh"])
+@pytest.mark.parametrize("operator", ["Relu", "Sigmoid", "Tanh", "Sinh", "Cosh", "Asinh", "HardSigmoid", "Celu"])
 def test_what_is_no_number_stays_so_and_large_ones_do_not_overflow(device: Device, operator: str) -> None:
     made = node(operator, [given("x", NUMBERS)], "y")
     (found,) = check(model_of({"x": NUMBERS}, [made], made.outputs), {"x": NUMBERS}, device)

@@ -197,7 +197,7 @@ def selu(e: Element) -> str:
 def celu(e: Element) -> str:
     """max(0, x) + min(0, alpha·(e^(x/alpha) − 1))."""
     x, alpha = e.aligned(0), e.literal(e.number("alpha", 1.0))
-    return f"(max(0.0, {x}) + min(0.0, {alpha} * (exp({x} / {alpha}) - 1.0)))"
+    return f"select(max(0.0, {x}) + min(0.0, {alpha} * (exp({x} / {alpha}) - 1.0)), {x}, {call(e, 'is_nan', x)})"
 
 
 @element("ThresholdedRelu", pointwise=True)
@@ -211,7 +211,8 @@ def thresholded_relu(e: Element) -> str:
 def hard_sigmoid(e: Element) -> str:
     """alpha·x + beta between 0 and 1."""
     alpha, beta = e.literal(e.number("alpha", 0.2)), e.literal(e.number("beta", 0.5))
-    return f"clamp({alpha} * {e.aligned(0)} + {beta}, 0.0, 1.0)"
+    x = e.aligned(0)
+    return f"select(clamp({alpha} * {x} + {beta}, 0.0, 1.0), {x}, {call(e, 'is_nan', x)})"
 
 
 @element("Swish", cost=7, pointwise=True)
