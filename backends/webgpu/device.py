@@ -16,6 +16,7 @@ from .plan import F16, SUBGROUPS, Kernel
 
 FEATURES = {F16: "shader-f16", SUBGROUPS: "subgroup", "timestamps": "timestamp-query"}  # as wgpu calls them
 ADAPTER = ("vendor", "architecture", "device", "description", "backend_type")
+LLVMPIPE_TURNS = 65_535  # after which mesa's software driver leaves a thread's loops
 LIMITS = (
     "max-buffer-size",
     "max-storage-buffer-binding-size",
@@ -60,6 +61,7 @@ class Device:
             self.software,
             largest,
             largest,
+            LLVMPIPE_TURNS if "llvmpipe" in self.name else None,
         )
 
     @property

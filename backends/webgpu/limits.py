@@ -18,6 +18,7 @@ class Limits:
         software: whether a processor plays the device: there threads that wait for each other cost more than anything.
         binding: bytes of a buffer that larger weights are split to.
         most: bytes of the largest buffer there can be; None: whoever runs the plan knows.
+        turns: of a thread's loops, all together; None: as many as there are.
     """
 
     memory: int = 16384
@@ -26,3 +27,4 @@ class Limits:
     software: bool = False
     binding: int = EVERYWHERE
     most: int | None = None
+    turns: int | None = None

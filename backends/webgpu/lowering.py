@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from math import prod
 
@@ -212,7 +212,8 @@ class _Lowering:
         if large:
             raise TooLarge({name: sizes[name] for name in large}, most or 0)
 
-    def _write(self, group: Group) -> Written:
+    def _write(self, group: Group, limits: Limits | None = None) -> Written:
+        limits = limits or self.limits
         forms: Iterable[Form] = [every_element]
         if group.root is not None:
             rule = kernel_rule(group.root)
@@ -225,7 +226,7 @@ class _Lowering:
                 break
             writer = Writer(group, half=self.half, slots=first.shader.slots if first else None)
             form(writer)
-            if not writer.fits(self.limits) or (first and set(writer.shader.slots) != set(first.shader.slots)):
+            if not writer.fits(limits) or (first and set(writer.shader.slots) != set(first.shader.slots)):
                 continue
             shaped = writer.kernel(), writer.workgroups
             if first is None and (group.ahead, shaped) in self.forms:  # it was written for other buffers
@@ -234,6 +235,8 @@ class _Lowering:
             found[shaped] = None
             if len(found) >= self.candidates:
                 break
+        if first is None and limits.software:  # what costs more there is better than nothing
+            return self._write(group, replace(limits, software=False))
         if first is None:
             what = f"no form of {group.label} fits the device"
             raise TamagoError("B031", what, why=str(self.limits), exit_code=EXIT_UNSUPPORTED)

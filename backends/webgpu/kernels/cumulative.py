@@ -7,10 +7,15 @@ from math import prod
 import onnx_ir as ir
 
 from ....compiler.ir import constant_array
+from ..expression import Element, shape_of
+from ..index import Subscript
 from ..types import computed
 from .reduction import joined
 from .registry import Form, kernel
 from .writer import Writer
+
+LONG = 1024  # elements of a row that one thread no longer goes through by itself
+GROUP = 256
 
 
 def _known_axis(node: ir.Node) -> bool:
@@ -21,23 +26,62 @@ def _known_axis(node: ir.Node) -> bool:
 def _one_after_another(w: Writer) -> None:
     """A thread for each row."""
     e, shader = w.root, w.shader
-    known = e.constant(1)
-    assert known is not None
-    axis = int(known.reshape(-1)[0]) % len(e.shape)
-    length, outer = e.shape[axis], [s for a, s in enumerate(e.shape) if a != axis]
-    sign, start = ("+", 0) if e.node.op_type == "CumSum" else ("*", 1)
+    axis, outer, sign, start = _row(e)
+    length = e.shape[axis]
     at = shader.subscript(w.a_thread_each(prod(outer)), outer)
     shader.line(f"var sum = {e.literal(start)};")
     with shader.block(f"for (var k = 0; k < {length}; k++)"):
-        i = shader.index(f"{length - 1} - k") if e.integer("reverse", 0) else "k"
-        place = joined(at, [i], [axis])
-        shader.line("let before = sum;")
-        shader.line(f"sum {sign}= {e.input(0, place)};")
-        shader.line("let after = sum;")
-        w.store(place, "before" if e.integer("exclusive", 0) else "after")
+        _step(w, joined(at, [_from_start(e, length)], [axis]), sign)
+
+
+def _row(e: Element) -> tuple[int, list[int], str, int]:
+    """The axis, the sizes of the others, what joins elements, and what that begins with."""
+    known = e.constant(1)
+    assert known is not None
+    axis = int(known.reshape(-1)[0]) % len(e.shape)
+    outer = [s for a, s in enumerate(e.shape) if a != axis]
+    return (axis, outer, "+", 0) if e.node.op_type == "CumSum" else (axis, outer, "*", 1)
+
+
+def _from_start(e: Element, length: int) -> str:
+    """Where the k-th element lies."""
+    return e.shader.index(f"{length - 1} - k") if e.integer("reverse", 0) else "k"
+
+
+def _step(w: Writer, place: Subscript, sign: str) -> None:
+    """One more element, and what there is so far."""
+    e, shader = w.root, w.shader
+    shader.line("let before = sum;")
+    shader.line(f"sum {sign}= {e.input(0, place)};")
+    shader.line("let after = sum;")
+    w.store(place, "before" if e.integer("exclusive", 0) else "after")
+
+
+def _in_parts(w: Writer) -> None:
+    """A workgroup for each row, a part of it for each thread: what each part comes to is where the next one starts."""
+    e, shader = w.root, w.shader
+    axis, outer, sign, start = _row(e)
+    length = e.shape[axis]
+    part = -(-length // GROUP)
+    at = shader.subscript(w.a_workgroup_each(prod(outer), GROUP), outer)
+    loop = f"for (var k = t * {part}; k < min((t + 1) * {part}, {length}); k++)"
+    shader.line(f"var sum = {e.literal(start)};")
+    with shader.block(loop):
+        shader.line(f"sum {sign}= {e.input(0, joined(at, [_from_start(e, length)], [axis]))};")
+    parts = w.shared(shader.name("parts"), e.kind, GROUP)
+    shader.line(f"{parts}[t] = sum;")
+    shader.line("workgroupBarrier();")
+    shader.line(f"sum = {e.literal(start)};")
+    with shader.block("for (var p = 0; p < t; p++)"):
+        shader.line(f"sum {sign}= {parts}[p];")
+    with shader.block(loop):
+        _step(w, joined(at, [_from_start(e, length)], [axis]), sign)
 
 
 @kernel("CumSum", "CumProd", applies=_known_axis)
 def cumulative(node: ir.Node) -> list[Form]:
-    """A thread for each row."""
-    return [_one_after_another]
+    """A thread for each of many short rows, a workgroup for each long one."""
+    known, shape = constant_array(node.inputs[1], 1), shape_of(node.outputs[0])
+    assert known is not None
+    length = shape[int(known.reshape(-1)[0])]
+    return [_in_parts] if length > LONG else [_one_after_another]

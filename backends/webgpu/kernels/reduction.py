@@ -186,11 +186,12 @@ def _log_sum_exp(w: Writer) -> None:
     with shader.block(loop):
         shader.line(f"most = max(most, {e.input(0, joined(at, shader.subscript('r', inner), axes))});")
     top = join_in_workgroup(w, "most", "f32", lambda a, b: f"max({a}, {b})", GROUP)
+    infinite = shader.literal(-np.inf, "f32")
+    top = shader.let(f"select({top}, 0.0, {top} == -{infinite})", "top")  # ∞ − ∞ is no number
     shader.line("var sum = 0.0;")
     with shader.block(loop):
         shader.line(f"sum += exp({e.input(0, joined(at, shader.subscript('r', inner), axes))} - {top});")
     total = join_in_workgroup(w, "sum", "f32", _plus, GROUP)
-    infinite = shader.literal(-np.inf, "f32")
     with shader.block("if (t == 0)"):
         _finish(w, at, f"select({top} + log({total}), {infinite}, {total} == 0.0)")
 

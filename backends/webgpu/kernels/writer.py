@@ -13,6 +13,7 @@ from ..index import Subscript
 from ..limits import Limits
 from ..operators import MOVES
 from ..plan import F16, Kernel
+from .turns import turns
 
 THREADS = 64
 MOST_GROUPS = 65535  # of workgroups along one axis
@@ -87,6 +88,7 @@ class Writer:
             and self.memory <= limits.memory
             and len(self.buffers) <= limits.buffers
             and max(self.workgroups) <= MOST_GROUPS
+            and (limits.turns is None or turns(self.shader.body) <= limits.turns)
         )
 
     # --- the result -------------------------------------------------------------------------------------------

@@ -25,13 +25,35 @@ ERF = """fn erf(x: f32) -> f32 {
   return sign(x) * (1.0 - p * exp(-min(a * a, 80.0)));
 }"""
 # tanh of a large argument is NaN on some drivers: (e^x − e^−x)/(e^x + e^−x) overflows.
-# Of a small one it loses digits on others: there a series.
+# Of a small one it loses digits on others: there a series. A bound makes a number of what is none: x says so again.
 TANH = """fn tanh_(x: f32) -> f32 {
   let s = x * x;
-  return select(tanh(clamp(x, -15.0, 15.0)), x * (1.0 - s * (0.33333334 - s * 0.13333333)), s < 0.01);
+  let y = select(tanh(clamp(x, -15.0, 15.0)), x * (1.0 - s * (0.33333334 - s * 0.13333333)), s < 0.01);
+  return select(y, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
 }"""
 # 1/(1 + e^−x) needs no bound: e^−x is at worst infinite, and 1/∞ is 0; written so that it does not rely on it.
-SIGMOID = "fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(clamp(-x, -87.0, 87.0))); }"
+SIGMOID = """fn sigmoid(x: f32) -> f32 {
+  let y = 1.0 / (1.0 + exp(clamp(-x, -87.0, 87.0)));
+  return select(y, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
+}"""
+# (e^x ± e^−x)/2 with half of x twice: e^x overflows before its half does. Of a small x the difference loses digits.
+SINH = """fn sinh_(x: f32) -> f32 {
+  let s = x * x;
+  let half = exp(abs(x) * 0.5);
+  let y = sign(x) * (0.5 * half * half - 0.5 / half / half);
+  return select(y, x * (1.0 + s * (0.16666667 + s * (0.008333334 + s * 0.0001984127))), s < 0.5);
+}"""
+COSH = """fn cosh_(x: f32) -> f32 {
+  let half = exp(abs(x) * 0.5);
+  return 0.5 * half * half + 0.5 / half / half;
+}"""
+# log(x + √(x² + 1)): the square overflows where log 2x is as good, and a small x drowns in 1: there a series.
+ASINH = """fn asinh_(x: f32) -> f32 {
+  let a = abs(x); let s = x * x;
+  if (a < 0.2) { return x * (1.0 - s * (0.16666667 - s * (0.075 - s * (0.044642857 - s * 0.030381944)))); }
+  if (a > 1.0e9) { return sign(x) * (log(a) + 0.6931472); }
+  return sign(x) * log(a + sqrt(s + 1.0));
+}"""
 # log(1 + e) of a small e is its series: 1 + e has lost most of it.
 SOFTPLUS = """fn softplus(x: f32) -> f32 {
   let e = exp(-abs(x));
@@ -65,6 +87,9 @@ HELPERS = {
     "sigmoid": SIGMOID,
     "softplus": SOFTPLUS,
     "mish": MISH,
+    "sinh_": SINH,
+    "cosh_": COSH,
+    "asinh_": ASINH,
     "is_nan": IS_NAN,
     "is_inf": IS_INF,
     "int_power": INT_POW,
@@ -105,9 +130,9 @@ _unary("Tan", lambda e, x: f"tan({x})", 6)
 _unary("Asin", lambda e, x: f"asin({x})", 6)
 _unary("Acos", lambda e, x: f"acos({x})", 6)
 _unary("Atan", lambda e, x: f"atan({x})", 6)
-_unary("Sinh", lambda e, x: f"sinh({x})", 6)
-_unary("Cosh", lambda e, x: f"cosh({x})", 6)
-_unary("Asinh", lambda e, x: f"asinh({x})", 6)
+_unary("Sinh", lambda e, x: call(e, "sinh_", x), 6)
+_unary("Cosh", lambda e, x: call(e, "cosh_", x), 6)
+_unary("Asinh", lambda e, x: call(e, "asinh_", x), 6)
 _unary("Acosh", lambda e, x: f"acosh({x})", 6)
 _unary("Atanh", lambda e, x: f"atanh({x})", 6)
 _unary("Tanh", lambda e, x: call(e, "tanh_", x), 6)
@@ -115,7 +140,8 @@ _unary("Erf", lambda e, x: call(e, "erf", x), 10)
 _unary("Sigmoid", lambda e, x: call(e, "sigmoid", x), 6)
 _unary("Softplus", lambda e, x: call(e, "softplus", x), 8)
 _unary("Softsign", lambda e, x: f"({x} / (1.0 + abs({x})))", 2)
-_unary("Relu", lambda e, x: f"max({x}, {e.literal(0)})", floats=False)
+# Comparisons with what is not a number are false: it stays, where max would put 0.
+_unary("Relu", lambda e, x: f"select({x}, {e.literal(0)}, {x} < {e.literal(0)})", floats=False)
 _unary("HardSwish", lambda e, x: f"({x} * clamp({x} / 6.0 + 0.5, 0.0, 1.0))", 3)
 _unary("Mish", lambda e, x: call(e, "mish", x), 12)
 _unary("IsNaN", lambda e, x: call(e, "is_nan", x), 2)
@@ -171,7 +197,7 @@ def selu(e: Element) -> str:
 def celu(e: Element) -> str:
     """max(0, x) + min(0, alpha·(e^(x/alpha) − 1))."""
     x, alpha = e.aligned(0), e.literal(e.number("alpha", 1.0))
-    return f"(max(0.0, {x}) + min(0.0, {alpha} * (exp({x} / {alpha}) - 1.0)))"
+    return f"select(max(0.0, {x}) + min(0.0, {alpha} * (exp({x} / {alpha}) - 1.0)), {x}, {call(e, 'is_nan', x)})"
 
 
 @element("ThresholdedRelu", pointwise=True)
@@ -185,7 +211,8 @@ def thresholded_relu(e: Element) -> str:
 def hard_sigmoid(e: Element) -> str:
     """alpha·x + beta between 0 and 1."""
     alpha, beta = e.literal(e.number("alpha", 0.2)), e.literal(e.number("beta", 0.5))
-    return f"clamp({alpha} * {e.aligned(0)} + {beta}, 0.0, 1.0)"
+    x = e.aligned(0)
+    return f"select(clamp({alpha} * {x} + {beta}, 0.0, 1.0), {x}, {call(e, 'is_nan', x)})"
 
 
 @element("Swish", cost=7, pointwise=True)
@@ -228,11 +255,15 @@ def is_inf(e: Element) -> str:
 
 @element("Clip", pointwise=True)
 def clip(e: Element) -> str:
-    """max, then min: where the bounds cross, the upper one holds."""
+    """The lower bound, then the upper: where they cross, the upper one holds. What is not a number is in neither."""
     found = e.aligned(0)
     if e.has(1):
-        found = f"max({found}, {e.scalar(1)})"
-    return f"min({found}, {e.scalar(2)})" if e.has(2) else found
+        low = e.scalar(1)
+        found = e.shader.let(f"select({found}, {low}, {found} < {low})", "above")
+    if not e.has(2):
+        return found
+    high = e.scalar(2)
+    return f"select({found}, {high}, {found} > {high})"
 
 
 def _binary(name: str, text: Callable[[Element, str, str], str], cost: int = 1) -> None:
