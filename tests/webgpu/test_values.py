@@ -27,7 +27,7 @@ def test_what_is_no_number_stays_so_and_large_ones_do_not_overflow(device: Devic
 @pytest.mark.parametrize(("low", "high"), [(-1, 1), (None, 6), (0, None), (2, -2)])
 def test_bounds_let_through_what_is_no_number(device: Device, low: float | None, high: float | None) -> None:
     bounds = {"l": low, "h": high}
-    known = {name: constant(name, np.float32(v)) for name, v in bounds.items() if v is not None}
+    known = {name: constant(name, np.array(v, np.float32)) for name, v in bounds.items() if v is not None}
     made = node("Clip", [given("x", NUMBERS), known.get("l"), known.get("h")], "y")
     check(model_of({"x": NUMBERS}, [made], made.outputs, list(known.values())), {"x": NUMBERS}, device)
 

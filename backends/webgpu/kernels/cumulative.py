@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from ....compiler.ir import constant_array
 from ..expression import Element, shape_of
-from ..index import Subscript
+from ..index import Index, Subscript
 from ..types import computed
 from .reduction import joined
 from .registry import Form, kernel
@@ -40,10 +40,11 @@ def _row(e: Element) -> tuple[int, list[int], str, int]:
     assert known is not None
     axis = int(known.reshape(-1)[0]) % len(e.shape)
     outer = [s for a, s in enumerate(e.shape) if a != axis]
-    return (axis, outer, "+", 0) if e.node.op_type == "CumSum" else (axis, outer, "*", 1)
+    sign, start = ("+", 0) if e.node.op_type == "CumSum" else ("*", 1)
+    return axis, outer, sign, start
 
 
-def _from_start(e: Element, length: int) -> str:
+def _from_start(e: Element, length: int) -> Index:
     """Where the k-th element lies."""
     return e.shader.index(f"{length - 1} - k") if e.integer("reverse", 0) else "k"
 
@@ -81,7 +82,8 @@ def _in_parts(w: Writer) -> None:
 @kernel("CumSum", "CumProd", applies=_known_axis)
 def cumulative(node: ir.Node) -> list[Form]:
     """A thread for each of many short rows, a workgroup for each long one."""
-    known, shape = constant_array(node.inputs[1], 1), shape_of(node.outputs[0])
+    axis, shape = node.inputs[1], shape_of(node.outputs[0])
+    known = None if axis is None else constant_array(axis, 1)
     assert known is not None
     length = shape[int(known.reshape(-1)[0])]
     return [_in_parts] if length > LONG else [_one_after_another]
