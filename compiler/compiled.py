@@ -245,7 +245,7 @@ def frontier(
         `report.approximation` holds the measured rise and the times.
 
     Raises:
-        TamagoError: see `compile`; U043, a bound that is no number from 0.
+        TamagoError: see `compile`; U043, no budget, or a bound that is no number from 0.
     """
     require_budget(budget)
     checked(budget, **options)

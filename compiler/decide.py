@@ -185,7 +185,7 @@ def _verify(
         if not fits_declaration(original.graph, wanted) and not fits_declaration(model.graph, wanted):
             continue  # what the file declares may be wrong, what was inferred too: hardly both
         first, ran = trial if first is None else first, ran + 1
-        differences = compare(reference.outputs, wanted, found)
+        differences = compare(reference.outputs, wanted, found, _stacked(original.graph))
         if not all(d.passed for d in differences):
             if _is_random(reference, trial, wanted):
                 raise _NotVerified("the original draws random numbers, so that no two runs of it agree")
@@ -202,6 +202,12 @@ def _verify(
             "the original could not be run on made-up inputs, or gives nothing but NaN and infinity (pass args)"
         )
     return _Verified(errors, first, notes)
+
+
+def _stacked(graph: ir.Graph) -> frozenset[str]:
+    """Outputs that loops stack, turn by turn."""
+    producers = ((value.name or "", value.producer()) for value in graph.outputs)
+    return frozenset(name for name, node in producers if node is not None and node.op_type in ("Loop", "Scan"))
 
 
 def _beside_as_written(names: Sequence[str], wanted: Any, plain: Any, found: Any) -> tuple[list[Difference], list[str]]:

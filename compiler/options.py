@@ -52,11 +52,12 @@ class Options:
         if self.objective not in ("latency", "size"):
             raise TamagoError("U003", f"objective {self.objective!r} is unknown", todo='use "latency" or "size"')
         if self.threads is not None and not (_is_number(self.threads, whole=True) and self.threads >= 1):
-            raise TamagoError("U004", f"threads is {self.threads!r}", todo="use a number from 1")
+            raise TamagoError("U004", f"threads is {self.threads!r}", todo="use a whole number from 1")
         if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0):
             raise TamagoError("U005", f"time_limit is {self.time_limit!r}", todo="use a number of seconds above 0")
         methods: Any = self.methods
-        if methods is not None and not isinstance(methods, (str, tuple)):
+        named = isinstance(methods, str) or (isinstance(methods, tuple) and all(isinstance(m, str) for m in methods))
+        if methods is not None and not named:
             raise TamagoError("U050", f"methods is {methods!r}", todo='name them, as in methods=["gptq", "taylor"]')
 
     def check_budget(self, budget: Budget) -> None:

@@ -35,7 +35,7 @@ from .widened import wide, widen
 if TYPE_CHECKING:
     from .tune import Tuner
 
-KERNELS_VERSION = 7  # what prices and records were measured with; another number where kernels change
+KERNELS_VERSION = 8  # what prices and records were measured with; another number where kernels change
 ROUNDS, SECONDS = 5, 0.2  # of replays, to choose between two captures
 SHORT = 0.01  # milliseconds of a kernel
 WARM = 2  # runs before the capture: libraries choose their kernels and allocate in them

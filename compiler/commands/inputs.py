@@ -17,6 +17,8 @@ from ..facts import Array
 from ..verify import make_feeds
 from .shared import require_count
 
+UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
 
 def read_inputs(path: Path | None) -> dict[str, Array]:
     """Arrays by name from an .npz file.
@@ -31,8 +33,12 @@ def read_inputs(path: Path | None) -> dict[str, Array]:
             path.open("rb").close()  # there, and no folder
             raise ValueError("it is no .npz archive")
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = {name: archive[name] for name in archive.files}
+        others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if others:
+            raise ValueError(f"not all of its members are arrays: {', '.join(others)}")
+        return arrays
+    except UNREADABLE as error:
         raise TamagoError(
             "M040",
             "the inputs cannot be read",
@@ -50,9 +56,8 @@ def inputs_for(graph: ir.Graph, options: argparse.Namespace, seed: int = 0) -> d
     Raises:
         TamagoError: M040, U006, U011, U012, what is given is not the model's; V003, none can be made up.
     """
-    given = read_inputs(options.inputs)
-    if given:
-        return fitting(graph, given)
+    if options.inputs is not None:
+        return fitting(graph, read_inputs(options.inputs))
     for name in ("batch", "length"):
         require_count(name, getattr(options, name), 0)
     made = make_feeds(graph, seed, options.batch, options.length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,8 @@ def test_the_cache_goes_out_and_comes_back(tmp_path: Path, capsys: pytest.Captur
         (["bench", "{source}", "--inputs", "{folder}/narrow.npz"], "U012", 2),
         (["bench", "{source}", "--inputs", "{folder}/array.npy"], "M040", 2),
         (["bench", "{source}", "--inputs", "{folder}"], "M040", 2),
+        (["check", "{source}", "{source}", "--inputs", "{folder}/empty.npz"], "U011", 2),
+        (["check", "{source}", "{source}", "--inputs", "{folder}/text.npz"], "M040", 2),
         (["check", "{source}", "{source}", "--samples", "0"], "U006", 2),
         (["check", "{source}", "{source}", "--inputs", "{folder}/narrow.npz"], "U012", 2),
     ],
@@ -118,6 +121,9 @@ def test_mistakes_have_a_code_and_no_traceback(
     np.savez(folder / "other.npz", z=np.ones((1, 8), np.float32))
     np.savez(folder / "narrow.npz", x=np.ones((1, 7), np.float32))
     np.save(folder / "array.npy", np.ones((1, 8), np.float32))
+    np.savez(folder / "empty.npz")
+    with zipfile.ZipFile(folder / "text.npz", "w") as archive:
+        archive.writestr("x", "hello")
     filled = [word.format(source=source, folder=folder) for word in words]
 
     assert main(filled) == exit_code

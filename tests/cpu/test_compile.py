@@ -87,6 +87,7 @@ def test_inputs_that_do_not_fit_an_onnx_model_are_coded(shape: tuple[int, ...], 
         ({"time_limit": -1}, "U005"),
         ({"time_limit": "1"}, "U005"),
         ({"methods": 3}, "U050"),
+        ({"methods": [["gptq"]]}, "U050"),
     ],
 )
 def test_wrong_options_are_coded(options: dict[str, object], code: str) -> None:

@@ -51,6 +51,9 @@ def test_what_a_loop_of_no_turns_stacked_may_have_the_rank_that_was_not_known(
     wanted: tuple[int, ...], found: tuple[int, ...], passed: bool
 ) -> None:
     """ONNX Runtime knows the shape of a loop's results only in the model whose shapes were inferred."""
-    (difference,) = compare(["y"], [np.zeros(wanted, np.float32)], [np.zeros(found, np.float32)])
+    results = [np.zeros(wanted, np.float32)], [np.zeros(found, np.float32)]
+    (difference,) = compare(["y"], *results, stacked=["y"])
+    (of_no_loop,) = compare(["y"], *results)
 
     assert difference.passed == passed
+    assert not of_no_loop.passed

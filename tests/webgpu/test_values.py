@@ -50,6 +50,13 @@ def test_cumulative_sums_of_long_rows(device: Device, dtype: type, exclusive: in
     check(model_of({"x": x}, [made], made.outputs, [axis]), {"x": x}, device)
 
 
+@pytest.mark.parametrize("shape", [(1100, 1500), (1100, 3)], ids=str)
+def test_cumulative_sums_of_many_long_rows_side_by_side_and_of_few(device: Device, shape: tuple[int, int]) -> None:
+    x, axis = normal(*shape), constant("a", np.array(0))
+    made = node("CumSum", [given("x", x), axis], "y")
+    check(model_of({"x": x}, [made], made.outputs, [axis]), {"x": x}, device, 1e-4)
+
+
 def test_products_of_more_terms_than_a_loop_of_mesas_driver_has_turns(device: Device) -> None:
     x, w = np.abs(normal(3, 70001)), np.abs(normal(70001, 40))
     made = node("MatMul", [given("x", x), given("w", w)], "y")

@@ -16,6 +16,7 @@ from .writer import Writer
 
 LONG = 1024  # elements of a row that one thread no longer goes through by itself
 GROUP = 256
+MANY = 1024  # rows, of which neighbours lie side by side: a thread each keeps a device busy, and reads in order
 
 
 def _known_axis(node: ir.Node) -> bool:
@@ -65,18 +66,23 @@ def _in_parts(w: Writer) -> None:
     length = e.shape[axis]
     part = -(-length // GROUP)
     at = shader.subscript(w.a_workgroup_each(prod(outer), GROUP), outer)
-    loop = f"for (var k = t * {part}; k < min((t + 1) * {part}, {length}); k++)"
+    turn = f"for (var j = 0; j < {part}; j++)"
+    element, inside = f"let k = t * {part} + j;", f"if (k < {length})"
     shader.line(f"var sum = {e.literal(start)};")
-    with shader.block(loop):
-        shader.line(f"sum {sign}= {e.input(0, joined(at, [_from_start(e, length)], [axis]))};")
+    with shader.block(turn):
+        shader.line(element)
+        with shader.block(inside):
+            shader.line(f"sum {sign}= {e.input(0, joined(at, [_from_start(e, length)], [axis]))};")
     parts = w.shared(shader.name("parts"), e.kind, GROUP)
     shader.line(f"{parts}[t] = sum;")
     shader.line("workgroupBarrier();")
     shader.line(f"sum = {e.literal(start)};")
-    with shader.block("for (var p = 0; p < t; p++)"):
+    with shader.block(f"for (var p = 0; p < {GROUP}; p++)"), shader.block("if (p < t)"):
         shader.line(f"sum {sign}= {parts}[p];")
-    with shader.block(loop):
-        _step(w, joined(at, [_from_start(e, length)], [axis]), sign)
+    with shader.block(turn):
+        shader.line(element)
+        with shader.block(inside):
+            _step(w, joined(at, [_from_start(e, length)], [axis]), sign)
 
 
 @kernel("CumSum", "CumProd", applies=_known_axis)
@@ -85,5 +91,8 @@ def cumulative(node: ir.Node) -> list[Form]:
     axis, shape = node.inputs[1], shape_of(node.outputs[0])
     known = None if axis is None else constant_array(axis, 1)
     assert known is not None
-    length = shape[int(known.reshape(-1)[0])]
-    return [_in_parts] if length > LONG else [_one_after_another]
+    at = int(known.reshape(-1)[0]) % len(shape)
+    if shape[at] <= LONG:
+        return [_one_after_another]
+    side_by_side = at < len(shape) - 1 and prod(shape) >= MANY * shape[at]
+    return [_one_after_another, _in_parts] if side_by_side else [_in_parts, _one_after_another]
