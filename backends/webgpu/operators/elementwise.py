@@ -140,7 +140,7 @@ _unary("Erf", lambda e, x: call(e, "erf", x), 10)
 _unary("Sigmoid", lambda e, x: call(e, "sigmoid", x), 6)
 _unary("Softplus", lambda e, x: call(e, "softplus", x), 8)
 _unary("Softsign", lambda e, x: f"({x} / (1.0 + abs({x})))", 2)
-# Comparisons with what is not a number are false: it stays, where max would put 0.
+# Comparisons with what is not a number are false: it stays, where max would put 0 (if the driver keeps to IEEE).
 _unary("Relu", lambda e, x: f"select({x}, {e.literal(0)}, {x} < {e.literal(0)})", floats=False)
 _unary("HardSwish", lambda e, x: f"({x} * clamp({x} / 6.0 + 0.5, 0.0, 1.0))", 3)
 _unary("Mish", lambda e, x: call(e, "mish", x), 12)
