@@ -169,7 +169,7 @@ def _verify(
     errors: dict[str, float] = {}
     notes: list[str] = []
     first: Mapping[str, Array] | None = None
-    ran, start = 0, time.perf_counter()
+    stacked, ran, start = _stacked(original.graph), 0, time.perf_counter()
     # What is run in pieces has one of them in memory at a time, and ends between two when it is to end.
     side_by_side = target.runs_side_by_side and not isinstance(program, Streaming)
     for made in trials(original.graph, feeds):
@@ -185,7 +185,7 @@ def _verify(
         if not fits_declaration(original.graph, wanted) and not fits_declaration(model.graph, wanted):
             continue  # what the file declares may be wrong, what was inferred too: hardly both
         first, ran = trial if first is None else first, ran + 1
-        differences = compare(reference.outputs, wanted, found, _stacked(original.graph))
+        differences = compare(reference.outputs, wanted, found, stacked)
         if not all(d.passed for d in differences):
             if _is_random(reference, trial, wanted):
                 raise _NotVerified("the original draws random numbers, so that no two runs of it agree")

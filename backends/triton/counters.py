@@ -38,3 +38,16 @@ def counters(device: torch.device, count: int) -> Tensor:
             return zeros
         known[key] = zeros
     return known[key]
+
+
+def split_sums(device: torch.device, tiles: int, each: int, split: int) -> tuple[Tensor, Tensor]:
+    """Room for the parts of sums that are split, and counters of their tiles; where they are not, nothing that is used.
+
+    Args:
+        device: theirs.
+        tiles: how many.
+        each: numbers of a tile.
+        split: programs that share a tile.
+    """
+    partial = torch.empty((tiles * each * split if split > 1 else 1,), dtype=torch.float32, device=device)
+    return partial, counters(device, tiles) if split > 1 else partial

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .counters import counters
+from .counters import split_sums
 from .early_starts import when
 from .kernels import convolution as gathered
 from .launch import options
@@ -123,7 +123,6 @@ def _launch(
 ) -> None:
     rows, columns, inner, split, warps, stages = candidate
     tiles = -(-pixels // rows) * -(-w.shape[0] // columns)
-    partial = torch.empty(tiles * rows * columns * split if split > 1 else 1, dtype=torch.float32, device=x.device)
     early = when(x, tiles * split)
     kernel: Any = gathered.convolution
     kernel[(tiles, split)](
@@ -133,8 +132,7 @@ def _launch(
         bias if scale is None else scale,
         bias if residual is None else residual,
         y,
-        partial,
-        counters(x.device, tiles) if split > 1 else partial,
+        *split_sums(x.device, tiles, rows * columns, split),
         PIXELS=pixels,
         O=w.shape[0],
         C=w.shape[1],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .counters import counters
+from .counters import split_sums
 from .early_starts import when
 from .kernels.mlp import mlp
 from .launch import options
@@ -55,8 +55,6 @@ def launch_mlp(
     y = torch.empty((*x.shape[:-1], out), dtype=x.dtype, device=x.device)
     tiles = -(-rows // tile)
     (k0, k1), (o0, o1) = parts(inner), parts(out)
-    size = split * tiles * tile * (o0 + o1) if split > 1 else 1
-    partial = torch.empty((size,), dtype=torch.float32, device=x.device)
     gamma, beta = (t.contiguous() for t in norm) if len(norm) > 0 else (x, x)
     early = when(x, tiles * split)
     kernel: Any = mlp
@@ -68,8 +66,7 @@ def launch_mlp(
         c.contiguous(),
         c if residual is None else residual.expand(y.shape).contiguous(),
         y,
-        partial,
-        counters(x.device, tiles) if split > 1 else partial,
+        *split_sums(x.device, tiles, tile * (o0 + o1), split),
         gamma,
         beta,
         epsilon,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .counters import counters
+from .counters import split_sums
 from .kernels import separable as kernels
 from .library_convolution import outputs_last, slid
 
@@ -54,8 +54,6 @@ def launch_separable(
         residual = residual.expand(y.shape).contiguous(memory_format=last)
     rectangles = n * -(-height // down) * -(-width // right)
     tiles = -(-rectangles // runs) * -(-out // (columns * parts))
-    results = tiles * parts * columns * right * down * runs * split
-    partial = torch.empty(results if split > 1 else 1, dtype=torch.float32, device=x.device)
     kernel: Any = kernels.separable
     kernel[(tiles, split)](
         x.contiguous(memory_format=last),
@@ -65,8 +63,7 @@ def launch_separable(
         shift.contiguous(),
         shift if residual is None else residual,
         y,
-        partial,
-        counters(x.device, tiles) if split > 1 else partial,
+        *split_sums(x.device, tiles, parts * columns * right * down * runs, split),
         N=n,
         C=channels,
         O=out,

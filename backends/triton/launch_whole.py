@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .counters import counters
+from .counters import split_sums
 from .early_starts import NEVER, when
 from .kernels.whole_product import whole_product
 from .launch import options
@@ -50,7 +50,6 @@ def launch_whole(
     given = [w, bias, *norm]
     w, bias, *norm = (laid(w) if fetches else w.contiguous(), *(t.contiguous() for t in given[1:]))
     tiles = -(-rows // tile) * -(-n // columns)
-    partial = torch.empty((tiles * tile * columns * split if split > 1 else 1,), dtype=torch.float32, device=x.device)
     lie = all(a is b for a, b in zip(given, (w, bias, *norm), strict=True))  # else what copied them is the kernel ahead
     early = when(x, tiles * split) if lie else NEVER
     gamma, beta = norm if norm else (bias, bias)
@@ -64,8 +63,7 @@ def launch_whole(
         beta,
         bias if residual is None else residual.expand(y.shape).contiguous(),
         y,
-        partial,
-        counters(x.device, tiles) if split > 1 else partial,
+        *split_sums(x.device, tiles, tile * columns, split),
         epsilon,
         ROWS=rows,
         N=n,

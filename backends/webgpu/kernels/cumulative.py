@@ -19,9 +19,15 @@ GROUP = 256
 MANY = 1024  # rows, of which neighbours lie side by side: a thread each keeps a device busy, and reads in order
 
 
+def _axis(node: ir.Node) -> int | None:
+    """Counted from the first; None where it is computed."""
+    known = None if node.inputs[1] is None else constant_array(node.inputs[1], 1)
+    return None if known is None else int(known.reshape(-1)[0]) % len(shape_of(node.outputs[0]))
+
+
 def _known_axis(node: ir.Node) -> bool:
-    x, axis = node.inputs[0], node.inputs[1]
-    return x is not None and axis is not None and constant_array(axis, 1) is not None and computed(x.dtype) != "bool"
+    x = node.inputs[0]
+    return x is not None and _axis(node) is not None and computed(x.dtype) != "bool"
 
 
 def _one_after_another(w: Writer) -> None:
@@ -37,9 +43,8 @@ def _one_after_another(w: Writer) -> None:
 
 def _row(e: Element) -> tuple[int, list[int], str, int]:
     """The axis, the sizes of the others, what joins elements, and what that begins with."""
-    known = e.constant(1)
-    assert known is not None
-    axis = int(known.reshape(-1)[0]) % len(e.shape)
+    axis = _axis(e.node)
+    assert axis is not None
     outer = [s for a, s in enumerate(e.shape) if a != axis]
     sign, start = ("+", 0) if e.node.op_type == "CumSum" else ("*", 1)
     return axis, outer, sign, start
@@ -88,10 +93,8 @@ def _in_parts(w: Writer) -> None:
 @kernel("CumSum", "CumProd", applies=_known_axis)
 def cumulative(node: ir.Node) -> list[Form]:
     """A thread for each of many short rows, a workgroup for each long one."""
-    axis, shape = node.inputs[1], shape_of(node.outputs[0])
-    known = None if axis is None else constant_array(axis, 1)
-    assert known is not None
-    at = int(known.reshape(-1)[0]) % len(shape)
+    at, shape = _axis(node), shape_of(node.outputs[0])
+    assert at is not None
     if shape[at] <= LONG:
         return [_one_after_another]
     side_by_side = at < len(shape) - 1 and prod(shape) >= MANY * shape[at]
