@@ -18,11 +18,12 @@ from ...compiler.facts import Array
 from ...compiler.operators import attach
 from ...compiler.price import Site, Stored
 from ...compiler.rule import Rule
-from ...compiler.site_model import AGREE, made_up, site_model, size_of
+from ...compiler.site_model import AGREE, agree, made_up, site_model, size_of
 from ...compiler.timing import Timing, beside_first, clearly_fastest, decided, interleave, paired_ratio
 from ...compiler.trials import Tried, time_alike
 from ...compiler.verify import NOISE, compare
 from .alternatives import RULES
+from .fusion_records import FusionRecords
 from .regions import REGIONS, fused_products, merged_linears
 from .run import Program, environment
 from .timing import interleave_graphs
@@ -144,22 +145,45 @@ class Cuda:
 
     def _fused(self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> tuple[ir.Model, list[str]]:
         """The program with each region that makes it faster, and what each was worth."""
+        found, notes, recalled = self._with_regions(model, feeds, inner=inner, recall=True)
+        if recalled and not self._agree(model, found, feeds, inner=inner):
+            found, notes, _ = self._with_regions(model, feeds, inner=inner, recall=False)
+        return found, notes
+
+    def _with_regions(
+        self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool, recall: bool
+    ) -> tuple[ir.Model, list[str], bool]:
+        """The same, and whether some of it is recalled, without a look at what it computes."""
+        shapes = tuple(np.shape(feeds[v.name]) for v in model.graph.inputs if v.name in feeds)
+        records = FusionRecords(self.store, self.environment, shapes)
         notes: list[str] = []
-        within, best = AGREE, None
+        recalled, within, best = False, None, None
         for region in REGIONS:
             for place in region.places(model):
                 found = region.fuse(model, place)
                 if found is None:
                     continue
-                if best is None:
-                    within, best = self._noise(model, feeds), self._try(model, feeds, inner=inner)
-                if best is None:  # it will not be captured the next time either
-                    return model, notes
-                times, faster = self._beside(best, found, feeds, within, inner=inner)
+                fusion, faster = f"{region.name} {place}", None
+                times = records.recall(fusion, model, found) if recall else None
+                recalled |= times is not None and times[1] < times[0]
+                if times is None:
+                    within = self._noise(model, feeds) if within is None else within
+                    best = self._try(model, feeds, inner=inner) if best is None else best
+                    if best is None:  # it will not be captured the next time either
+                        return model, notes, recalled
+                    times, faster = self._beside(best, found, feeds, within, inner=inner)
+                    records.keep(fusion, model, found, times)
                 notes.append(f"{region.name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
-                if faster is not None:
+                if times[1] < times[0]:
                     model, best = found, faster
-        return model, notes
+        return model, notes, recalled
+
+    def _agree(self, model: ir.Model, fused: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> bool:
+        """Whether two programs compute the same, so far as the first one's own rounding lets them."""
+        first, second = (self._try(m, feeds, inner=inner) for m in (model, fused))
+        if first is None or second is None:
+            return False
+        return agree(first[1], second[1]) or agree(first[1], second[1], self._noise(model, feeds))
 
     def _beside(
         self, best: Tried, model: ir.Model, feeds: Mapping[str, Array], within: float, *, inner: bool

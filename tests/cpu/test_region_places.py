@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -12,12 +12,18 @@ import pytest
 
 from tamago.backends.triton import target
 from tamago.backends.triton.regions import Region
+from tamago.compiler.facts import Array
 from tamago.compiler.store import Store
 from tamago.compiler.timing import Timing
 
 PLACES = ("wide", "narrow", "wrong", "broken")
 MILLISECONDS = {"wide": 2.0, "narrow": 0.5, "wrong": 0.1}
 TEXT = '<ir_version: 10, opset_import: ["" : 23]> g (float[2] x) => (float[2] y) { y = Relu (x) }'
+
+
+BRANCHES = """<ir_version: 10, opset_import: ["" : 23]> g (bool c, float[2] x) => (float[2] y) {
+    y = If (c) <then_branch = a () => (float[2] p) { p = Relu (x) }, else_branch = b () => (float[2] q) { q = Neg (x) }>
+}"""
 
 
 def fuse(model: ir.Model, place: str) -> ir.Model:
@@ -52,6 +58,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> target.Cuda:
     monkeypatch.setattr(target.Cuda, "_timed", timed)
     monkeypatch.setattr(target.Cuda, "_try", attempt)
     monkeypatch.setattr(target.Cuda, "_noise", lambda *_: 1e-3)
+    monkeypatch.setattr(target, "environment", lambda: "a device")
     return target.Cuda(Store.open(":memory:"))
 
 
@@ -111,3 +118,71 @@ def test_a_program_that_was_not_faster_is_let_go_before_the_next_is_made(
     cuda.finish(ir.from_onnx_text(TEXT), None)
 
     assert held == [0, *[1] * len(PLACES)]
+
+
+def test_what_a_fusion_was_worth_is_recalled(cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, measured = cuda.finish(ir.from_onnx_text(TEXT), None)
+    tried = counted(monkeypatch)
+
+    again, notes = cuda.finish(ir.from_onnx_text(TEXT.replace("x", "other")), None)
+
+    assert again.metadata_props == first.metadata_props
+    assert notes == measured
+    # What the two faster programs compute is looked at; what failed or differed is tried again.
+    assert [sorted(m.metadata_props) for m in tried] == [
+        *[["narrow"], ["narrow", "wrong"], ["broken", "narrow"]],
+        *[[], ["narrow"]],
+    ]
+
+
+@pytest.mark.parametrize("other", ["float[3]", "float16[2]"])
+def test_a_fusion_of_another_program_is_tried(cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    cuda.finish(ir.from_onnx_text(TEXT), None)
+    tried = counted(monkeypatch)
+
+    cuda.finish(ir.from_onnx_text(TEXT.replace("float[2]", other)), None)
+
+    assert len(tried) == 1 + len(PLACES)
+
+
+def test_what_is_recalled_but_computes_something_else_with_these_weights_is_measured_anew(
+    cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.finish(ir.from_onnx_text(TEXT), None)
+    attempt = target.Cuda._try
+
+    def off(self: target.Cuda, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> target.Tried | None:
+        found = attempt(self, model, feeds, inner=inner)
+        if found is None or "narrow" not in model.metadata_props:
+            return found
+        return found[0], [np.full(2, 3, np.float32)]
+
+    monkeypatch.setattr(target.Cuda, "_try", off)
+
+    found, notes = cuda.finish(ir.from_onnx_text(TEXT), None)
+
+    assert not set(found.metadata_props) & set(PLACES)
+    assert notes[1] == "fused: 1.0000 ms without, inf ms with"
+
+
+def test_fusions_of_a_program_with_a_body_are_tried_each_time(
+    cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.finish(ir.from_onnx_text(BRANCHES), {"c": np.array(True), "x": np.ones(2, np.float32)})
+    tried = counted(monkeypatch)
+
+    cuda.finish(ir.from_onnx_text(BRANCHES), {"c": np.array(True), "x": np.ones(2, np.float32)})
+
+    assert len(tried) == 1 + len(PLACES)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[ir.Model]:
+    """The programs that are tried from here on."""
+    attempt, tried = target.Cuda._try, list[ir.Model]()
+
+    def count(self: target.Cuda, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> target.Tried | None:
+        tried.append(model)
+        return attempt(self, model, feeds, inner=inner)
+
+    monkeypatch.setattr(target.Cuda, "_try", count)
+    return tried
