@@ -154,7 +154,7 @@ class Cuda:
         self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool, recall: bool
     ) -> tuple[ir.Model, list[str], bool]:
         """The same, and whether some of it is recalled, without a look at what it computes."""
-        shapes = tuple(np.shape(feeds[v.name]) for v in model.graph.inputs if v.name in feeds)
+        shapes = tuple(np.shape(feeds[name]) for v in model.graph.inputs if (name := v.name or "") in feeds)
         records = FusionRecords(self.store, self.environment, shapes)
         notes: list[str] = []
         recalled, within, best = False, None, None

@@ -149,7 +149,7 @@ def test_what_is_recalled_but_computes_something_else_with_these_weights_is_meas
     cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda.finish(ir.from_onnx_text(TEXT), None)
-    attempt = target.Cuda._try
+    attempt = target.Cuda._try  # pyright: ignore[reportPrivateUsage]
 
     def off(self: target.Cuda, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> target.Tried | None:
         found = attempt(self, model, feeds, inner=inner)
@@ -178,7 +178,8 @@ def test_fusions_of_a_program_with_a_body_are_tried_each_time(
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[ir.Model]:
     """The programs that are tried from here on."""
-    attempt, tried = target.Cuda._try, list[ir.Model]()
+    attempt = target.Cuda._try  # pyright: ignore[reportPrivateUsage]
+    tried: list[ir.Model] = []
 
     def count(self: target.Cuda, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> target.Tried | None:
         tried.append(model)
