@@ -29,11 +29,13 @@ class FusionRecords:
         store: where they are kept.
         environment: device and versions.
         shapes: of the inputs.
+        inner: whether they are parts of a program: pictures lie otherwise then.
     """
 
     store: Stored
     environment: str
     shapes: tuple[tuple[int, ...], ...]
+    inner: bool
 
     def recall(self, fusion: str, without: ir.Model, fused: ir.Model) -> list[float] | None:
         """What was measured of a program and the same with a fusion; None where nothing was."""
@@ -53,7 +55,7 @@ class FusionRecords:
         programs = [_identity(model.graph) for model in (without, fused)]
         if None in programs:
             return None
-        text = json.dumps(["fusion", KEY_VERSION, self.environment, self.shapes, fusion, programs])
+        text = json.dumps(["fusion", KEY_VERSION, self.environment, self.shapes, self.inner, fusion, programs])
         return blake2b(text.encode(), digest_size=20).hexdigest()
 
 

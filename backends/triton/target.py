@@ -155,7 +155,7 @@ class Cuda:
     ) -> tuple[ir.Model, list[str], bool]:
         """The same, and whether some of it is recalled, without a look at what it computes."""
         shapes = tuple(np.shape(feeds[name]) for v in model.graph.inputs if (name := v.name or "") in feeds)
-        records = FusionRecords(self.store, self.environment, shapes)
+        records = FusionRecords(self.store, self.environment, shapes, inner)
         notes: list[str] = []
         recalled, within, best = False, None, None
         for region in REGIONS:
