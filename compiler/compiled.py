@@ -198,7 +198,7 @@ def compile(
         "portable": portable,
         "time_limit": time_limit,
         "store": store,
-        "methods": tuple(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else methods,
+        "methods": _several(methods),
         **testing,
     }
     checked(budget, **options)
@@ -224,6 +224,7 @@ def frontier(
     calibration: Iterable[Any],
     rises: Sequence[float] = RISES,
     workloads: Sequence[tuple[Any, float]] | None = None,
+    methods: Sequence[str] | str | None = None,
     dynamic_shapes: Any = None,
     **options: Any,
 ) -> list[CompiledModel]:
@@ -237,6 +238,7 @@ def frontier(
         calibration: as for `compile`.
         rises: the bounds.
         workloads: as for `compile`.
+        methods: as for `compile`.
         dynamic_shapes: as for `compile`.
         options: further arguments of `compile`.
 
@@ -248,12 +250,18 @@ def frontier(
         TamagoError: see `compile`; U043, no budget, or a bound that is no number from 0.
     """
     require_budget(budget)
+    options["methods"] = _several(methods)
     checked(budget, **options)
     budget.bounds(rises)
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = _request(traced, budget, calibration, workloads, feeds)
     return [CompiledModel(c, traced.signature) for c in compile_front(traced, feeds, request, rises, **options)]
+
+
+def _several(names: Any) -> Any:
+    """A list or the like as a tuple, which cannot change once it was checked; anything else as it is."""
+    return tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
 
 
 def _request(

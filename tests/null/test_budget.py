@@ -91,6 +91,20 @@ def test_a_budget_that_is_none_is_refused_before_any_work(budget: Any) -> None:
         tamago.compile(b"", budget=Budget(), calibration=[])
 
 
+@pytest.mark.parametrize("methods", [["gptq"], ("gptq", "perp"), "gptq", None])
+def test_a_frontier_takes_methods_as_compile_does(methods: Any) -> None:
+    for call in (tamago.compile, tamago.frontier):
+        with pytest.raises(tamago.TamagoError, match="M0"):  # it is the model that is looked at
+            call(b"", budget=Budget(), calibration=[], methods=methods)
+
+
+@pytest.mark.parametrize("methods", [3, [["gptq"]], ["nothing_known"]])
+def test_a_frontier_refuses_methods_as_compile_does(methods: Any) -> None:
+    for call in (tamago.compile, tamago.frontier):
+        with pytest.raises(tamago.TamagoError, match="U050"):
+            call(b"", budget=Budget(), calibration=[], methods=methods)
+
+
 def test_nothing_is_allowed_by_position() -> None:
     with pytest.raises(TypeError):
         Budget("mse")  # type: ignore[misc]
