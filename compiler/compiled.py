@@ -17,7 +17,7 @@ from .errors import TamagoError
 from .facts import Array
 from .files import read_model, to_proto, write_model
 from .ir import dims
-from .options import Options
+from .options import Options, require_none
 from .pipeline import Compiled, checked, compile_front, compile_traced, require_budget, run_as_it_is
 from .report import Report
 from .rule import Drift
@@ -181,9 +181,10 @@ def compile(
         budget: allowed error; approximate methods are used where they pay. None: exact rewrites only.
         calibration: yields `(inputs, target)` pairs: inputs a tuple or mapping as the model takes them (one tensor need
             not be wrapped), target whatever the loss needs. Half of them choose, half prove.
-        workloads: `(args, weight)` pairs that latency is judged on (default: `args`).
+        workloads: `(args, weight)` pairs that latency within the budget is judged on (default: `args`, which the exact
+            program is judged on in any case); only with a budget.
         methods: names of the approximate methods that may be used (`rewrites/README.md`), or one; None: all but
-            retraining.
+            retraining. Only with a budget.
         testing: further fields of `Options`.
 
     Raises:
@@ -204,6 +205,8 @@ def compile(
     checked(budget, **options)
     if (budget is None) != (calibration is None):
         raise TamagoError("U048", "budget and calibration belong together", todo="give both, or neither")
+    if budget is None:
+        require_none(workloads=workloads, methods=methods)
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = None

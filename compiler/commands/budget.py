@@ -56,11 +56,12 @@ def budget_options(options: argparse.Namespace) -> dict[str, Any]:
         raise TamagoError("U049", "--rise (or --absolute) and --calibration belong together", todo="give both")
     if options.rise is not None and options.absolute is not None:
         raise TamagoError("U049", "--rise and --absolute bound the same thing", todo="give one of them")
-    if not asked and options.loss is not None:
-        raise TamagoError("U049", "--loss needs --rise (or --absolute) and --calibration", todo="give them too")
-    methods = {} if options.methods is None else {"methods": options.methods.split(",")}
+    alone = [name for name in ("loss", "methods") if not asked and getattr(options, name) is not None]
+    if alone:
+        raise TamagoError("U049", f"--{alone[0]} needs --rise (or --absolute) and --calibration", todo="give them too")
     if not asked:
-        return methods
+        return {}
+    methods = {} if options.methods is None else {"methods": options.methods.split(",")}
     name, _, labels = (options.loss or "").partition(":")
     if name and name not in NAMES:
         raise TamagoError("U042", f"loss {name!r} is unknown", todo=f"one of {', '.join(NAMES)}")

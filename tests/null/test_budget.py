@@ -105,6 +105,25 @@ def test_a_frontier_refuses_methods_as_compile_does(methods: Any) -> None:
             call(b"", budget=Budget(), calibration=[], methods=methods)
 
 
+@pytest.mark.parametrize(
+    "given", [{"workloads": [(np.zeros(1), 1.0)]}, {"methods": "gptq"}, {"methods": ["gptq"], "workloads": [(1, 1)]}]
+)
+def test_what_only_a_budget_has_use_for_is_refused_without_one(given: dict[str, Any]) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(b"", **given)
+    assert error.value.code == "U054"
+    assert all(name in error.value.what for name in given)
+
+    with pytest.raises(tamago.TamagoError, match="M0"):  # with a budget it is the model that is looked at
+        tamago.compile(b"", budget=Budget(), calibration=[], **given)
+
+
+@pytest.mark.parametrize("given", [{}, {"workloads": None, "methods": None}, {"workloads": [], "methods": []}])
+def test_nothing_that_only_a_budget_has_use_for_is_nothing_to_refuse(given: dict[str, Any]) -> None:
+    with pytest.raises(tamago.TamagoError, match="M0"):
+        tamago.compile(b"", **given)
+
+
 def test_nothing_is_allowed_by_position() -> None:
     with pytest.raises(TypeError):
         Budget("mse")  # type: ignore[misc]
