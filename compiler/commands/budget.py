@@ -67,7 +67,8 @@ def budget_options(options: argparse.Namespace) -> dict[str, Any]:
         raise TamagoError("U042", f"loss {name!r} is unknown", todo=f"one of {', '.join(NAMES)}")
     if (name == "cross-entropy") != bool(labels):
         raise TamagoError("U042", "cross-entropy needs labels, and only it does", todo="--loss cross-entropy:LABELS")
-    budget = Budget(loss=name or None, rise=0.01 if options.rise is None else options.rise, absolute=options.absolute)
+    bound: dict[str, Any] = {"rise": options.rise, "absolute": options.absolute}
+    budget = Budget(loss=name or None, **{n: value for n, value in bound.items() if value is not None})
     return {"budget": budget, "calibration": list(_samples(options.calibration, labels, options.source)), **methods}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +35,10 @@ def mean_square(outputs: Any, target: Any) -> Any:
         ({"drop": 0.01}, "U040"),
         ({"metric": accuracy, "drop": 0.01, "loss": "mse"}, "U041"),
         ({"metric": accuracy, "drop": 0.01, "loss": mean_square}, "U041"),
+        ({"absolute": 0.1, "rise": 0.05}, "U041"),
+        ({"absolute": 0.1, "rise": 0.01}, "U041"),  # as much as holds where nothing is said, but said
+        ({"metric": accuracy, "drop": 0.01, "rise": 0.01}, "U041"),
+        ({"metric": accuracy, "drop": 0.01, "absolute": 0.01}, "U041"),
         ({"loss": "crossentropy"}, "U042"),
         ({"loss": ""}, "U042"),
         ({"loss": 3}, "U042"),
@@ -61,6 +68,13 @@ def test_losses_by_name_by_function_and_none(name: Any) -> None:
     assert Budget(loss=name).loss is name
 
 
+def test_a_bound_alone_is_the_bound_also_in_a_copy() -> None:
+    assert Budget(absolute=0.1).allowed == 0.1
+    assert Budget(metric=accuracy, drop=0.1).allowed == 0.1
+    assert copy.deepcopy(replace(Budget(absolute=0.1), size=3)).allowed == 0.1
+    assert json.dumps(Budget().allowed) == "0.01"
+
+
 @pytest.mark.parametrize("number", [1, 0.25, np.float32(0.25), np.int64(2)])
 def test_a_bound_is_a_number_of_any_kind(number: Any) -> None:
     assert Budget(rise=number).allowed == number
@@ -78,6 +92,7 @@ def test_bounds_that_are_no_list_of_numbers_are_refused(rises: Any) -> None:
 def test_bounds_take_the_place_of_what_is_allowed(rises: Any) -> None:
     assert [b.allowed for b in Budget(loss="kl").bounds(rises)] == [0.1, 0.2]
     assert [b.drop for b in Budget(metric=accuracy, drop=0.5).bounds(rises)] == [0.1, 0.2]
+    assert [b.absolute for b in Budget(loss="kl", absolute=0.5).bounds(rises)] == [0.1, 0.2]
 
 
 @pytest.mark.parametrize("budget", [0.01, "1%", {"rise": 0.01}])
