@@ -139,7 +139,8 @@ def _cross_entropy(logits: torch.Tensor, labels: Any) -> float:
 def _row(compiled: Compiled, rise: Evidence) -> str:
     report, found = compiled.report, compiled.report.approximation
     times = [] if found is None or compiled.report.verdict.find("budget") < 0 else found.workloads
-    speed = "  ".join(f"{w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})" for w in times)
+    named = zip([] if found is None else found.workload_names(), times, strict=False)
+    speed = "  ".join(f"{name} {w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})" for name, w in named)
     bound = "exact" if not times or found is None else found.budget
     size = f"{report.after.bytes / 1e6:.2f} of {report.before.bytes / 1e6:.2f} MB"
     return f"{bound:32} unseen {rise.value:+.4f} ± {rise.error:.4f}  {size}  {speed}"
