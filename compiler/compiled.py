@@ -180,7 +180,8 @@ def compile(
         store: where measured prices are kept; a path, an open store, or None for the user's own.
         budget: allowed error; approximate methods are used where they pay. None: exact rewrites only.
         calibration: yields `(inputs, target)` pairs: inputs a tuple or mapping as the model takes them (one tensor need
-            not be wrapped), target whatever the loss needs. Half of them choose, half prove.
+            not be wrapped), target whatever the loss needs. Half of them choose, half prove. Of what has no length, and
+            may have no end, the first 4,096 are read, or 2 GiB.
         workloads: `(args, weight)` pairs that latency within the budget is judged on (default: `args`, which the exact
             program is judged on in any case); only with a budget.
         methods: names of the approximate methods that may be used (`rewrites/README.md`), or one; None: all but

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ import pytest
 import torch
 
 import tamago
+from tamago.compiler.approximate import calibration as calibrations
 from tamago.compiler.approximate.budget import NAMES, Budget
-from tamago.compiler.approximate.calibration import SMALLEST, Sample, Split, read_samples, split, without_repeats
+from tamago.compiler.approximate.calibration import MOST, SMALLEST, Sample, Split, read_samples, split, without_repeats
 from tamago.compiler.approximate.stack import examples, run_together, stacked, takes_batches, together
 from tamago.compiler.facts import Array
+from tamago.compiler.within_budget import Request
 
 
 def accuracy(outputs: Sequence[Any], targets: Sequence[Any]) -> float:
@@ -257,6 +260,52 @@ def test_calibration_is_read_once_and_in_order() -> None:
     assert reads == SMALLEST
     assert [s.target for s in samples] == list(range(SMALLEST))
     np.testing.assert_array_equal(samples[3].feeds["x"], [3.0])
+
+
+class Stream:
+    """Samples for ever, and how many were asked for."""
+
+    def __init__(self, error: type[Exception] = TypeError) -> None:
+        self.asked, self.error = 0, error
+
+    def __iter__(self) -> Iterator[Any]:
+        for self.asked in count(1):
+            yield [float(self.asked)], None
+
+    def __len__(self) -> int:
+        raise self.error("a stream has no length")
+
+
+def request(calibration: Any, flatten: Any = by_name) -> Request:
+    return Request(Budget(), calibration, [], flatten, lambda outputs: outputs)
+
+
+def test_a_stream_without_an_end_is_read_up_to_a_number_and_it_is_said() -> None:
+    stream = Stream()
+
+    for endless in (stream, Stream(NotImplementedError), iter(Stream()), map(tuple, Stream())):
+        asked = request(endless)
+        assert len(asked.samples) == MOST
+        assert "no length" in asked.notes[0]
+        assert str(MOST) in asked.notes[0]
+    assert stream.asked == MOST
+
+
+def test_a_stream_of_large_samples_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrations, "MOST_BYTES", 1000)
+
+    asked = request(Stream(), lambda inputs: {"x": np.full(25, inputs[0], np.float32)})
+
+    assert len(asked.samples) == 10
+    assert "10 samples" in asked.notes[0]
+
+
+@pytest.mark.parametrize("given", [pairs(MOST + 5), iter(pairs(MOST + 5)), (p for p in pairs(20))])
+def test_what_has_a_length_or_an_end_is_read_to_it(given: Any) -> None:
+    asked = request(given)
+
+    assert len(asked.samples) in (MOST + 5, 20)
+    assert asked.notes == []
 
 
 def test_a_calibration_that_fails_names_the_item() -> None:
