@@ -192,7 +192,7 @@ def _verify(
             plain = target.believed.lower(original, optimise=False)(trial)
             differences, said = _beside_as_written(reference.outputs, wanted, plain, found)
             notes = said or notes
-        require(differences)
+        require(differences, elsewhere="" if target.believed is target else "cpu")
         for d in differences:
             errors[d.name] = max(errors.get(d.name, 0.0), d.error)
         if ran == MADE_UP or (ran > 1 and time.perf_counter() - start > VERIFY_SECONDS):
