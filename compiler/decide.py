@@ -115,9 +115,10 @@ def decide(
         return Decision(False, reference, "no gain", notes=notes, verified=True)
     if by_size:
         return by_size(timing)
-    won = wins(timing)
-    kept, verdict = (program, "faster") if won else (reference, "no gain")
-    return Decision(won, kept, verdict, errors if won else {}, timing, notes, verified=True)
+    if not wins(timing):
+        return Decision(False, reference, "no gain", {}, timing, notes, verified=True)
+    verdict = "faster" if timing.low > NO_SLOWER else "no slower"  # a tie is no gain in speed, nor a loss
+    return Decision(True, program, verdict, errors, timing, notes, verified=True)
 
 
 def _by_size(

@@ -83,7 +83,8 @@ class Report:
     """One compilation.
 
     Attributes:
-        verdict: "faster", "smaller", "no gain" (the original was returned), "not timed", "not verified", "as it is".
+        verdict: "faster", "no slower" (as far as the clock can tell), "smaller", "no larger"; "no gain", "not verified"
+            (the original was returned); "not timed", "as it is"; "faster" or "smaller within the budget".
         error: largest relative error of an output against the original, over all inputs tried; of a program within a
             budget on one of the samples that prove.
         errors: the same for each output.

@@ -93,7 +93,8 @@ def _cost(compiled: Compiled, *, size: bool) -> float:
     if size:
         return report.after.bytes / max(report.before.bytes, 1)
     if found is None or "budget" not in report.verdict:
-        return 1.0 if report.timing is None or report.verdict != "faster" else 1 / report.timing.ratio
+        kept = report.verdict in ("faster", "no slower")
+        return 1 / report.timing.ratio if kept and report.timing is not None else 1.0
     return part_of_time(found.workloads, [w.result for w in found.workloads]) or 1.0
 
 
