@@ -17,7 +17,7 @@ from .errors import TamagoError
 from .facts import Array
 from .files import read_model, to_proto, write_model
 from .ir import dims
-from .options import Options
+from .options import Options, require_none
 from .pipeline import Compiled, checked, compile_front, compile_traced, require_budget, run_as_it_is
 from .report import Report
 from .rule import Drift
@@ -180,10 +180,12 @@ def compile(
         store: where measured prices are kept; a path, an open store, or None for the user's own.
         budget: allowed error; approximate methods are used where they pay. None: exact rewrites only.
         calibration: yields `(inputs, target)` pairs: inputs a tuple or mapping as the model takes them (one tensor need
-            not be wrapped), target whatever the loss needs. Half of them choose, half prove.
-        workloads: `(args, weight)` pairs that latency is judged on (default: `args`).
+            not be wrapped), target whatever the loss needs. Half of them choose, half prove. Of what has no length, and
+            may have no end, the first 4,096 are read, or 2 GiB.
+        workloads: `(args, weight)` pairs that latency within the budget is judged on (default: `args`, which the exact
+            program is judged on in any case); only with a budget.
         methods: names of the approximate methods that may be used (`rewrites/README.md`), or one; None: all but
-            retraining.
+            retraining. Only with a budget.
         testing: further fields of `Options`.
 
     Raises:
@@ -198,12 +200,14 @@ def compile(
         "portable": portable,
         "time_limit": time_limit,
         "store": store,
-        "methods": tuple(methods) if isinstance(methods, Iterable) and not isinstance(methods, str) else methods,
+        "methods": _several(methods),
         **testing,
     }
     checked(budget, **options)
     if (budget is None) != (calibration is None):
         raise TamagoError("U048", "budget and calibration belong together", todo="give both, or neither")
+    if budget is None:
+        require_none(workloads=workloads, methods=methods)
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = None
@@ -224,6 +228,7 @@ def frontier(
     calibration: Iterable[Any],
     rises: Sequence[float] = RISES,
     workloads: Sequence[tuple[Any, float]] | None = None,
+    methods: Sequence[str] | str | None = None,
     dynamic_shapes: Any = None,
     **options: Any,
 ) -> list[CompiledModel]:
@@ -237,6 +242,7 @@ def frontier(
         calibration: as for `compile`.
         rises: the bounds.
         workloads: as for `compile`.
+        methods: as for `compile`.
         dynamic_shapes: as for `compile`.
         options: further arguments of `compile`.
 
@@ -248,12 +254,18 @@ def frontier(
         TamagoError: see `compile`; U043, no budget, or a bound that is no number from 0.
     """
     require_budget(budget)
+    options["methods"] = _several(methods)
     checked(budget, **options)
     budget.bounds(rises)
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = _request(traced, budget, calibration, workloads, feeds)
     return [CompiledModel(c, traced.signature) for c in compile_front(traced, feeds, request, rises, **options)]
+
+
+def _several(names: Any) -> Any:
+    """A list or the like as a tuple, which cannot change once it was checked; anything else as it is."""
+    return tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else names
 
 
 def _request(

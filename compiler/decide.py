@@ -115,9 +115,10 @@ def decide(
         return Decision(False, reference, "no gain", notes=notes, verified=True)
     if by_size:
         return by_size(timing)
-    won = wins(timing)
-    kept, verdict = (program, "faster") if won else (reference, "no gain")
-    return Decision(won, kept, verdict, errors if won else {}, timing, notes, verified=True)
+    if not wins(timing):
+        return Decision(False, reference, "no gain", {}, timing, notes, verified=True)
+    verdict = "faster" if timing.low > NO_SLOWER else "no slower"  # a tie is no gain in speed, nor a loss
+    return Decision(True, program, verdict, errors, timing, notes, verified=True)
 
 
 def _by_size(
@@ -192,7 +193,7 @@ def _verify(
             plain = target.believed.lower(original, optimise=False)(trial)
             differences, said = _beside_as_written(reference.outputs, wanted, plain, found)
             notes = said or notes
-        require(differences)
+        require(differences, elsewhere="" if target.believed is target else "cpu")
         for d in differences:
             errors[d.name] = max(errors.get(d.name, 0.0), d.error)
         if ran == MADE_UP or (ran > 1 and time.perf_counter() - start > VERIFY_SECONDS):

@@ -71,6 +71,18 @@ class Options:
             )
 
 
+def require_none(**given: Any) -> None:
+    """Raise U054 for what only a program within a budget is judged on or made by: it would be passed over."""
+    names = [name for name, value in given.items() if value is not None and len(value) > 0]
+    if names:
+        raise TamagoError(
+            "U054",
+            f"{' and '.join(names)} without a budget",
+            why="an exact program is judged on args, and no approximate method makes it",
+            todo="give budget and calibration too, or leave it out and pass the inputs that count as args",
+        )
+
+
 def _is_number(value: object, *, whole: bool = False) -> bool:
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     return isinstance(value, kinds) and not isinstance(value, bool)

@@ -83,7 +83,8 @@ class Report:
     """One compilation.
 
     Attributes:
-        verdict: "faster", "smaller", "no gain" (the original was returned), "not timed", "not verified", "as it is".
+        verdict: "faster", "no slower" (as far as the clock can tell), "smaller", "no larger"; "no gain", "not verified"
+            (the original was returned); "not timed", "as it is"; "faster" or "smaller within the budget".
         error: largest relative error of an output against the original, over all inputs tried; of a program within a
             budget on one of the samples that prove.
         errors: the same for each output.
@@ -118,13 +119,17 @@ class Report:
         return "nothing was searched" if self.outcome is None else self.outcome.saturation.stop
 
     def summary(self) -> str:
-        """One line; the speed on each workload, in their order."""
-        timed = [self.timing] if self.timing is not None else self._workloads()
-        speed = "".join(f", {t.ratio:.2f}x ({t.low:.2f}-{t.high:.2f})" for t in timed)
+        """One line; the speed on each workload, by its shapes."""
+        timed = [("", self.timing)] if self.timing is not None else self._workloads()
+        speed = "".join(f", {t.ratio:.2f}x ({t.low:.2f}-{t.high:.2f}){name and ' on '}{name}" for name, t in timed)
         return f"{self.verdict}: {self.before.nodes} -> {self.after.nodes} nodes{speed}, error {self.error:.1e}"
 
-    def _workloads(self) -> list[WorkloadTime]:
-        return [] if self.approximation is None else self.approximation.workloads
+    def _workloads(self) -> list[tuple[str, WorkloadTime]]:
+        """Each with its name, which is empty where there is one."""
+        if self.approximation is None:
+            return []
+        times, names = self.approximation.workloads, self.approximation.workload_names()
+        return list(zip(names if len(times) > 1 else [""], times, strict=False))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
@@ -188,8 +193,8 @@ class Report:
             before, after = f"{t.before:.3f} ± {t.before_spread:.3f} ms", f"{t.after:.3f} ± {t.after_spread:.3f} ms"
             found.append(("latency", before, after))
             found.append(("speed", "1", f"{t.ratio:.2f}x ({t.low:.2f}-{t.high:.2f})"))
-        for number, w in enumerate(self._workloads(), 1):
-            which = f", workload {number}" if len(self._workloads()) > 1 else ""
+        for name, w in self._workloads():
+            which = f", {name}" if name else ""
             found.append((f"latency{which}", f"{w.original:.3f} ms", f"{w.result:.3f} ms"))
             found.append((f"speed{which}", "1", f"{w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})"))
         found.append(("largest relative error", "", f"{self.error:.1e}"))

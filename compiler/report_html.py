@@ -36,7 +36,7 @@ circle { fill: currentColor; }
 {% for note in report.notes %}<p>Note: {{ note|short }}</p>{% endfor %}
 <table><tr><th></th><th class="n">original</th><th class="n">tamago</th></tr>
 {% for what, before, after in report.rows() %}
-<tr><td>{{ what }}</td><td class="n">{{ before }}</td><td class="n">{{ after }}</td></tr>{% endfor %}</table>
+<tr><td>{{ what|short }}</td><td class="n">{{ before }}</td><td class="n">{{ after }}</td></tr>{% endfor %}</table>
 {% if chart %}<h2>What each bound buys</h2>
 <svg viewBox="0 0 {{ chart.width }} {{ chart.height }}" role="img" aria-label="size and time by measured rise">
 {% for y, label in chart.lines %}<line x1="{{ chart.left }}" x2="{{ chart.right }}" y1="{{ y }}" y2="{{ y }}"/>

@@ -112,8 +112,12 @@ def allow_noise(differences: Sequence[Difference], own: Sequence[Difference]) ->
     ]
 
 
-def require(differences: Sequence[Difference]) -> float:
+def require(differences: Sequence[Difference], *, elsewhere: str = "") -> float:
     """The largest error.
+
+    Args:
+        differences: of all outputs.
+        elsewhere: a target whose own arithmetic cannot be the reason; empty where there is none.
 
     Raises:
         TamagoError: V001, an output differs by more than its dtype allows.
@@ -125,7 +129,8 @@ def require(differences: Sequence[Difference]) -> float:
                 "the optimised model does not compute what the original does",
                 where=f"output {d.name!r}",
                 why=f"relative error {d.error:.3g}, allowed {d.allowed:.3g}",
-                todo="please report this model; `--drift none` leaves out rules that round",
+                todo="please report this model: bit-identical rules alone make it no better"
+                + (f'; until then, use target "{elsewhere}"' if elsewhere else ""),
                 exit_code=EXIT_FAILED_CHECK,
             )
     return max((d.error for d in differences), default=0.0)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from .approximate.account import Approximation, explain, tries
 from .approximate.budget import Budget, Workload
-from .approximate.calibration import Sample, blamed_on, read_samples, split, without_repeats
+from .approximate.calibration import Sample, blamed_on, left_unread, read_samples, split, without_repeats
 from .approximate.gain import FASTER
 from .approximate.judge import as_tensors
 from .approximate.losses import loss_model
@@ -71,7 +71,8 @@ class Request:
     def notes(self) -> list[str]:
         """What the report should say of the samples."""
         given, used = len(self._given), len(self.samples)
-        return [] if used == given else [f"all of the {given} samples are repeated: {used} are used, one of each"]
+        repeated = f"all of the {given} samples are repeated: {used} are used, one of each" if used < given else ""
+        return [*filter(None, [left_unread(self.calibration, self._given), repeated])]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from ...compiler.facts import Array
 from ...compiler.ir import constant_array, new_constant, op_name
-from .resampling import Axis, nearest, weights
+from .resampling import Axis, is_read_two_ways, nearest, weights
 
 DOMAIN = "ai.tamago"
 FEW = 6  # operands of one part of an operator of many
@@ -147,7 +147,7 @@ def resize(body: Body) -> ir.Value | None:
     """One axis after the other: a gather, or sums with weights."""
     x = body.given(0)
     axes = _axes(body)
-    if axes is None or x.dtype is None or x.shape is None:
+    if axes is None or x.dtype is None or x.shape is None or resizes_two_ways(body.node):
         return None
     kind, mode = (
         str(body.attribute("mode", "nearest")),
@@ -176,6 +176,14 @@ def resize(body: Body) -> ir.Value | None:
     if crops and outside:
         x = body.op("Add", x, body.constant(np.asarray(outside, np.float32)))
     return body.op("Cast", x, to=int(dtype))
+
+
+def resizes_two_ways(node: ir.Node) -> bool:
+    """Whether what a node computes depends on who reads it: that results are compared with ONNX Runtime's decides."""
+    body = Body(node, str)
+    mode = str(body.attribute("coordinate_transformation_mode", "half_pixel"))
+    axes = _axes(body) if op_name(node) == "Resize" else None
+    return any(is_read_two_ways(axis, mode) for axis in (axes or {}).values())
 
 
 def _axes(body: Body) -> dict[int, Axis] | None:

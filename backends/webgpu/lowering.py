@@ -15,6 +15,7 @@ from ...compiler.facts import Array
 from ...compiler.generation.alias import aliases
 from ...compiler.opset import TARGET
 from . import kernels as kernels  # registers loops
+from .definitions import resizes_two_ways
 from .expression import lies, packing, shape_of
 from .group import Group
 from .kernels.registry import Form
@@ -29,6 +30,10 @@ from .types import BYTES, as_packed, as_stored, computed, stored, transfers
 
 TRIES = 4  # forms written for each candidate: a device's limits may rule out most of them
 Shaped = tuple[Kernel, tuple[int, int, int]]
+HERE_ONLY = 'use target "webgpu", which leaves it to ONNX Runtime; a browser has nothing else to run it'
+READ_TWO_WAYS = (
+    "scales that make no whole size are read by ONNX Runtime otherwise than by the standard where corners are aligned"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,10 @@ def plan_of(
     try:
         return _Lowering(model, half, candidates, limits).plan(scheduled.groups)
     except OverflowError as error:
-        raise TamagoError("B031", "an integer is too large", why=str(error), exit_code=EXIT_UNSUPPORTED) from error
+        todo = "shaders have integers of 32 bits: keep constants below 2,147,483,648"
+        raise TamagoError(
+            "B031", "an integer is too large", why=str(error), todo=todo, exit_code=EXIT_UNSUPPORTED
+        ) from error
 
 
 def _check_types(graph: ir.Graph) -> None:
@@ -124,31 +132,39 @@ def _check_types(graph: ir.Graph) -> None:
                 "B031",
                 f"'{value.name}' is nothing that a buffer holds",
                 why=f"{value.dtype} of shape {value.shape}",
+                todo="give its sizes (--shape NAME=1,3,224,224), or cast it to a type that shaders have",
                 exit_code=EXIT_UNSUPPORTED,
             )
 
 
 def _unsupported(nodes: list[ir.Node]) -> TamagoError:
     names = sorted({f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in nodes})
+    why, todo = _reason(nodes)
     return TamagoError(
         "B031",
         f"no kernel for {', '.join(names)}",
         where=", ".join(n.name or n.op_type for n in nodes[:3]) + (" …" if len(nodes) > 3 else ""),
-        why=_reason(nodes),
+        why=why,
+        todo=todo,
         exit_code=EXIT_UNSUPPORTED,
     )
 
 
-def _reason(nodes: list[ir.Node]) -> str:
+def _reason(nodes: list[ir.Node]) -> tuple[str, str]:
+    """Why there is no kernel, and what to do."""
     values = [v for n in nodes for v in (*n.inputs, *n.outputs) if v is not None and (v.name or v.shape is not None)]
     types = sorted({v.dtype.name for v in values if v.dtype is not None and computed(v.dtype) is None})
     if types:
-        return f"shaders have no {', '.join(types)}"
+        return f"shaders have no {', '.join(types)}", "cast to float32 or int32 before it"
     if any(v.shape is None or not v.shape.is_static() for v in values):
-        return "sizes depend on the contents of inputs"
+        return "sizes depend on the contents of inputs", "inputs that are always the same: --value NAME=N"
+    if any(resizes_two_ways(n) for n in nodes):
+        return READ_TWO_WAYS, "export it with sizes in the place of scales; in torch: interpolate(size=…)"
     graph = nodes[0].graph
     version = TARGET if graph is None else graph.opset_imports.get("", TARGET)
-    return "" if version == TARGET else f"the model is of opset {version}; shaders know {TARGET}"
+    if version != TARGET:
+        return f"the model is of opset {version}; shaders know {TARGET}", "bring it to that: tamago optimize"
+    return "", HERE_ONLY
 
 
 class _Lowering:
@@ -239,7 +255,11 @@ class _Lowering:
             return self._write(group, replace(limits, software=False))
         if first is None:
             what = f"no form of {group.label} fits the device"
-            raise TamagoError("B031", what, why=str(self.limits), exit_code=EXIT_UNSUPPORTED)
+            why = (
+                f"a kernel may have {self.limits.threads} threads that share {self.limits.memory} bytes, and read and "
+                f"write {self.limits.buffers} buffers"
+            )
+            raise TamagoError("B031", what, why=why, todo=HERE_ONLY, exit_code=EXIT_UNSUPPORTED)
         self.forms[group.ahead, next(iter(found))] = tuple(found)
         return Written(group, first, tuple(found))
 

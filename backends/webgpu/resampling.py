@@ -29,6 +29,15 @@ class Axis:
     end: float = 1.0
 
 
+def is_read_two_ways(axis: Axis, mode: str) -> bool:
+    """Whether ONNX Runtime and PyTorch divide by a whole size where the standard divides by the part that scales say.
+
+    Five elements at a scale of 1.5 are seven, or seven and a half.
+    """
+    part = abs(axis.scale * axis.size - axis.result)
+    return mode in ("align_corners", "tf_crop_and_resize") and part > 1e-5 * axis.result
+
+
 def coordinates(axis: Axis, mode: str) -> Floats:
     """The place in the input of each element of the output."""
     i, width = np.arange(axis.result, dtype=np.float64), axis.scale * axis.size

@@ -141,7 +141,13 @@ def _forget_names(outputs: Sequence[ir.Value]) -> None:
 def _set_shape(value: ir.Value, shape: tuple[int, ...] | None) -> dict[str, int]:
     """Give an input its shape; what that says of named dimensions."""
     if value.type is not None and not isinstance(value.type, ir.TensorType):
-        raise TamagoError("B031", f"input '{value.name}' is no tensor", why=str(value.type), exit_code=EXIT_UNSUPPORTED)
+        raise TamagoError(
+            "B031",
+            f"input '{value.name}' is no tensor",
+            why=str(value.type),
+            todo="give the model the tensors in it, an input each",
+            exit_code=EXIT_UNSUPPORTED,
+        )
     declared = dims(value)
     if shape is None:
         if declared is None or not all(isinstance(d, int) for d in declared):

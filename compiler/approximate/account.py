@@ -71,6 +71,18 @@ class Approximation:
         """The same for equal programs of one search."""
         return self.structure, self.repair, [(a.place, a.method, a.setting) for a in self.choice]
 
+    def workload_names(self) -> list[str]:
+        """What tells each from the others: its number, and the shapes of the inputs that have several."""
+        sizes: dict[str, set[tuple[int, ...]]] = {}
+        for w in self.workloads:
+            for name, shape in w.shapes.items():
+                sizes.setdefault(name, set()).add(tuple(shape))
+        several = [name for name, found in sizes.items() if len(found) > 1]
+        return [
+            ", ".join([f"workload {number}", *(f"{n}{list(w.shapes[n])}" for n in several if n in w.shapes)])
+            for number, w in enumerate(self.workloads, 1)
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
         return asdict(self)
@@ -108,9 +120,9 @@ class Approximation:
         for a in self.choice:
             methods[f"{a.method} ({a.setting})"] = methods.get(f"{a.method} ({a.setting})", 0) + 1
         found.append("forms: " + (", ".join(f"{name} ×{n}" for name, n in sorted(methods.items())) or "none"))
-        for number, w in enumerate(self.workloads):
+        for name, w in zip(self.workload_names(), self.workloads, strict=True):
             found.append(
-                f"workload {number + 1}: {w.original:.3f} ms, exact {w.exact:.3f} ms, result {w.result:.3f} ms, "
+                f"{name}: {w.original:.3f} ms, exact {w.exact:.3f} ms, result {w.result:.3f} ms, "
                 f"{w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})"
             )
         return found

@@ -15,6 +15,13 @@ Loss = Callable[[Any, Any], Any]
 Metric = Callable[[Sequence[Any], Sequence[Any]], float]
 
 
+class _Unasked(float):
+    """A bound that stands where none is given: any other takes its place, and contradicts one that is given."""
+
+
+RISE = _Unasked(0.01)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How much worse the result may be, and how small or fast it must get.
@@ -25,11 +32,12 @@ class Budget:
             or, for pictures, of the second; −100 does not count), "kl" or "mse" (distance to the original's own
             outputs, no targets needed). None: the relative error of the outputs,
             ‖y − y₀‖ / ‖y₀‖, is what `rise` bounds.
-        rise: allowed relative rise of the loss (0.01 is 1 %). A distance to the original's outputs starts at zero, so
-            for "kl" this is nats, and for "mse" a fraction of the outputs' own mean square.
+        rise: allowed relative rise of the loss (0.01 is 1 %, and is the bound where none is given). A distance to the
+            original's outputs starts at zero, so for "kl" this is nats, and for "mse" a fraction of the outputs' own
+            mean square.
         absolute: allowed absolute rise of the loss instead; needed where the original's loss is not above zero.
         metric: `metric(outputs, targets)` over lists of all samples' outputs and targets, more is better.
-        drop: allowed absolute drop of the metric.
+        drop: allowed absolute drop of the metric, which is the bound then.
         size: bytes of weights that the result may have at most.
         latency: milliseconds, summed over the workloads with their weights, that it may take at most.
 
@@ -38,7 +46,7 @@ class Budget:
     """
 
     loss: Loss | str | None = None
-    rise: float = 0.01
+    rise: float = RISE
     absolute: float | None = None
     metric: Metric | None = None
     drop: float | None = None
@@ -46,11 +54,14 @@ class Budget:
     latency: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise U02x for values that make no sense."""
+        """Raise U04x for values that make no sense."""
         if (self.metric is None) != (self.drop is None):
             raise TamagoError("U040", "metric and drop belong together", todo="Budget(metric=accuracy, drop=0.005)")
         if self.metric is not None and self.loss is not None:
             raise TamagoError("U041", "a budget has a loss or a metric, not both", todo="leave one out")
+        bounds = [name for name in ("rise", "absolute", "drop") if self._is_given(name)]
+        if len(bounds) > 1:
+            raise TamagoError("U041", f"a budget has one bound, not {' and '.join(bounds)}", todo="leave one out")
         if self.metric is not None and not callable(self.metric):
             why = "it is called with lists of all samples' outputs and targets"
             raise TamagoError("U040", f"metric {self.metric!r} is no function", why=why, todo="write one")
@@ -63,6 +74,10 @@ class Budget:
             missing = value is None and name != "rise"
             if not (missing or _is_bound(value)):
                 raise TamagoError("U043", f"{name} is {value!r}", todo="use a number from 0")
+
+    def _is_given(self, name: str) -> bool:
+        value = getattr(self, name)
+        return value is not None and not isinstance(value, _Unasked)
 
     @property
     def allowed(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..facts import Array
 from ..torch_tensors import to_numpy
 
 SMALLEST = 4  # samples: below, neither part could say anything
+MOST, MOST_BYTES = 4096, 2 << 30  # that are read of what does not say how many samples it has: it may have no end
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Split:
 
 
 def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[str, Array]]) -> list[Sample]:
-    """Samples from `(inputs, target)` pairs.
+    """Samples from `(inputs, target)` pairs: all of them, or the first where there may be no end to them.
 
     Args:
         calibration: what the owner gave.
@@ -47,8 +49,10 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
         TamagoError: U044, an item is no pair; U045, too few samples; what `flatten` raises, with the item's number.
     """
     samples: list[Sample] = []
+    read = 0
     if not hasattr(calibration, "__iter__"):
         raise TamagoError("U044", f"calibration is a {type(calibration).__name__}", todo="pass (inputs, target) pairs")
+    endless = not _has_length(calibration)
     for number, item in enumerate(_yielded(calibration)):
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise TamagoError(
@@ -62,6 +66,9 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
         except TamagoError as error:
             where = f"item {number}" + (f", {error.where}" if error.where else "")
             raise TamagoError(error.code, error.what, where=where, why=error.why, todo=error.todo) from error
+        read += _bytes(samples[-1])
+        if endless and (len(samples) >= MOST or read >= MOST_BYTES):
+            break
     if len(samples) < SMALLEST:
         spent = not samples and isinstance(calibration, Iterator)
         raise TamagoError(
@@ -71,6 +78,26 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
             todo=f"give at least {SMALLEST}, better 32 or more: half choose, half prove",
         )
     return samples
+
+
+def left_unread(calibration: Iterable[Any], samples: Sequence[Sample]) -> str:
+    """What the report should say where reading ended before the samples did; empty where it did not."""
+    full = len(samples) >= MOST or sum(map(_bytes, samples)) >= MOST_BYTES
+    if _has_length(calibration) or not full:
+        return ""
+    return f"calibration has no length: reading it ended with {len(samples)} samples (a list is read to its end)"
+
+
+def _has_length(calibration: Iterable[Any]) -> bool:
+    """Whether it says how many samples it has: a stream does not."""
+    try:
+        return length_hint(calibration, -1) >= 0
+    except Exception:  # the owner's code: some raise NotImplementedError
+        return False
+
+
+def _bytes(sample: Sample) -> int:
+    return sum(getattr(array, "nbytes", 0) for array in sample.feeds.values())
 
 
 def without_repeats(samples: Sequence[Sample]) -> list[Sample]:

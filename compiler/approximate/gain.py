@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from ..files import file_bytes
@@ -71,4 +72,5 @@ class Sides:
     def _time(self, program: Program, workload: Workload) -> WorkloadTime:
         runs = [Run(p, workload.feeds) for p in (self.original, self.exact, program)]
         (before, plain, after), (ratio, low, high) = self.target.compare(runs)
-        return WorkloadTime(workload.weight, before, plain, after, ratio, low, high)
+        shapes = {name: np.shape(array) for name, array in workload.feeds.items() if hasattr(array, "shape")}
+        return WorkloadTime(workload.weight, before, plain, after, ratio, low, high, shapes)

@@ -28,6 +28,7 @@ from .budget import Budget
 from .costs import lowered_copy, milliseconds_of
 from .gain import Sides
 from .judge import Judge, Scores
+from .levels import CLEAR, START, Levels
 from .losses import LossModel, loss_model
 from .preparation import Prepared, prepared
 from .proof import Proof
@@ -41,9 +42,6 @@ from .task import Choice, Found, Outcome, Task
 from .variants import Measured, Variants, enough
 
 SOLVES = 8  # choices measured on the choosing samples
-FILL = 0.9  # of the budget, measured on the choosing samples, is enough
-START = 0.7
-CLEAR = 2.0  # standard errors that a measurement on the choosing samples stays below the budget
 LARGEST_INTERACTION = 4.0  # of forms, as a factor on what is predicted of them together
 MOST_VARIANTS = 2  # programs that get tables beside the exact one's
 CHEAPER = 0.97  # of the best choice's cost: what a variant must promise
@@ -182,65 +180,41 @@ class Search:
 
     # --- choosing ---------------------------------------------------------------------------------------------
 
+    @property
+    def levels(self) -> Levels:
+        """What a choice may use of the budget that is asked for."""
+        return Levels(self.task.budget, self._before, len(self.task.split.verify), self._proved_on)
+
+    def level_for(self, allowed: float) -> float:
+        """Where the search for a level of predicted rise starts."""
+        return self.levels.first(allowed)
+
+    def fits(self, evidence: Evidence, allowed: float) -> bool:
+        """Whether what was measured on the choosing samples leaves room for the proof."""
+        return self.levels.fit(evidence, allowed)
+
     def choose(self, tables: Tables, level: float) -> Choice | None:
         """The cheapest choice on a program within a level of predicted rise."""
         budget, slower = self.task.budget, self.exact.exact_cost
-        return tables.choose(level, budget, self.worth, risk=self.risk, slower=slower)
-
-    @property
-    def risk(self) -> float:
-        """The predicted rise that is as dear as a scatter of one.
-
-        A rise r whose examples scatter with the variance v is proved on n of them where r + z·√(v/n) is within what is
-        allowed. The root lies below each of its tangents: √(v/n) ≤ v/(2nσ) + σ/2, with equality at σ; here half of what
-        is allowed is left to z·σ.
-        """
-        allowed = self.in_units(self.task.budget.allowed)
-        if self.task.budget.metric is not None or allowed <= 0:
-            return 0.0
-        return CLEAR**2 / (self._proved_on * allowed)
+        return tables.choose(level, budget, self.worth, risk=self.levels.risk, slower=slower)
 
     def measure(self, tables: Tables, choice: Choice) -> Found:
         """The choice built and judged on the choosing samples."""
         evidence = self._judged(tables.build(choice.changed), unseen=bool(tables.structure))
         level = tables.base + self._interaction(tables) * (choice.rise - tables.base)
-        predicted = self.in_judged_units(level)
+        predicted = self.levels.in_judged_units(level)
         return Found(tables, choice.changed, choice.rise, choice.level, predicted, choice.cost, evidence)
 
     def _interaction(self, tables: Tables) -> float:
         """How much more than predicted earlier choices on the program were measured to rise."""
         ratios = [
-            (self.in_units(f.on_choosing.value) - tables.base) / (f.rise - tables.base)
+            (self.levels.in_units(f.on_choosing.value) - tables.base) / (f.rise - tables.base)
             for f in self.outcome.tried
             if f.tables is tables and f.rise > tables.base and f.on_choosing.value > CLEAR * f.on_choosing.error
         ]
         if not ratios or self.task.budget.metric is not None:
             return 1.0
         return float(np.clip(np.median(ratios), 1 / LARGEST_INTERACTION, LARGEST_INTERACTION))
-
-    def in_judged_units(self, predicted: float) -> float | None:
-        """A prediction as the judge measures; None for a metric, which nothing predicts."""
-        budget = self.task.budget
-        if budget.metric is not None:
-            return None
-        if budget.loss is None:
-            return float(np.sqrt(max(predicted, 0.0)))
-        return predicted if budget.is_absolute else predicted / float(np.mean(self._before))
-
-    def in_units(self, evidence: float) -> float:
-        """A measured quantity in the units in which predictions add."""
-        budget = self.task.budget
-        if budget.metric is not None:
-            return evidence
-        if budget.loss is None:
-            return evidence**2
-        return evidence if budget.is_absolute else evidence * float(np.mean(self._before))
-
-    def level_for(self, allowed: float) -> float:
-        """Where the search for a level of predicted rise starts."""
-        if self.task.budget.metric is not None:
-            return max(allowed, 1e-6)  # nats or relative squares: a guess that measuring corrects
-        return max(START * self.in_units(allowed), 1e-12)
 
     def candidates(self, tables: Tables, allowed: float) -> list[Found]:
         """Choices on a program that stay within the budget where they were chosen, cheapest first."""
@@ -273,42 +247,11 @@ class Search:
                 passed.append(found)
             else:
                 high = min(high, level, max(found.level, 1e-30))
-            level = self._next(level, low, high, found, allowed)
+            level = self.levels.after(level, low, high, found, allowed)
             if high / max(low, 1e-30) < 1.15 or (good and not np.isfinite(high) and self._saturated(found)):
                 break
         unique = {id(f): f for f in passed if f.changes}
         return sorted(unique.values(), key=lambda f: f.cost)
-
-    def _next(self, level: float, low: float, high: float, found: Found, allowed: float) -> float:
-        """Secant step on the measured response, kept inside what is known to be too little and too much."""
-        measured = self.in_units(max(found.on_choosing.value, 0.0))
-        wanted = self.in_units(max(0.95 * self._room(found.on_choosing, allowed), 0.3 * allowed))
-        factor = float(np.clip(wanted / max(measured, 1e-30), 0.2, 8.0))
-        step = level * factor
-        if not np.isfinite(high):
-            return max(step, level * 1.5)
-        if low == 0.0:  # from what the choice really used of the level, or the same is chosen again
-            used = min(level, max(found.level, 1e-30))
-            return min(
-                used * factor, used * 0.67, used * _part_of_level(self.task.budget, found.on_choosing, CLEAR, allowed)
-            )
-        return step if low * 1.05 < step < high / 1.05 else float(np.sqrt(low * high))
-
-    def _room(self, evidence: Evidence, allowed: float) -> float:
-        """How much may be measured where forms are chosen, so that the proof, which has noise of its own, succeeds.
-
-        It is negative where the noise is larger than what is allowed: then no measurement speaks for a choice. A
-        metric chooses on fewer samples than it proves on, where it will scatter less.
-        """
-        if self.task.budget.metric is not None:
-            fewer = np.sqrt(evidence.samples / len(self.task.split.verify))
-            return min(FILL * allowed, allowed - CLEAR * float(fewer) * evidence.error)
-        error = evidence.error if np.isfinite(evidence.error) else allowed
-        return min(FILL * allowed, allowed - CLEAR * error)
-
-    def fits(self, evidence: Evidence, allowed: float) -> bool:
-        """A rise below zero is luck: other samples will not repeat it, and they scatter as these do."""
-        return bool(max(evidence.value, 0.0) <= self._room(evidence, allowed))
 
     def _saturated(self, found: Found) -> bool:
         """Whether no level would give a cheaper choice."""
@@ -358,7 +301,7 @@ class Search:
 
     def _base(self, measured: Measured) -> float:
         """What of the level a variant uses by itself: for a metric the level is no measure of it."""
-        return 0.0 if self.task.budget.metric is not None else self.in_units(max(measured.evidence.value, 0.0))
+        return 0.0 if self.task.budget.metric is not None else self.levels.in_units(max(measured.evidence.value, 0.0))
 
     def _cost_of_exact(self) -> float:
         return float(weight_bytes(self.task.exact)) if self.task.size else self.exact.exact_cost
@@ -368,7 +311,7 @@ class Search:
 
         What is left of the budget is spent on the exact program's places; the result shrinks as the program did.
         """
-        used = self.in_units(max(measured.evidence.value, 0.0)) / max(self.in_units(allowed), 1e-30)
+        used = self.levels.in_units(max(measured.evidence.value, 0.0)) / max(self.levels.in_units(allowed), 1e-30)
         level = (best[0].level if best else self.level_for(allowed)) * max(1.0 - used, 0.0)
         choice = self.choose(self.exact, level)
         if choice is None:
@@ -390,19 +333,3 @@ class Search:
         found = self.measure(tables, choice)
         self.outcome.tried.append(found)
         return [found]
-
-
-def _part_of_level(budget: Budget, evidence: Evidence, deviations: float, allowed: float) -> float:
-    """What part of a choice's level would have left so many standard errors between its rise and the bound.
-
-    An error r times as large in the outputs raises a loss by r² but scatters it by r: v·r² + s·r = allowed. The
-    relative error of the outputs itself is r times as large.
-    """
-    if budget.metric is not None:
-        return 1.0
-    rise, spread, bound = max(evidence.value, 0.0), deviations * evidence.error, 0.95 * allowed
-    if not np.isfinite(spread) or rise + spread <= bound:
-        return 1.0
-    if budget.loss is None:
-        return float((bound / (rise + spread)) ** 2)
-    return float((2 * bound / (spread + np.sqrt(spread**2 + 4 * rise * bound))) ** 2)

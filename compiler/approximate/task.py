@@ -80,7 +80,10 @@ class Task:
 
 @dataclass(frozen=True)
 class WorkloadTime:
-    """Interleaved milliseconds of one workload: the original, the exact program, the result, and the speed-up."""
+    """Interleaved milliseconds of one workload: the original, the exact program, the result, and the speed-up.
+
+    `shapes` are those of its inputs, by name.
+    """
 
     weight: float
     original: float
@@ -89,6 +92,7 @@ class WorkloadTime:
     ratio: float
     low: float
     high: float
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
 
 
 @dataclass(frozen=True)

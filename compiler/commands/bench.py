@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
     require_count("rounds", options.rounds, 1)
     models = [read_model(path) for path in options.models]
-    given = inputs_for(models[0].graph, options)
+    given = inputs_for(options, *(model.graph for model in models))
     feeds = [fitting(model.graph, given) for model in models]
     programs = [run_as_it_is(m, Options(target=options.target, threads=options.threads)).program for m in models]
     runs = [partial(program, own) for program, own in zip(programs, feeds, strict=True)]

@@ -56,17 +56,19 @@ def budget_options(options: argparse.Namespace) -> dict[str, Any]:
         raise TamagoError("U049", "--rise (or --absolute) and --calibration belong together", todo="give both")
     if options.rise is not None and options.absolute is not None:
         raise TamagoError("U049", "--rise and --absolute bound the same thing", todo="give one of them")
-    if not asked and options.loss is not None:
-        raise TamagoError("U049", "--loss needs --rise (or --absolute) and --calibration", todo="give them too")
-    methods = {} if options.methods is None else {"methods": options.methods.split(",")}
+    alone = [name for name in ("loss", "methods") if not asked and getattr(options, name) is not None]
+    if alone:
+        raise TamagoError("U049", f"--{alone[0]} needs --rise (or --absolute) and --calibration", todo="give them too")
     if not asked:
-        return methods
+        return {}
+    methods = {} if options.methods is None else {"methods": options.methods.split(",")}
     name, _, labels = (options.loss or "").partition(":")
     if name and name not in NAMES:
         raise TamagoError("U042", f"loss {name!r} is unknown", todo=f"one of {', '.join(NAMES)}")
     if (name == "cross-entropy") != bool(labels):
         raise TamagoError("U042", "cross-entropy needs labels, and only it does", todo="--loss cross-entropy:LABELS")
-    budget = Budget(loss=name or None, rise=0.01 if options.rise is None else options.rise, absolute=options.absolute)
+    bound: dict[str, Any] = {"rise": options.rise, "absolute": options.absolute}
+    budget = Budget(loss=name or None, **{n: value for n, value in bound.items() if value is not None})
     return {"budget": budget, "calibration": list(_samples(options.calibration, labels, options.source)), **methods}
 
 

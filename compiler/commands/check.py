@@ -50,8 +50,9 @@ def _differences(options: argparse.Namespace) -> list[Difference]:
         )
     worst: dict[str, Difference] = {}
     for seed in range(1 if options.inputs else options.samples):
-        feeds = inputs_for(first.graph, options, seed)
-        wanted, found = a(feeds), dict(zip(b.outputs, b(fitting(second.graph, feeds)), strict=True))
+        feeds = inputs_for(options, first.graph, second.graph, seed=seed)
+        wanted = a(fitting(first.graph, feeds))
+        found = dict(zip(b.outputs, b(fitting(second.graph, feeds)), strict=True))
         for d in compare(a.outputs, wanted, [found[n] for n in a.outputs]):
             if d.name not in worst or d.error > worst[d.name].error:
                 worst[d.name] = d

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from ..compiled import compile
+from ..files import read_model
 from ..progress import show_progress
-from .inputs import read_inputs
+from .inputs import inputs_to_compile
 from .shared import add_search_options, print_json, search_options
 
 
@@ -21,8 +22,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Optimise without writing, print the reasons."""
+    model = read_model(options.source)
+    inputs = inputs_to_compile(options.inputs, model.graph)
     with show_progress(sys.stderr):
-        compiled = compile(options.source, read_inputs(options.inputs), **search_options(options))
+        compiled = compile(model, inputs, **search_options(options))
     found = compiled.report.to_dict()
     if options.json:
         wanted = {"rules": found["rules"], "refused": found["refused"], "search": found.get("search", {})}

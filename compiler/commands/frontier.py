@@ -10,10 +10,11 @@ from pathlib import Path
 from ..atomic_write import reported
 from ..compiled import RISES, CompiledModel, frontier
 from ..errors import EXIT_INTERRUPTED, TamagoError
+from ..files import read_model
 from ..front import EXACT
 from ..progress import show_progress
 from .budget import add_loss_options, budget_options
-from .inputs import read_inputs
+from .inputs import inputs_to_compile
 from .shared import add_search_options, print_json, require_folder, search_options
 
 
@@ -33,9 +34,11 @@ def run(options: argparse.Namespace) -> int:
     """Search once, write a file for each bound that buys more than those before it, and the report."""
     rises = _rises(options.rises)
     budget = budget_options(options)
+    model = read_model(options.source)
+    inputs = inputs_to_compile(options.inputs, model.graph)
     _make(options.folder)
     with show_progress(sys.stderr):
-        front = frontier(options.source, read_inputs(options.inputs), rises=rises, **search_options(options), **budget)
+        front = frontier(model, inputs, rises=rises, **search_options(options), **budget)
     names = [_name(number, compiled) for number, compiled in enumerate(front)]
     written = 0
     try:

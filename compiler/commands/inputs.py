@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,14 +21,12 @@ from .shared import require_count
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
-def read_inputs(path: Path | None) -> dict[str, Array]:
+def read_inputs(path: Path) -> dict[str, Array]:
     """Arrays by name from an .npz file.
 
     Raises:
         TamagoError: M040, the file is no readable .npz archive of plain arrays.
     """
-    if path is None:
-        return {}
     try:
         if not zipfile.is_zipfile(path):
             path.open("rb").close()  # there, and no folder
@@ -50,17 +49,40 @@ def read_inputs(path: Path | None) -> dict[str, Array]:
         ) from error
 
 
-def inputs_for(graph: ir.Graph, options: argparse.Namespace, seed: int = 0) -> dict[str, Array]:
-    """Those that the owner gave in a file, as far as the model takes them, or made-up ones of the sizes asked for.
+def _given(path: Path, *graphs: ir.Graph) -> dict[str, Array]:
+    """Arrays that one of the models takes; the others are named, for a file of calibration has labels too.
 
     Raises:
-        TamagoError: M040, U006, U011, U012, what is given is not the model's; V003, none can be made up.
+        TamagoError: M040, the file is no readable .npz archive of plain arrays.
+    """
+    arrays = read_inputs(path)
+    known = {value.name for graph in graphs for value in graph.inputs}
+    others = [name for name in arrays if name not in known]
+    if others:
+        print(f"note: no input is called {', '.join(others)}: not used of {path}", file=sys.stderr)
+    return {name: array for name, array in arrays.items() if name in known}
+
+
+def inputs_to_compile(path: Path | None, graph: ir.Graph) -> dict[str, Array]:
+    """Those that the owner gave in a file, none where none is named.
+
+    Raises:
+        TamagoError: M040, U011, U012, what is given is not the model's.
+    """
+    return {} if path is None else fitting(graph, _given(path, graph))
+
+
+def inputs_for(options: argparse.Namespace, *graphs: ir.Graph, seed: int = 0) -> dict[str, Array]:
+    """Those that the owner gave in a file for these models, or some made up for the first, of the sizes asked for.
+
+    Raises:
+        TamagoError: M040, U006, what is given makes no sense; V003, none can be made up.
     """
     if options.inputs is not None:
-        return fitting(graph, read_inputs(options.inputs))
+        return _given(options.inputs, *graphs)
     for name in ("batch", "length"):
         require_count(name, getattr(options, name), 0)
-    made = make_feeds(graph, seed, options.batch, options.length)
+    made = make_feeds(graphs[0], seed, options.batch, options.length)
     if made is None:
         raise TamagoError("V003", "inputs of these types cannot be made up", todo="give them with --inputs FILE.npz")
     return made

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 from ..compiled import compile
+from ..files import read_model
 from ..progress import show_progress
 from .budget import add_budget_options, budget_options
-from .inputs import read_inputs
+from .inputs import inputs_to_compile
 from .shared import add_search_options, print_json, require_folder, search_options
 
 
@@ -26,8 +27,10 @@ def run(options: argparse.Namespace) -> int:
     """Optimise, write, print the table."""
     require_folder(options.destination.absolute().parent)
     budget = budget_options(options)
+    model = read_model(options.source)
+    inputs = inputs_to_compile(options.inputs, model.graph)
     with show_progress(sys.stderr):
-        compiled = compile(options.source, read_inputs(options.inputs), **search_options(options), **budget)
+        compiled = compile(model, inputs, **search_options(options), **budget)
     compiled.report.command = options.command
     compiled.save(options.destination)
     if options.report is not None:

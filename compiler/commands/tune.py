@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import EXIT_UNSUPPORTED, TamagoError
 from ..files import read_model
-from .inputs import inputs_for
+from .inputs import fitting, inputs_for
 from .shared import add_size_options, print_json
 
 
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if not 0 < options.seconds < float("inf"):
         raise TamagoError("U005", f"seconds is {options.seconds}", todo="use a number of seconds above 0")
     model = read_model(options.source)
-    feeds = inputs_for(model.graph, options)
+    feeds = fitting(model.graph, inputs_for(options, model.graph))
     environment, notes = tune_as_it_is(
         model, feeds, options.seconds, Options(target=options.target, store=options.store)
     )

@@ -93,7 +93,8 @@ def _cost(compiled: Compiled, *, size: bool) -> float:
     if size:
         return report.after.bytes / max(report.before.bytes, 1)
     if found is None or "budget" not in report.verdict:
-        return 1.0 if report.timing is None or report.verdict != "faster" else 1 / report.timing.ratio
+        kept = report.verdict in ("faster", "no slower")
+        return 1 / report.timing.ratio if kept and report.timing is not None else 1.0
     return part_of_time(found.workloads, [w.result for w in found.workloads]) or 1.0
 
 
@@ -139,7 +140,8 @@ def _cross_entropy(logits: torch.Tensor, labels: Any) -> float:
 def _row(compiled: Compiled, rise: Evidence) -> str:
     report, found = compiled.report, compiled.report.approximation
     times = [] if found is None or compiled.report.verdict.find("budget") < 0 else found.workloads
-    speed = "  ".join(f"{w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})" for w in times)
+    named = zip([] if found is None else found.workload_names(), times, strict=False)
+    speed = "  ".join(f"{name} {w.ratio:.2f}x ({w.low:.2f}-{w.high:.2f})" for name, w in named)
     bound = "exact" if not times or found is None else found.budget
     size = f"{report.after.bytes / 1e6:.2f} of {report.before.bytes / 1e6:.2f} MB"
     return f"{bound:32} unseen {rise.value:+.4f} ± {rise.error:.4f}  {size}  {speed}"

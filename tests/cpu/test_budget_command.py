@@ -210,6 +210,8 @@ def test_without_a_budget_nothing_is_approximated(source: Path, capsys: pytest.C
         (["--rise", "0.05"], "U049"),
         (["--absolute", "0.05"], "U049"),
         (["--calibration", "{data}"], "U049"),
+        (["--methods", "gptq"], "U049]: --methods needs"),
+        (["--loss", "kl"], "U049]: --loss needs"),
         (["--rise", "0.05", "--absolute", "0.1", "--calibration", "{data}"], "U049"),
         (["--rise", "0.05", "--calibration", "{data}", "--loss", "cross-entropy:classes"], "U049"),
         (["--rise", "0.05", "--calibration", "{uneven}", "--loss", "cross-entropy:labels"], "U049"),

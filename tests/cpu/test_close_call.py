@@ -21,10 +21,14 @@ ROUNDS = 12
 
 @dataclass(frozen=True)
 class Scripted(OnnxRuntime):
-    """Each comparison finds the new program so many times faster than the original's `milliseconds`."""
+    """Each comparison finds the new program so many times faster than the original's `milliseconds`.
+
+    Rounds swing about that by a part.
+    """
 
     milliseconds: float = 1.0
     ratios: list[float] = field(default_factory=list[float])
+    swing: float = 0.0
     asked: list[Sequence[Any]] = field(default_factory=list[Sequence[Any]])
 
     def time_programs(
@@ -32,7 +36,8 @@ class Scripted(OnnxRuntime):
     ) -> list[Timing]:
         ratio = self.ratios[len(self.asked)]
         self.asked.append(programs)
-        return [Timing((self.milliseconds,) * ROUNDS), Timing((self.milliseconds / ratio,) * ROUNDS)]
+        after = [self.milliseconds / ratio / (1 + self.swing * (number % 3 - 1)) for number in range(ROUNDS)]
+        return [Timing((self.milliseconds,) * ROUNDS), Timing(tuple(after))]
 
 
 def model() -> ir.Model:
@@ -72,3 +77,20 @@ def test_what_is_no_close_call_is_decided_once(milliseconds: float, ratio: float
 
     assert decided(target) == (verdict, ratio)
     assert len(target.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("ratio", "swing", "verdict"),
+    [
+        (1.0, 0.03, "no slower"),
+        (1.02, 0.03, "no slower"),
+        (1.0, 0.0, "no slower"),
+        (1.06, 0.03, "faster"),
+        (0.98, 0.03, "no gain"),
+    ],
+    ids=["tie", "within the interval", "equal", "beyond the interval", "slower"],
+)
+def test_only_what_lies_beyond_the_interval_is_called_faster(ratio: float, swing: float, verdict: str) -> None:
+    found, _ = decided(Scripted(1, milliseconds=200.0, ratios=[ratio], swing=swing))
+
+    assert found == verdict

@@ -142,6 +142,53 @@ def test_files_are_timed_and_checked_on_what_each_takes_of_the_owners_arrays(sou
     assert main(["check", *words]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (["optimize", "{source}", "{out}"], ["--store", "{store}"]),
+        (["explain", "{source}"], ["--store", "{store}"]),
+        (["bench", "{source}", "{source}"], ["--rounds", "2"]),
+        (["check", "{source}", "{source}"], []),
+    ],
+)
+def test_arrays_that_no_model_takes_are_named_by_every_command(
+    words: list[str], extra: list[str], source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = source.with_name("data.npz")
+    places = {"source": source, "out": source.with_name("out.onnx"), "store": source.with_name("store.sqlite")}
+    filled = [word.format(**places) for word in [*words, "--inputs", str(data), *extra]]
+
+    np.savez(data, x=np.ones((3, 8), np.float32), labels=np.zeros(3))
+    assert main(filled) == 0
+    assert "note: no input is called labels" in capsys.readouterr().err
+
+    np.savez(data, x=np.ones((3, 8), np.float32))
+    assert main(filled) == 0
+    assert "note" not in capsys.readouterr().err
+
+    np.savez(data, X=np.ones((3, 8), np.float32))  # a slip of the name of one that is needed
+    assert main(filled) == 2
+    error = capsys.readouterr().err
+    assert "no input is called X" in error
+    assert "error[U011]: an input is missing — x" in error
+
+
+def test_an_array_that_only_the_second_file_takes_is_given_to_it(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two exports of one network, whose input has two names."""
+    other = model()
+    other.graph.input[0].name = other.graph.node[0].input[0] = "elsewhere"
+    onnx.save(other, source.with_name("other.onnx"))
+    x = np.ones((3, 8), np.float32)
+    np.savez(source.with_name("data.npz"), x=x, elsewhere=x)
+    words = [str(source), str(source.with_name("other.onnx")), "--inputs", str(source.with_name("data.npz"))]
+
+    assert main(["check", *words]) == 0
+    assert main(["bench", *words, "--rounds", "2"]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_a_file_with_other_inputs_is_refused_by_name(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = model()
     other.graph.input[0].name = other.graph.node[0].input[0] = "elsewhere"

@@ -599,6 +599,8 @@ def test_the_summary_has_the_speed_on_every_workload(trained: Trained) -> None:
 
     assert len(spent.workloads) == 2
     assert compiled.report.summary().count("x (") == 2
+    for text in (compiled.report.summary(), str(compiled.report), "\n".join(spent.lines())):
+        assert all(f"[{rows}, 64]" in text for rows in (1, 8)), "which speed is of which shapes"
 
 
 @pytest.mark.parametrize(("name", "reason"), [("2:4", "no kernel"), ("nothing_known", "gptq")])

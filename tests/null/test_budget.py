@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -11,10 +15,12 @@ import pytest
 import torch
 
 import tamago
+from tamago.compiler.approximate import calibration as calibrations
 from tamago.compiler.approximate.budget import NAMES, Budget
-from tamago.compiler.approximate.calibration import SMALLEST, Sample, Split, read_samples, split, without_repeats
+from tamago.compiler.approximate.calibration import MOST, SMALLEST, Sample, Split, read_samples, split, without_repeats
 from tamago.compiler.approximate.stack import examples, run_together, stacked, takes_batches, together
 from tamago.compiler.facts import Array
+from tamago.compiler.within_budget import Request
 
 
 def accuracy(outputs: Sequence[Any], targets: Sequence[Any]) -> float:
@@ -32,6 +38,10 @@ def mean_square(outputs: Any, target: Any) -> Any:
         ({"drop": 0.01}, "U040"),
         ({"metric": accuracy, "drop": 0.01, "loss": "mse"}, "U041"),
         ({"metric": accuracy, "drop": 0.01, "loss": mean_square}, "U041"),
+        ({"absolute": 0.1, "rise": 0.05}, "U041"),
+        ({"absolute": 0.1, "rise": 0.01}, "U041"),  # as much as holds where nothing is said, but said
+        ({"metric": accuracy, "drop": 0.01, "rise": 0.01}, "U041"),
+        ({"metric": accuracy, "drop": 0.01, "absolute": 0.01}, "U041"),
         ({"loss": "crossentropy"}, "U042"),
         ({"loss": ""}, "U042"),
         ({"loss": 3}, "U042"),
@@ -61,6 +71,13 @@ def test_losses_by_name_by_function_and_none(name: Any) -> None:
     assert Budget(loss=name).loss is name
 
 
+def test_a_bound_alone_is_the_bound_also_in_a_copy() -> None:
+    assert Budget(absolute=0.1).allowed == 0.1
+    assert Budget(metric=accuracy, drop=0.1).allowed == 0.1
+    assert copy.deepcopy(replace(Budget(absolute=0.1), size=3)).allowed == 0.1
+    assert json.dumps(Budget().allowed) == "0.01"
+
+
 @pytest.mark.parametrize("number", [1, 0.25, np.float32(0.25), np.int64(2)])
 def test_a_bound_is_a_number_of_any_kind(number: Any) -> None:
     assert Budget(rise=number).allowed == number
@@ -78,6 +95,7 @@ def test_bounds_that_are_no_list_of_numbers_are_refused(rises: Any) -> None:
 def test_bounds_take_the_place_of_what_is_allowed(rises: Any) -> None:
     assert [b.allowed for b in Budget(loss="kl").bounds(rises)] == [0.1, 0.2]
     assert [b.drop for b in Budget(metric=accuracy, drop=0.5).bounds(rises)] == [0.1, 0.2]
+    assert [b.absolute for b in Budget(loss="kl", absolute=0.5).bounds(rises)] == [0.1, 0.2]
 
 
 @pytest.mark.parametrize("budget", [0.01, "1%", {"rise": 0.01}])
@@ -89,6 +107,39 @@ def test_a_budget_that_is_none_is_refused_before_any_work(budget: Any) -> None:
 
     with pytest.raises(tamago.TamagoError, match="M0"):  # with a budget it is the model that is looked at
         tamago.compile(b"", budget=Budget(), calibration=[])
+
+
+@pytest.mark.parametrize("methods", [["gptq"], ("gptq", "perp"), "gptq", None])
+def test_a_frontier_takes_methods_as_compile_does(methods: Any) -> None:
+    for call in (tamago.compile, tamago.frontier):
+        with pytest.raises(tamago.TamagoError, match="M0"):  # it is the model that is looked at
+            call(b"", budget=Budget(), calibration=[], methods=methods)
+
+
+@pytest.mark.parametrize("methods", [3, [["gptq"]], ["nothing_known"]])
+def test_a_frontier_refuses_methods_as_compile_does(methods: Any) -> None:
+    for call in (tamago.compile, tamago.frontier):
+        with pytest.raises(tamago.TamagoError, match="U050"):
+            call(b"", budget=Budget(), calibration=[], methods=methods)
+
+
+@pytest.mark.parametrize(
+    "given", [{"workloads": [(np.zeros(1), 1.0)]}, {"methods": "gptq"}, {"methods": ["gptq"], "workloads": [(1, 1)]}]
+)
+def test_what_only_a_budget_has_use_for_is_refused_without_one(given: dict[str, Any]) -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        tamago.compile(b"", **given)
+    assert error.value.code == "U054"
+    assert all(name in error.value.what for name in given)
+
+    with pytest.raises(tamago.TamagoError, match="M0"):  # with a budget it is the model that is looked at
+        tamago.compile(b"", budget=Budget(), calibration=[], **given)
+
+
+@pytest.mark.parametrize("given", [{}, {"workloads": None, "methods": None}, {"workloads": [], "methods": []}])
+def test_nothing_that_only_a_budget_has_use_for_is_nothing_to_refuse(given: dict[str, Any]) -> None:
+    with pytest.raises(tamago.TamagoError, match="M0"):
+        tamago.compile(b"", **given)
 
 
 def test_nothing_is_allowed_by_position() -> None:
@@ -209,6 +260,52 @@ def test_calibration_is_read_once_and_in_order() -> None:
     assert reads == SMALLEST
     assert [s.target for s in samples] == list(range(SMALLEST))
     np.testing.assert_array_equal(samples[3].feeds["x"], [3.0])
+
+
+class Stream:
+    """Samples for ever, and how many were asked for."""
+
+    def __init__(self, error: type[Exception] = TypeError) -> None:
+        self.asked, self.error = 0, error
+
+    def __iter__(self) -> Iterator[Any]:
+        for self.asked in count(1):
+            yield [float(self.asked)], None
+
+    def __len__(self) -> int:
+        raise self.error("a stream has no length")
+
+
+def request(calibration: Any, flatten: Any = by_name) -> Request:
+    return Request(Budget(), calibration, [], flatten, lambda outputs: outputs)
+
+
+def test_a_stream_without_an_end_is_read_up_to_a_number_and_it_is_said() -> None:
+    stream = Stream()
+
+    for endless in (stream, Stream(NotImplementedError), iter(Stream()), map(tuple, Stream())):
+        asked = request(endless)
+        assert len(asked.samples) == MOST
+        assert "no length" in asked.notes[0]
+        assert str(MOST) in asked.notes[0]
+    assert stream.asked == MOST
+
+
+def test_a_stream_of_large_samples_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrations, "MOST_BYTES", 1000)
+
+    asked = request(Stream(), lambda inputs: {"x": np.full(25, inputs[0], np.float32)})
+
+    assert len(asked.samples) == 10
+    assert "10 samples" in asked.notes[0]
+
+
+@pytest.mark.parametrize("given", [pairs(MOST + 5), iter(pairs(MOST + 5)), (p for p in pairs(20))])
+def test_what_has_a_length_or_an_end_is_read_to_it(given: Any) -> None:
+    asked = request(given)
+
+    assert len(asked.samples) in (MOST + 5, 20)
+    assert asked.notes == []
 
 
 def test_a_calibration_that_fails_names_the_item() -> None:

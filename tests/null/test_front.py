@@ -93,3 +93,24 @@ def test_each_other_program_that_costs_less_is_a_point() -> None:
 
     assert [r.cost(size=False) for r in ever_cheaper(results, 1.0, size=False)] == [0.5, 0.4]
     assert ever_cheaper(results, 0.4, size=False) == []
+
+
+def named(*shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    account = Approximation("at most 1", 1.0, "kl", (), 8)
+    account.workloads = [WorkloadTime(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, s) for s in shapes]
+    return account.workload_names()
+
+
+def test_workloads_are_told_apart_by_the_shapes_that_differ() -> None:
+    cache = (1, 4, 32, 8)
+
+    assert named({"x": (1, 8), "cache": cache}, {"x": (2, 8), "cache": cache}) == [
+        "workload 1, x[1, 8]",
+        "workload 2, x[2, 8]",
+    ]
+
+
+def test_workloads_of_the_same_shapes_have_a_number() -> None:
+    assert named({"x": (1, 8)}, {"x": (1, 8)}) == ["workload 1", "workload 2"]
+    assert named({"x": (1, 8)}) == ["workload 1"]
+    assert named() == []

@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from tamago.compiler.verify import LARGEST_MADE_UP, compare, trials
+from tamago.compiler.errors import TamagoError
+from tamago.compiler.verify import LARGEST_MADE_UP, Difference, compare, require, trials
 
 
 def graph_of(*shapes: Sequence[int | str]) -> ir.Graph:
@@ -57,3 +58,18 @@ def test_what_a_loop_of_no_turns_stacked_may_have_the_rank_that_was_not_known(
 
     assert difference.passed == passed
     assert not of_no_loop.passed
+
+
+def test_what_differs_comes_with_something_that_was_not_tried_yet() -> None:
+    """A compilation has tried bit-identical rules by itself before anybody reads this."""
+    differs = [Difference("y", 0.5, 1e-3)]
+
+    with pytest.raises(TamagoError) as error:
+        require(differs)
+    assert "drift" not in error.value.todo
+    assert "target" not in error.value.todo
+
+    with pytest.raises(TamagoError) as error:
+        require(differs, elsewhere="cpu")
+    assert 'target "cpu"' in error.value.todo
+    assert require([Difference("y", 1e-4, 1e-3)]) == 1e-4

@@ -19,7 +19,8 @@ from torch import nn
 import tamago
 from tamago.backends.onnxruntime.target import OnnxRuntime
 from tamago.backends.webgpu.device import default_device
-from tamago.backends.webgpu.lowering import is_known
+from tamago.backends.webgpu.limits import Limits
+from tamago.backends.webgpu.lowering import is_known, plan_of
 from tamago.backends.webgpu.partition import Partitioned
 from tamago.backends.webgpu.run import Held, Program
 from tamago.backends.webgpu.specialise import specialised
@@ -122,6 +123,56 @@ def test_an_operator_without_a_kernel_is_named() -> None:
         Program(model, default_device())({"x": floats(4, 5, seed=1)})
     assert error.value.code == "B031"
     assert "NonZero" in str(error.value)
+    assert error.value.todo
+
+
+def resized(mode: str, kind: str, scale: float) -> ir.Model:
+    return model_of(
+        [node("Resize", ["x", "part", "scales"], ["y"], coordinate_transformation_mode=mode, mode=kind)],
+        {"x": [1, 1, 5, 4]},
+        {"y": TensorProto.FLOAT},
+        {
+            "part": np.asarray([0, 0, 0.1, 0.2, 1, 1, 0.8, 0.9], np.float32),
+            "scales": np.asarray([1, 1, scale, scale], np.float32),
+        },
+    )
+
+
+@pytest.mark.parametrize("kind", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("mode", ["align_corners", "half_pixel", "asymmetric", "half_pixel_symmetric"])
+@pytest.mark.parametrize("scale", [2.0, 1.5, 0.7])
+def test_what_is_resized_is_what_onnx_runtime_makes_of_it(kind: str, mode: str, scale: float) -> None:
+    """The standard divides by seven and a half where ONNX Runtime and PyTorch divide by seven."""
+    model = resized(mode, kind, scale)
+    x = floats(1, 1, 5, 4, seed=1)
+    (wanted,) = OnnxRuntime().lower(model)({"x": x})
+    program = partitioned(model)
+
+    np.testing.assert_allclose(program({"x": x})[0], wanted, rtol=1e-5, atol=1e-5)
+
+    assert ("Resize" in program.note) == (mode == "align_corners" and scale != 2.0)
+
+
+def test_scales_that_are_read_two_ways_are_refused_with_a_way_out() -> None:
+    with pytest.raises(tamago.TamagoError) as error:
+        plan_of(resized("align_corners", "linear", 1.5))
+    assert error.value.code == "B031"
+    assert "standard" in error.value.why
+    assert "sizes" in error.value.todo
+
+    plan_of(resized("align_corners", "linear", 3.0))
+
+
+def test_a_kernel_that_does_not_fit_says_what_a_device_has_in_words() -> None:
+    model = model_of([node("Relu", ["x"], ["y"])], {"x": [4, 5]}, {"y": TensorProto.FLOAT})
+    with pytest.raises(tamago.TamagoError) as error:
+        plan_of(model, limits=Limits(buffers=1))
+    assert error.value.code == "B031"
+    assert "Limits(" not in str(error.value)
+    assert "1 buffers" in error.value.why
+    assert "webgpu" in error.value.todo
+
+    plan_of(model, limits=Limits(buffers=2))
 
 
 def test_a_shape_that_contradicts_the_model_is_refused() -> None:

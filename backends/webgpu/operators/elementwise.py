@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 
 import onnx_ir as ir
 
@@ -12,6 +12,8 @@ from ..expression import Element
 from ..types import computed, wrapped
 from .registry import element
 
+# No shader has to keep to IEEE's rules about what is not a number: the bits say what is.
+NO_NUMBER = "(bitcast<u32>({}) & 0x7fffffffu) > 0x7f800000u"
 # erf by Abramowitz and Stegun 7.1.26 is good to 1.5e-7 absolute, but its relative error near 0 is not: there a series.
 ERF = """fn erf(x: f32) -> f32 {
   let a = abs(x);
@@ -26,16 +28,16 @@ ERF = """fn erf(x: f32) -> f32 {
 }"""
 # tanh of a large argument is NaN on some drivers: (e^x − e^−x)/(e^x + e^−x) overflows.
 # Of a small one it loses digits on others: there a series. A bound makes a number of what is none: x says so again.
-TANH = """fn tanh_(x: f32) -> f32 {
+TANH = f"""fn tanh_(x: f32) -> f32 {{
   let s = x * x;
   let y = select(tanh(clamp(x, -15.0, 15.0)), x * (1.0 - s * (0.33333334 - s * 0.13333333)), s < 0.01);
-  return select(y, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
-}"""
+  return select(y, x, {NO_NUMBER.format("x")});
+}}"""
 # 1/(1 + e^−x) needs no bound: e^−x is at worst infinite, and 1/∞ is 0; written so that it does not rely on it.
-SIGMOID = """fn sigmoid(x: f32) -> f32 {
+SIGMOID = f"""fn sigmoid(x: f32) -> f32 {{
   let y = 1.0 / (1.0 + exp(clamp(-x, -87.0, 87.0)));
-  return select(y, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
-}"""
+  return select(y, x, {NO_NUMBER.format("x")});
+}}"""
 # (e^x ± e^−x)/2 with half of x twice: e^x overflows before its half does. Of a small x the difference loses digits.
 SINH = """fn sinh_(x: f32) -> f32 {
   let s = x * x;
@@ -64,12 +66,20 @@ MISH = """fn mish(x: f32) -> f32 {
   let n = exp(min(x, 20.0)); let m = n * (n + 2.0);
   return x * (m / (m + 2.0));
 }"""
-# No shader has to keep to IEEE's rules about what is not a number: the bits say what is.
-IS_NAN = "fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }"
+IS_NAN = f"fn is_nan(x: f32) -> bool {{ return {NO_NUMBER.format('x')}; }}"
 IS_INF = "fn is_inf(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }"
-# WGSL's pow is exp2(y·log2 x), undefined below 0: integer powers keep the sign.
+# WGSL's own maximum of a number and what is none is the number.
+MAXIMUM, MINIMUM = (
+    f"fn {name}(a: f32, b: f32) -> f32 {{\n"
+    f"  return select(select({own}(a, b), b, {NO_NUMBER.format('b')}), a, {NO_NUMBER.format('a')});\n}}"
+    for name, own in (("maximum", "max"), ("minimum", "min"))
+)
+# WGSL's pow is exp2(y·log2 x), undefined below 0: integer powers keep the sign. What is not a number has a power only
+# where every number has the same.
 POW = """fn power(x: f32, y: f32) -> f32 {
-  if (y == 0.0) { return 1.0; }
+  if (y == 0.0 || x == 1.0) { return 1.0; }
+  if (is_nan(x)) { return x; }
+  if (is_nan(y)) { return y; }
   if (x == 0.0) { return select(0.0, 1.0 / x, y < 0.0); }
   let p = pow(abs(x), y);
   if (x > 0.0) { return p; }
@@ -93,6 +103,8 @@ HELPERS = {
     "is_nan": IS_NAN,
     "is_inf": IS_INF,
     "int_power": INT_POW,
+    "maximum": MAXIMUM,
+    "minimum": MINIMUM,
 }
 
 
@@ -112,9 +124,16 @@ def _unary(names: str, text: Callable[[Element, str], str], cost: int = 1, *, fl
         return text(e, e.aligned(0))
 
 
+def _sign_of(e: Element, x: str) -> str:
+    """ONNX Runtime's sign of what is not a number is 0 in half precision, as WGSL's is; in single it stays."""
+    if e.kind == "u32":
+        return f"select(0u, 1u, {x} > 0u)"
+    return f"select(sign({x}), {x}, {call(e, 'is_nan', x)})" if e.value.dtype == ir.DataType.FLOAT else f"sign({x})"
+
+
 _unary("Abs", lambda e, x: x if e.kind == "u32" else f"abs({x})", floats=False)
 _unary("Neg", lambda e, x: wrapped(f"(-{x})", e.value.dtype), floats=False)
-_unary("Sign", lambda e, x: f"select(0u, 1u, {x} > 0u)" if e.kind == "u32" else f"sign({x})", floats=False)
+_unary("Sign", _sign_of, floats=False)
 _unary("Not", lambda e, x: f"(!{x})", floats=False)
 _unary("Identity", lambda e, x: x, 0, floats=False)
 _unary("Exp", lambda e, x: f"exp({x})", 4)
@@ -129,7 +148,7 @@ _unary("Cos", lambda e, x: f"cos({x})", 6)
 _unary("Tan", lambda e, x: f"tan({x})", 6)
 _unary("Asin", lambda e, x: f"asin({x})", 6)
 _unary("Acos", lambda e, x: f"acos({x})", 6)
-_unary("Atan", lambda e, x: f"atan({x})", 6)
+_unary("Atan", lambda e, x: f"select(atan({x}), {x}, {call(e, 'is_nan', x)})", 6)
 _unary("Sinh", lambda e, x: call(e, "sinh_", x), 6)
 _unary("Cosh", lambda e, x: call(e, "cosh_", x), 6)
 _unary("Asinh", lambda e, x: call(e, "asinh_", x), 6)
@@ -307,29 +326,27 @@ def _power(e: Element, a: str, b: str) -> str:
             return f"({a} * {a} * {a})"
         if number == 0.5:
             return f"sqrt({a})"
-    if e.kind == "f32":
+    if e.kind == "f32" or e.kind_of(1) == "f32":
         e.literal(float("nan"), "f32")  # the helper names it
+        e.shader.helper("is_nan", IS_NAN)
         e.shader.helper("power", POW)
-        return f"power({a}, f32({b}))"
-    if e.kind_of(1) == "f32":
-        e.literal(float("nan"), "f32")
-        e.shader.helper("power", POW)
-        return f"{e.kind}(power(f32({a}), {b}))"
+        found = f"power(f32({a}), f32({b}))"
+        return found if e.kind == "f32" else f"{e.kind}({found})"
     return wrapped(f"{e.kind}({call(e, 'int_power', f'i32({a})', f'i32({b})')})", e.value.dtype)
 
 
 _binary("Pow", _power, 8)
 
 
-def _variadic(name: str, join: Callable[[str, str], str]) -> None:
+def _variadic(name: str, join: Callable[[Element, str, str], str]) -> None:
     @element(name, pointwise=True)
     def _many(e: Element) -> str:
-        return reduce(join, [e.aligned(i) for i in range(len(e.node.inputs))])
+        return reduce(partial(join, e), [e.aligned(i) for i in range(len(e.node.inputs))])
 
 
-_variadic("Max", lambda a, b: f"max({a}, {b})")
-_variadic("Min", lambda a, b: f"min({a}, {b})")
-_variadic("Sum", lambda a, b: f"({a} + {b})")
+_variadic("Max", lambda e, a, b: call(e, "maximum", a, b) if e.kind == "f32" else f"max({a}, {b})")
+_variadic("Min", lambda e, a, b: call(e, "minimum", a, b) if e.kind == "f32" else f"min({a}, {b})")
+_variadic("Sum", lambda e, a, b: f"({a} + {b})")
 
 
 @element("Mean", pointwise=True)
