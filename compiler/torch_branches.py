@@ -66,7 +66,9 @@ def branches_of(program: ExportedProgram, names: Mapping[str, str]) -> tuple[Bra
 
     found: dict[str, Branch] = {}
     environment = next(_environments(program), None)
-    for guard in environment.guards if environment is not None else ():
+    if environment is None:
+        return ()
+    for guard in environment.guards:
         place = _place(guard.sloc.framework_loc)
         condition = environment.replace(guard.expr)
         symbols = {s: names.get(str(s), "") for s in condition.free_symbols}
