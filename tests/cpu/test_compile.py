@@ -424,3 +424,36 @@ def test_a_sequence_of_tensors_that_differ_and_an_optional_one(shift: Any, added
         compiled({"xs": None, "shift": shift})
     with pytest.raises(tamago.TamagoError, match=r"U011.*\n*.*xs"):
         quick(source, args={"xs": None, "shift": shift})
+
+
+LOOKED_UP = """<ir_version: 8, opset_import: ["" : 17]>
+g (int64[N] i, float[2] s) => (float[N, 2] y) <float[3, 2] table = {1, 2, 3, 4, 5, 6}> {
+    a = Gather (table, i) b = Mul (a, s) c = Relu (b) y = Relu (c) }"""
+
+
+def test_inputs_that_the_original_does_not_run_on_are_spoken_of() -> None:
+    source = onnx.parser.parse_model(LOOKED_UP)
+    scale = np.ones(2, np.float32)
+    outside = quick(source, args={"i": np.array([0, 7]), "s": scale})
+    assert outside.report.verdict == "not timed"
+    assert "does not run on the inputs given" in outside.report.notes[0]
+    assert "idx=7" in outside.report.notes[0]
+
+    inside = quick(source, args={"i": np.array([0, 2]), "s": scale})
+    assert inside.report.notes == []
+
+
+def test_it_is_not_asked_for_inputs_that_were_given() -> None:
+    """What is made up is refused too: a sequence cannot be."""
+    source = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (seq(float[N, 2]) xs) => (float[M, 2] y) {
+        one = Constant <value = int64 {1}> () a = SequenceAt (xs, one) b = Relu (a) y = Relu (b) }"""
+    )
+    short = quick(source, args={"xs": [np.ones((1, 2), np.float32)]})
+    assert short.report.verdict == "not verified"
+    assert "does not run on the inputs given" in short.report.notes[0]
+    assert "pass args" not in short.report.notes[0]
+
+    nothing = quick(source)
+    assert nothing.report.verdict == "not verified"
+    assert "pass args" in nothing.report.notes[0]
