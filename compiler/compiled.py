@@ -108,10 +108,11 @@ def bind_inputs(graph: ir.Graph, args: Sequence[Any], kwargs: Mapping[str, Any])
         raise TamagoError(
             "U010", "the model has no such input", where=", ".join(unknown), todo=f"it takes: {', '.join(names)}"
         )
-    missing = [n for n in names if n not in given]
+    optional = {v.name for v in inputs if isinstance(v.type, ir.OptionalType)}
+    missing = [n for n in names if n not in given or (given[n] is None and n not in optional)]
     if missing:
         raise TamagoError("U011", "an input is missing", where=", ".join(missing), todo=f"it takes: {', '.join(names)}")
-    return {n: v if isinstance(v, list) else _array(v) for n, v in given.items()}
+    return {n: v if v is None or isinstance(v, list) else _array(v) for n, v in given.items()}
 
 
 def require_fit(graph: ir.Graph, feeds: Mapping[str, Any]) -> None:

@@ -43,6 +43,10 @@ class _DoesNotLoad(Exception):
     """The new program is none that the target runs."""
 
 
+class _NotTaken(Exception):
+    """The original itself does not run on these inputs."""
+
+
 @dataclass
 class Decision:
     """Which program is returned and why; whether the new one was found equal, returned or not."""
@@ -169,6 +173,7 @@ def _verify(
     """
     errors: dict[str, float] = {}
     notes: list[str] = []
+    refused: list[str] = []
     first: Mapping[str, Array] | None = None
     stacked, ran, start = _stacked(original.graph), 0, time.perf_counter()
     # What is run in pieces has one of them in memory at a time, and ends between two when it is to end.
@@ -181,7 +186,11 @@ def _verify(
             if first is None:
                 raise
             break
-        if wanted is None or not are_numbers(wanted):
+        except _NotTaken as reason:
+            if made is feeds:
+                refused = [f"the original does not run on the inputs given, which say nothing here: {reason}"]
+            continue
+        if not are_numbers(wanted):
             continue
         if not fits_declaration(original.graph, wanted) and not fits_declaration(model.graph, wanted):
             continue  # what the file declares may be wrong, what was inferred too: hardly both
@@ -199,10 +208,9 @@ def _verify(
         if ran == MADE_UP or (ran > 1 and time.perf_counter() - start > VERIFY_SECONDS):
             break
     if first is None:
-        raise _NotVerified(
-            "the original could not be run on made-up inputs, or gives nothing but NaN and infinity (pass args)"
-        )
-    return _Verified(errors, first, notes)
+        made_up = "the original could not be run on made-up inputs, or gives nothing but NaN and infinity (pass args)"
+        raise _NotVerified("; ".join(refused) or made_up)
+    return _Verified(errors, first, [*refused, *notes])
 
 
 def _stacked(graph: ir.Graph) -> frozenset[str]:
@@ -249,7 +257,11 @@ def _without_risk(made: Mapping[str, Array], feeds: Mapping[str, Array] | None) 
 def _run_both(
     reference: Runnable, program: Runnable, feeds: Mapping[str, Array], side_by_side: bool
 ) -> tuple[Any, Any]:
-    """The outputs of both, side by side where they may: here time is not what is asked."""
+    """The outputs of both, side by side where they may: here time is not what is asked.
+
+    Raises:
+        _NotTaken: the original fails on them, which says nothing about the new program.
+    """
     with ThreadPoolExecutor(1) as beside:
         running = beside.submit(program, feeds) if side_by_side else None
         try:
@@ -257,7 +269,7 @@ def _run_both(
         except TamagoError as reason:
             if reason.code in (NOT_LOADED, NO_ROOM):
                 raise
-            return None, None  # made-up inputs that the model itself does not take say nothing about the result
+            raise _NotTaken(reason.why) from reason
         try:
             return wanted, program(feeds) if running is None else running.result()
         except TamagoError as reason:

@@ -20,8 +20,8 @@ def sizes_of(graph: ir.Graph, feeds: Mapping[str, Array] | None) -> dict[str, in
     for value in graph.inputs:
         array = (feeds or {}).get(value.name or "")
         shape = dims(value)
-        if array is None or shape is None:
-            continue
+        if array is None or shape is None or isinstance(array, list):
+            continue  # the tensors of a sequence need not agree
         found.update({d: n for d, n in zip(shape, np.shape(array), strict=False) if isinstance(d, str)})
     return found
 

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GraphInput:
-    """An argument that the graph takes: its name, NumPy dtype and shape (a dynamic dimension by its name)."""
+    """An argument that the graph takes: its name, NumPy dtype and shape (a dynamic dimension by its name).
+
+    Attributes:
+        number: the name of the value of a Python integer, told apart from a dimension of the same name.
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str, ...]
+    number: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _STACK_LINE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<fu
 def place_of_node(node: Node) -> str:
     """`file:line in function` of the user's line that made the node, with the path of its module; "" when unknown."""
     frames = list(_STACK_LINE.finditer(node.meta.get("stack_trace") or ""))
-    own = [frame for frame in frames if not _is_machinery(frame["file"])] or frames
+    own = [frame for frame in frames if not is_machinery(frame["file"])] or frames
     line = f"{own[-1]['file']}:{own[-1]['line']} in {own[-1]['function']}" if own else ""
     return ", ".join(part for part in (line, module_of_node(node)) if part)
 
@@ -47,7 +47,7 @@ def place_of_error(error: BaseException, module: torch.nn.Module | None = None) 
         owner = frame.f_locals.get("self")
         if names.get(id(owner)):
             path = f"module {names[id(owner)]} ({type(owner).__name__})"
-        if not _is_machinery(frame.f_code.co_filename):
+        if not is_machinery(frame.f_code.co_filename):
             place = f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
     return ", ".join(part for part in (place, path) if part)
 
@@ -65,7 +65,8 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
         current = current.__cause__ or current.__context__
 
 
-def _is_machinery(file: str) -> bool:
+def is_machinery(file: str) -> bool:
+    """Whether a file belongs to torch, to Python or to the compiler, and not to the model."""
     parts = Path(file).parts
     if "site-packages" in parts:
         package = parts[len(parts) - parts[::-1].index("site-packages")]

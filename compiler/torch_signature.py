@@ -11,6 +11,7 @@ import numpy as np
 from .errors import TamagoError
 from .facts import Array
 from .torch_arguments import Constant, GraphInput, arrange, check_array, check_constant, outline, owners
+from .torch_branches import Branch, branches_of, check_branches
 from .torch_shapes import size_of
 from .torch_tensors import numpy_dtype, to_torch
 
@@ -39,6 +40,7 @@ class Signature:
         inputs: one entry for each leaf of `in_spec`.
         outputs: one entry for each leaf of `out_spec`; two may show the same output of the graph.
         parameters: the names of what `forward` takes by position, in its order, as far as they are known.
+        branches: the sizes that the program is for.
     """
 
     in_spec: TreeSpec
@@ -46,6 +48,7 @@ class Signature:
     inputs: tuple[GraphInput | Constant, ...]
     outputs: tuple[GraphOutput | Constant, ...]
     parameters: tuple[str, ...]
+    branches: tuple[Branch, ...] = ()
 
     def flatten(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> dict[str, Array]:
         """Arguments as the model takes them -> graph input name -> array; see `feeds`."""
@@ -60,7 +63,8 @@ class Signature:
         however it was given at tracing.
 
         Raises:
-            TamagoError: T030 other arguments or nesting, T031 another dtype or shape, T032 another constant.
+            TamagoError: T030 other arguments or nesting, T031 another dtype or shape, or one that the program is not
+                for, T032 another constant.
         """
         from torch.utils import _pytree as pytree
 
@@ -80,6 +84,10 @@ class Signature:
                 check_constant(expected, leaf, place)
             else:
                 feeds[expected.name] = check_array(expected, leaf, place, sizes, keep_tensors=keep_tensors)
+        if self.branches:
+            known = {name: size for name, (size, _) in sizes.items()}
+            numbers = {i.number: int(feeds[i.name]) for i in self.inputs if isinstance(i, GraphInput) and i.number}
+            check_branches(self.branches, known | numbers)
         return feeds
 
     def unflatten(self, arrays: Sequence[Any]) -> Any:
@@ -103,6 +111,7 @@ def signature_of(
     outputs: Sequence[GraphOutput | Constant],
     dims: Mapping[str, str],
     parameters: Sequence[str] = (),
+    limits: Sequence[Branch] = (),
 ) -> Signature:
     """Read the signature off an exported program.
 
@@ -111,6 +120,7 @@ def signature_of(
         outputs: what stands for each leaf of its result.
         dims: torch's symbol for a dynamic size -> its name in the graph.
         parameters: the names of what `forward` takes by position; found in the program when not given.
+        limits: what the caller declared of the sizes.
 
     Raises:
         TamagoError: T022, the program does not say how it is called.
@@ -128,7 +138,12 @@ def signature_of(
     ]
     known = (top.forward_arg_names or ()) if top is not None else ()
     names = parameters or known[: call.in_spec.child(0).num_children]
-    return Signature(call.in_spec, call.out_spec, tuple(inputs), tuple(outputs), tuple(names))
+    arrays = [i for i in inputs if isinstance(i, GraphInput)]
+    sized = {size for i in arrays for size in i.shape if isinstance(size, str)}
+    asked = {symbol: name for symbol, name in dims.items() if name in sized}
+    asked |= {str(metas[i.name]): i.number for i in arrays if i.number}
+    branches = (*(limit for limit in limits if sized.issuperset(limit.names)), *branches_of(program, asked))
+    return Signature(call.in_spec, call.out_spec, tuple(inputs), tuple(outputs), tuple(names), branches)
 
 
 def _graph_input(name: str, value: Any, dims: Mapping[str, str]) -> GraphInput:
@@ -139,7 +154,9 @@ def _graph_input(name: str, value: Any, dims: Mapping[str, str]) -> GraphInput:
         return GraphInput(name, numpy_dtype(value.dtype), (*(_size(size, dims) for size in value.shape), *parts))
     if isinstance(value, torch.SymFloat):
         return GraphInput(name, np.dtype(np.float32), ())
-    return GraphInput(name, np.dtype(np.bool_ if isinstance(value, torch.SymBool) else np.int64), ())
+    if isinstance(value, torch.SymBool):
+        return GraphInput(name, np.dtype(np.bool_), ())
+    return GraphInput(name, np.dtype(np.int64), (), f"int({name})")
 
 
 def _size(size: int | torch.SymInt, dims: Mapping[str, str]) -> int | str:

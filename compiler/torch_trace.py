@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .torch_arguments import GraphInput
+from .torch_branches import limits_of
 from .torch_export import Captured, capture, check_program
 from .torch_model import finish, output_names
 from .torch_onnx import translate
@@ -40,10 +41,12 @@ def trace_captured(captured: Captured, opset: int) -> Traced:
 
     translation = translate(captured.program, opset)
     dims, notes = dimension_names(captured.program, translation.program, captured.shapes)
-    signature = signature_of(captured.program, translation.outputs, dims, captured.parameters)
+    limits = limits_of(captured.shapes.dimensions)
+    signature = signature_of(captured.program, translation.outputs, dims, captured.parameters, limits)
     slots = [slot.index if isinstance(slot, GraphOutput) else None for slot in signature.outputs]
     inputs = [entry.name for entry in signature.inputs if isinstance(entry, GraphInput)]
     finish(translation.model, dims, inputs, output_names(signature.out_spec, slots))
+    notes += [f"the program is for {branch}" for branch in signature.branches if branch not in limits]
     notes += [f"the model writes to its {name}; the compiled program does not" for name in translation.written]
     reached = translation.model.opset_imports[""]
     if reached != opset:

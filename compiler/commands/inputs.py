@@ -45,7 +45,7 @@ def read_inputs(path: Path) -> dict[str, Array]:
             why=error.strerror or str(error) if isinstance(error, OSError) else str(error),
             todo="check the path"
             if isinstance(error, OSError)
-            else "write them with numpy.savez, arrays by input name",
+            else "write them with numpy.savez: arrays by input name, strings as array.astype(str)",
         ) from error
 
 

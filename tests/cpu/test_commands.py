@@ -189,6 +189,21 @@ def test_an_array_that_only_the_second_file_takes_is_given_to_it(
     assert "note" not in capsys.readouterr().err
 
 
+def test_strings_are_read_and_python_objects_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> g (string[N] s) => (int64[N] y) {
+        y = ai.onnx.ml.LabelEncoder <keys_strings = ["a", "b"], values_int64s = [1, 2]> (s) }"""
+    )
+    file, data = str(tmp_path / "words.onnx"), tmp_path / "words.npz"
+    onnx.save(words, file)
+
+    np.savez(data, s=np.array(["b", "a"]))
+    assert main(["check", file, file, "--inputs", str(data)]) == 0
+    np.savez(data, s=np.array(["b", "a"], object))
+    assert main(["check", file, file, "--inputs", str(data)]) == 2
+    assert "array.astype(str)" in capsys.readouterr().err
+
+
 def test_a_file_with_other_inputs_is_refused_by_name(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = model()
     other.graph.input[0].name = other.graph.node[0].input[0] = "elsewhere"

@@ -399,3 +399,62 @@ def test_a_classifier_that_hands_out_maps_is_optimised(result: str) -> None:
 
     assert "Transpose" not in [n.op_type for n in compiled.graph.graph]
     assert np.asarray(found).tolist() in ([{3: 0.25, 5: 0.25, 9: 0.5}], [[0.25, 0.25, 0.5]])
+
+
+CONTAINERS = """<ir_version: 8, opset_import: ["" : 16]>
+g (seq(float[N, 2]) xs, optional(float[2]) shift) => (float[M, 2] y) {
+    rows = ConcatFromSequence <axis = 0> (xs) a = Relu (rows) b = Relu (a)
+    given = OptionalHasElement (shift)
+    least = If (given) <
+        then_branch = t () => (float[2] some) { some = OptionalGetElement (shift) },
+        else_branch = e () => (float[2] none) { none = Constant <value = float[2] {0.0, 0.0}> () }>
+    y = Add (b, least) }"""
+
+
+@pytest.mark.parametrize(("shift", "added"), [(np.array([1, 2], np.float32), [1, 2]), (None, [0, 0])])
+def test_a_sequence_of_tensors_that_differ_and_an_optional_one(shift: Any, added: list[int]) -> None:
+    rows = [np.ones((2, 2), np.float32), np.ones((1, 2), np.float32)]
+    source = onnx.parser.parse_model(CONTAINERS)
+    compiled = quick(source, args={"xs": rows, "shift": shift})
+
+    assert [n.op_type for n in compiled.graph.graph].count("Relu") == 1
+    assert compiled.report.errors == {"y": 0.0}
+    (found,) = compiled({"xs": rows, "shift": shift})
+    assert found.tolist() == [[1 + added[0], 1 + added[1]]] * 3
+    with pytest.raises(tamago.TamagoError, match=r"U011.*\n*.*xs"):
+        compiled({"xs": None, "shift": shift})
+    with pytest.raises(tamago.TamagoError, match=r"U011.*\n*.*xs"):
+        quick(source, args={"xs": None, "shift": shift})
+
+
+LOOKED_UP = """<ir_version: 8, opset_import: ["" : 17]>
+g (int64[N] i, float[2] s) => (float[N, 2] y) <float[3, 2] table = {1, 2, 3, 4, 5, 6}> {
+    a = Gather (table, i) b = Mul (a, s) c = Relu (b) y = Relu (c) }"""
+
+
+def test_inputs_that_the_original_does_not_run_on_are_spoken_of() -> None:
+    source = onnx.parser.parse_model(LOOKED_UP)
+    scale = np.ones(2, np.float32)
+    outside = quick(source, args={"i": np.array([0, 7]), "s": scale})
+    assert outside.report.verdict == "not timed"
+    assert "does not run on the inputs given" in outside.report.notes[0]
+    assert "idx=7" in outside.report.notes[0]
+
+    inside = quick(source, args={"i": np.array([0, 2]), "s": scale})
+    assert inside.report.notes == []
+
+
+def test_it_is_not_asked_for_inputs_that_were_given() -> None:
+    """What is made up is refused too: a sequence cannot be."""
+    source = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (seq(float[N, 2]) xs) => (float[M, 2] y) {
+        one = Constant <value = int64 {1}> () a = SequenceAt (xs, one) b = Relu (a) y = Relu (b) }"""
+    )
+    short = quick(source, args={"xs": [np.ones((1, 2), np.float32)]})
+    assert short.report.verdict == "not verified"
+    assert "does not run on the inputs given" in short.report.notes[0]
+    assert "pass args" not in short.report.notes[0]
+
+    nothing = quick(source)
+    assert nothing.report.verdict == "not verified"
+    assert "pass args" in nothing.report.notes[0]

@@ -447,6 +447,58 @@ def test_dynamic_shapes_that_do_not_fit() -> None:
         trace(module, (x,), dynamic_shapes={"input": {2: "n"}})
 
 
+class Sized(nn.Module):
+    """Branches on sizes, on a number, and on what neither of two answers changes: whether a tensor is contiguous."""
+
+    def forward(self, x: Tensor, n: int) -> Tensor:
+        y = x * 2 if x.shape[0] % 2 == 0 else x * 3
+        y = y + 1 if n > 4 else y - 1
+        return y.transpose(0, 1).reshape(-1) if x.shape[1] < 9 else y.reshape(-1)
+
+
+@pytest.mark.parametrize("hint", [Dim.AUTO, Dim.DYNAMIC, "name"])
+def test_sizes_that_the_code_does_something_else_for_are_refused(hint: Any) -> None:
+    rows, columns = ("rows", "columns") if hint == "name" else (hint, hint)
+    shapes = {"x": {0: rows, 1: columns}, "n": Dim.DYNAMIC}
+    traced = check(
+        Sized(), torch.ones(8, 3), 5, traced=trace(Sized().eval(), (torch.ones(8, 3), 5), dynamic_shapes=shapes)
+    )
+    assert len(traced.notes) == 3
+    for shape, n in (((2, 8), 9), ((4, 1), 5), ((64, 2), 6)):
+        check(Sized(), torch.randn(shape), n, traced=traced)
+    name = "rows" if hint == "name" else "x_dim0"
+    with expect("T031", f"{name} = 7", f"{name} % 2", "test_trace.py", "in forward"):
+        run(traced, torch.ones(7, 3), 5)
+    with expect("T031", "= 9", "columns < 9" if hint == "name" else "x_dim1 < 9"):
+        run(traced, torch.ones(8, 9), 5)
+    with expect("T031", "int(n) = 4", "int(n) > 4"):
+        run(traced, torch.ones(8, 3), 4)
+
+
+def test_the_example_itself_may_be_refused() -> None:
+    """A size of 1 is traced as 2, and the code may do something else for that."""
+    traced = trace(Sized().eval(), (torch.ones(1, 3), 5), dynamic_shapes={"x": {0: "rows"}})
+    with expect("T031", "rows = 1"):
+        run(traced, torch.ones(1, 3), 5)
+
+
+class Long(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.shape[0] > 5 else x * 3
+
+
+def test_declared_limits_are_kept_to() -> None:
+    """Torch answers by them what the code asks, so outside of them the answer may be another."""
+    traced = trace(Long().eval(), (torch.ones(8),), dynamic_shapes={"x": {0: Dim("rows", min=6, max=64)}})
+    assert traced.notes == []
+    for size in (6, 64):
+        check(Long(), torch.randn(size), traced=traced)
+    with expect("T031", "rows = 3", "rows >= 6", "dynamic_shapes"):
+        run(traced, torch.ones(3))
+    with expect("T031", "rows = 65", "rows <= 64"):
+        run(traced, torch.ones(65))
+
+
 class Scale(nn.Module):
     def forward(self, x: Tensor, n: int) -> tuple[Tensor, int]:
         return x * n, n * 2 + x.shape[0]

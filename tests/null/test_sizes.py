@@ -33,6 +33,16 @@ def test_inputs_that_are_not_given_say_nothing() -> None:
     assert sizes_of(GRAPH, None) == {}
 
 
+def test_the_tensors_of_a_sequence_need_not_agree() -> None:
+    sequence = ir.from_onnx_text(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        g (seq(float[N, 8]) xs, float[T] y) => (float[M, 8] z) { z = ConcatFromSequence <axis = 0> (xs) }"""
+    ).graph
+    feeds = {"xs": [np.zeros((2, 8), np.float32), np.zeros((3, 8), np.float32)], "y": np.zeros(4, np.float32)}
+
+    assert sizes_of(sequence, feeds) == {"T": 4}
+
+
 def test_an_input_of_unknown_rank_says_nothing() -> None:
     graph = ir.Graph([ir.Value(name="x")], [], nodes=[], name="g")
 
