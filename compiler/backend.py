@@ -59,6 +59,11 @@ class Backend(BlocksTarget, CostsTarget, Protocol):
         ...
 
     @property
+    def has_halves(self) -> bool:
+        """Whether it computes in half precision what is written so, and not in single."""
+        ...
+
+    @property
     def forgives(self) -> bool:
         """Whether an index out of range is an error that can be caught, and not the end of every program."""
         ...

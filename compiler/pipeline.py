@@ -21,6 +21,7 @@ from .facts import Array
 from .files import file_bytes
 from .front import points_of
 from .garbage import model_set_aside
+from .half_storage import round_weights_to_half, stored_in_half, weights_are_halves
 from .inference import infer
 from .observe import Observer
 from .opset import to_target
@@ -28,7 +29,9 @@ from .optimise import Outcome, Settings, optimise
 from .options import Options
 from .prepare import forget_untyped_shapes, prepare
 from .price import Prices
+from .rule import Skip
 from .scratch import scratch
+from .single_precision import in_single_precision, may_compute_in_half
 from .sizes import sizes_of
 from .store import Store
 from .streaming import is_too_large, loaded, to_keep
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from .within_budget import Request
 
 TUNE_SECONDS = 30.0  # for the kernels of a whole model
+IN_SINGLE = "written in single precision, cast at inputs and outputs: the runtime has few kernels for half"
 BUDGETED_SECONDS = 20.0  # of measuring before a budget is spent: every approximate program is made of what is found
 
 
@@ -130,15 +134,17 @@ def compile_front(
             tried(request, original, target)
         seconds = target.search_seconds if request is None else max(target.search_seconds, BUDGETED_SECONDS)
         try:
-            model, outcome, decision, notes = _attempt(original, feeds, chosen, target, store, clock, seconds)
+            found = _in_single(original, feeds, chosen, target, store, clock, seconds, budgeted=request is not None)
+            found = found or _attempt(original, feeds, chosen, target, store, clock, seconds)
         except TamagoError as reason:
             if reason.code != "V001" or chosen.drift == "none":
                 raise
             # Some models amplify rounding: what reorders their arithmetic is left out, and the report says so.
-            model, outcome, decision, notes = _attempt(
-                original, feeds, replace(chosen, drift="none"), target, store, clock, seconds
+            found = _attempt(original, feeds, replace(chosen, drift="none"), target, store, clock, seconds)
+            found.notes.append(
+                f"only bit-identical rules were used: with the others, {reason.where} had a {reason.why}"
             )
-            notes.append(f"only bit-identical rules were used: with the others, {reason.where} had a {reason.why}")
+        model, outcome, decision = found.model, found.outcome, found.decision
         before, after = reports.Figures.of(original), reports.Figures.of(model)
         report = reports.Report(
             before=before,
@@ -146,7 +152,7 @@ def compile_front(
             verdict=decision.verdict,
             environment=target.environment,
             outcome=outcome,
-            notes=[*traced.notes, *notes, *decision.notes, *filter(None, [decision.program.note])],
+            notes=[*traced.notes, *found.notes, *decision.notes, *filter(None, [decision.program.note])],
             error=max(decision.errors.values(), default=0.0),
             errors=decision.errors,
             timing=decision.timing,
@@ -158,18 +164,21 @@ def compile_front(
         if request is None:
             return [compiled]
         # Forms find more places in what rewriting made of the model, also where it is no faster by itself.
-        start = model if decision.verified else compiled.model
-        front = _approximate(request, rises, original, start, compiled, chosen, target, store, clock)
+        start = found.start if decision.verified else compiled.model
+        front = _approximate(request, rises, original, start, compiled, chosen, target, store, clock, found.single)
         if len(front) > 1 or chosen.drift == "none" or not _is_slower(compiled.report.approximation):
             return front
         # What is stored otherwise may keep the runtime from fusing what rewriting made: fewer rules make other places.
-        start, outcome, plain, _ = _attempt(
-            original, feeds, replace(chosen, drift="none"), target, store, clock, target.search_seconds
+        plain = _attempt(
+            *(original, feeds, replace(chosen, drift="none"), target, store, clock, target.search_seconds),
+            single=found.single,
         )
-        if not plain.verified:
+        if not plain.decision.verified:
             return front
-        again = replace(compiled, report=replace(report, outcome=outcome))
-        _, *better = _approximate(request, rises, original, start, again, chosen, target, store, clock)
+        again = replace(compiled, report=replace(report, outcome=plain.outcome))
+        _, *better = _approximate(
+            request, rises, original, plain.start, again, chosen, target, store, clock, found.single
+        )
         return [replace(compiled, report=replace(again.report, outcome=report.outcome)), *better]
 
 
@@ -190,6 +199,7 @@ def _approximate(
     target: Backend,
     store: Store,
     clock: _Clock,
+    halves: bool,
 ) -> list[Compiled]:
     """The exact program, then those within each budget that are cheaper than all before them."""
     from ..rewrites import chosen_by_name
@@ -208,6 +218,7 @@ def _approximate(
         portable=options.portable,
         until=clock.until(options.time_limit),
         rises=sorted(rises),
+        halves=halves,
     )
     clock.stage("approximate")
     exact.report.seconds = clock.seconds
@@ -233,6 +244,56 @@ def _approximate(
     return front
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """What the main line made of a model.
+
+    Args:
+        start: the program that forms look for weights in.
+        model: the same as its owner gets it.
+        outcome: how it was found.
+        decision: whether it is returned.
+        notes: what the report should say.
+        single: whether it computes in single precision what the model does in half.
+    """
+
+    start: ir.Model
+    model: ir.Model
+    outcome: Outcome
+    decision: Decision
+    notes: list[str]
+    single: bool
+
+
+def _in_single(
+    original: ir.Model,
+    feeds: Mapping[str, Array] | None,
+    options: Options,
+    target: Backend,
+    store: Store,
+    clock: _Clock,
+    seconds: float,
+    *,
+    budgeted: bool,
+) -> _Attempt | None:
+    """The main line on a model in half precision as one in single: where a clock says so, or forms look for weights.
+
+    A model that is too large to be held stays as it is, and so does one that then computes something else.
+    """
+    asked = options.drift == "rounding" and (options.measure or budgeted)
+    if not asked or target.has_halves or not may_compute_in_half(original) or is_too_large(original):
+        return None
+    try:
+        found = _attempt(original, feeds, options, target, store, clock, seconds, single=True)
+    except Skip:
+        return None
+    except TamagoError as reason:
+        if reason.code != "V001":
+            raise
+        return None
+    return found if found.decision.won or (budgeted and found.decision.verified) else None
+
+
 def _attempt(
     original: ir.Model,
     feeds: Mapping[str, Array] | None,
@@ -241,16 +302,31 @@ def _attempt(
     store: Store,
     clock: _Clock,
     seconds: float,
-) -> tuple[ir.Model, Outcome, Decision, list[str]]:
-    """The main line once: IR, optimised with so many seconds of measuring, verified, decided."""
+    *,
+    single: bool = False,
+) -> _Attempt:
+    """The main line once: IR, optimised with so many seconds of measuring, verified, decided.
+
+    Raises:
+        Skip: single precision was asked for, and cannot take the place of half.
+    """
     with model_set_aside():
         model, notes = _to_ir(original, options)
+        if single:
+            in_single_precision(model)
+            if is_too_large(model):
+                raise Skip("its weights in single precision are too many to be held in memory")
+            infer(model)
+            notes.append(IN_SINGLE)
     clock.stage("prepare")
     with model_set_aside():
         outcome = _optimise(model, feeds, options, target, store, clock, seconds)
     forget_untyped_shapes(model)
-    model, finished = target.finish(model, feeds)
+    start, finished = target.finish(model, feeds)
     notes += finished
+    if single and weights_are_halves(original):
+        round_weights_to_half(start.graph)
+    model = stored_in_half(start) if single else start
     clock.stage("optimise")
     changed = outcome.changed or outcome.folded > 0 or bool(notes)
     if options.measure and target.tunes:
@@ -259,7 +335,7 @@ def _attempt(
         clock.stage("tune")
     decision = decide(original, model, feeds, target, options, clock.until(options.time_limit), changed)
     clock.stage("verify and time")
-    return model, outcome, decision, notes
+    return _Attempt(start, model, outcome, decision, notes, single)
 
 
 def round_weights(model: ir.Model, bits: int, block: int) -> int:

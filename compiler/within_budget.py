@@ -108,6 +108,7 @@ def approximate(
     portable: bool,
     until: float,
     rises: Sequence[float] = (),
+    halves: bool = False,
 ) -> list[Result]:
     """Search, prove, time: one result, or one for each of the rises, from the same tables.
 
@@ -127,6 +128,7 @@ def approximate(
         until: `time.perf_counter` after which the search finishes what it has; of a model that is not held in memory
             it has the result, or the exact one, by then.
         rises: bounds that take the place of the budget's own.
+        halves: the exact program computes in single precision what the original does in half.
     """
     exact = with_distinct_names(written_out(exact))
     parts = split(request.samples, metric=request.budget.metric is not None)
@@ -151,6 +153,7 @@ def approximate(
         file_bytes(otherwise),
         repairs,
         () if size or isinstance(reference, Streaming) else preparations,
+        halves,
     )
     search = Search(task)
     try:

@@ -53,6 +53,7 @@ class OnnxRuntime:
     portable: bool = False
     search_seconds: float = 6.0
     runs_side_by_side: bool = True
+    has_halves: bool = False
     forgives: bool = True
     timed: bool = True
     settled: frozenset[str] = frozenset()

@@ -50,6 +50,7 @@ class Cuda:
     store: Stored
     portable: bool = False
     search_seconds: float = 240.0  # kernels are compiled and tuned in it
+    has_halves: bool = True
     runs_side_by_side: bool = False  # a capture must be alone on the device
     forgives: bool = False
     timed: bool = True

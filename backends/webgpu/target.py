@@ -51,6 +51,7 @@ class WebGpu:
     believed: Backend
     search_seconds: float = 20.0
     runs_side_by_side: bool = False
+    has_halves: bool = True  # sums are in single precision, what lies in memory need not be
     forgives: bool = False  # an index out of range reads something else, and says nothing
     settled: frozenset[str] = frozenset()
 

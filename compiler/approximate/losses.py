@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Structure = Callable[[Sequence[Any]], Any]
 Kind = Literal["cross-entropy", "kl", "distance", "function"]
 CLOSE = 1e-4  # relative: a function within this of cross-entropy is cross-entropy
+CLOSE_IN_HALF = 2e-3  # the same where it is computed in half precision
 NO_LABEL = -100  # torch's class number of what does not count
 WHOLE = 1e-3  # how near to one probabilities add up, in half precision too
 PICTURE = 4  # dimensions from which on, where no labels tell, classes lie where torch has them: second
@@ -61,7 +62,7 @@ class Classes:
 
         found = outputs[self.output].movedim(self.axis, -1)
         found = found.reshape(-1, found.shape[-1])
-        found = found if found.dtype == torch.float64 else found.float()
+        found = _wide(found)
         return found.clamp(min=torch.finfo(found.dtype).tiny).log() if self.probabilities else found
 
     def describe(self, names: Sequence[str]) -> str:
@@ -133,7 +134,7 @@ class LossModel:
         if self.kind in ("cross-entropy", "kl"):
             found, given = (log_softmax(self.classes.rows(o), -1) for o in (outputs, wanted))
             return kl_div(found, given, reduction="batchmean", log_target=True)
-        pairs = [(o, w) for o, w in zip(outputs, wanted, strict=True) if w.is_floating_point()]
+        pairs = [(_wide(o), _wide(w)) for o, w in zip(outputs, wanted, strict=True) if w.is_floating_point()]
         error = torch.stack([torch.square(o - w).sum() for o, w in pairs]).sum()
         return error / max(sum(float(torch.square(w).sum()) for _, w in pairs), 1e-30)
 
@@ -148,7 +149,7 @@ class LossModel:
         """What to differentiate on one sample, for a prediction in this loss' own units."""
         import torch
 
-        floats = [o for o in outputs if o.is_floating_point()]
+        floats = [_wide(o) for o in outputs if o.is_floating_point()]
         if self.kind in ("cross-entropy", "kl"):
             rows = self.classes.rows(outputs)
             counts = torch.ones(len(rows), 1)
@@ -266,9 +267,17 @@ def loss_model(budget: Budget, structure: Structure, outputs: Sequence[torch.Ten
     with blamed_on(sample):
         wanted = plain.value(outputs, sample.target)
     for classes in found + [replace(c, probabilities=False) for c in found if c.probabilities]:
-        if abs(wanted - _value(outputs, classes, sample.target)) <= CLOSE * max(abs(wanted), 1e-6):
+        close = CLOSE if _wide(outputs[classes.output]) is outputs[classes.output] else CLOSE_IN_HALF
+        if abs(wanted - _value(outputs, classes, sample.target)) <= close * max(abs(wanted), 1e-6):
             return LossModel("cross-entropy", budget.loss, structure, classes)
     return plain
+
+
+def _wide(output: torch.Tensor) -> torch.Tensor:
+    """At least in single precision: halves overflow where they are squared and summed."""
+    import torch
+
+    return output if output.dtype == torch.float64 else output.float()
 
 
 def _classes(outputs: Sequence[torch.Tensor], target: Any) -> list[Classes]:

@@ -20,7 +20,6 @@ import onnx_ir as ir
 from ..blas import one_thread
 from ..deadline import OutOfTime, ended_by, stopping_at
 from ..errors import TamagoError
-from ..ir import weight_bytes
 from ..progress import progress
 from ..verify import compare
 from .acceptance import Evidence
@@ -304,7 +303,7 @@ class Search:
         return 0.0 if self.task.budget.metric is not None else self.levels.in_units(max(measured.evidence.value, 0.0))
 
     def _cost_of_exact(self) -> float:
-        return float(weight_bytes(self.task.exact)) if self.task.size else self.exact.exact_cost
+        return float(self.exact.weight_bytes) if self.task.size else self.exact.exact_cost
 
     def _promise(self, measured: Measured, best: Sequence[Found], allowed: float) -> float:
         """The cost of the best choice on a variant, if the forms of its places gain what they do on the exact program.

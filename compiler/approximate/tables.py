@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -307,7 +307,7 @@ class Tables:
         for place in self.places:
             readers[place.weight_value] += place.readers if place.y.name in tabled else 0
         sizes = {
-            v.name or "": v.const_value.nbytes if len(v.uses()) == count else 0
+            v.name or "": self._bytes[v] if len(v.uses()) == count else 0
             for v, count in readers.items()
             if v.const_value is not None
         }
@@ -341,8 +341,17 @@ class Tables:
 
     def _fixed_bytes(self, placed: set[str]) -> int:
         """Bytes of the weights that no choice can do away with."""
-        every = [(n, v.const_value) for g in graphs(self.program.graph) for n, v in g.initializers.items()]
-        return sum(t.nbytes for n, t in every if t is not None and n not in placed)
+        return sum(size for value, size in self._bytes.items() if value.name not in placed)
+
+    @cached_property
+    def _bytes(self) -> dict[ir.Value, int]:
+        """What the file holds of each of the program's constants."""
+        return {v: self.task.bytes_of(v) for g in graphs(self.program.graph) for v in g.initializers.values()}
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the file holds of the program's weights."""
+        return sum(self._bytes.values())
 
     def build(self, choice: Sequence[Alternative]) -> ir.Model:
         """The program with these alternatives in place."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from ..facts import Array
+from ..half_storage import bytes_in_file, stored_in_half
 from .acceptance import Evidence
 from .budget import Budget, Workload
 from .calibration import Split
@@ -46,6 +47,7 @@ class Task:
         bytes: of the file that is returned where nothing approximate is.
         repairs: what may be done to a chosen program last.
         preparations: exact changes of the exact program that come first.
+        halves: weights that half precision holds lie so in the file, as they did in the original's.
     """
 
     original: Callable[[Mapping[str, Array]], Sequence[Any]]
@@ -66,11 +68,18 @@ class Task:
     bytes: float = float("inf")
     repairs: Sequence[Repair] = ()
     preparations: Sequence[Preparation] = ()
+    halves: bool = False
 
     def lacking(self, operators: frozenset[str]) -> frozenset[str]:
         """Which of these operators may not be used."""
         foreign = frozenset(o for o in operators if "::" in o) if self.portable else frozenset[str]()
         return self.target.lacks(operators) | foreign
+
+    def bytes_of(self, constant: ir.Value) -> int:
+        """What the file holds of it."""
+        if self.halves:
+            return bytes_in_file(constant)
+        return 0 if constant.const_value is None else constant.const_value.nbytes
 
     @property
     def sums_are_wide(self) -> bool:
@@ -169,6 +178,7 @@ class Found:
     def build(self) -> ir.Model:
         """The program: written anew each time, for a search keeps many."""
         model = with_contents(self.tables.build(self.choice), self.contents)
+        model = stored_in_half(model) if self.tables.task.halves else model
         return model if self.layout is None else self.tables.task.target.layouts(model)[self.layout]
 
     @property
