@@ -5,7 +5,6 @@ trace → IR → distinct blocks → e-graph → price → choose → verify →
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,25 +13,13 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from . import report as reports
-from .deadline import stopping_at
-from .decide import Decision, decide
 from .errors import TamagoError
 from .facts import Array
 from .files import file_bytes
 from .front import points_of
-from .garbage import model_set_aside
-from .half_storage import round_weights_to_half, stored_in_half, weights_are_halves
-from .inference import infer
-from .observe import Observer
-from .opset import to_target
-from .optimise import Outcome, Settings, optimise
+from .main_line import Clock, MainLine
 from .options import Options
-from .prepare import forget_untyped_shapes, prepare
-from .price import Prices
-from .rule import Skip
 from .scratch import scratch
-from .single_precision import in_single_precision, may_compute_in_half
-from .sizes import sizes_of
 from .store import Store
 from .streaming import is_too_large, loaded, to_keep
 
@@ -43,8 +30,6 @@ if TYPE_CHECKING:
     from .trace import Traced
     from .within_budget import Request
 
-TUNE_SECONDS = 30.0  # for the kernels of a whole model
-IN_SINGLE = "written in single precision, cast at inputs and outputs: the runtime has few kernels for half"
 BUDGETED_SECONDS = 20.0  # of measuring before a budget is spent: every approximate program is made of what is found
 
 
@@ -124,7 +109,7 @@ def compile_front(
     chosen = checked(None if request is None else request.budget, **options)
     if chosen.target == "web":
         chosen = replace(chosen, measure=False)
-    clock = _Clock()
+    clock = Clock()
     original = traced.model
     with _store(chosen) as store, scratch(store.folder if is_too_large(original) else None):
         target = _target(chosen, store)
@@ -132,15 +117,15 @@ def compile_front(
             from .within_budget import tried
 
             tried(request, original, target)
+        line = MainLine(original, feeds, chosen, target, store, clock)
         seconds = target.search_seconds if request is None else max(target.search_seconds, BUDGETED_SECONDS)
         try:
-            found = _in_single(original, feeds, chosen, target, store, clock, seconds, budgeted=request is not None)
-            found = found or _attempt(original, feeds, chosen, target, store, clock, seconds)
+            found = line.in_single(seconds, budgeted=request is not None) or line.once(seconds)
         except TamagoError as reason:
             if reason.code != "V001" or chosen.drift == "none":
                 raise
             # Some models amplify rounding: what reorders their arithmetic is left out, and the report says so.
-            found = _attempt(original, feeds, replace(chosen, drift="none"), target, store, clock, seconds)
+            found = line.bit_identical().once(seconds)
             found.notes.append(
                 f"only bit-identical rules were used: with the others, {reason.where} had a {reason.why}"
             )
@@ -169,10 +154,7 @@ def compile_front(
         if len(front) > 1 or chosen.drift == "none" or not _is_slower(compiled.report.approximation):
             return front
         # What is stored otherwise may keep the runtime from fusing what rewriting made: fewer rules make other places.
-        plain = _attempt(
-            *(original, feeds, replace(chosen, drift="none"), target, store, clock, target.search_seconds),
-            single=found.single,
-        )
+        plain = line.bit_identical().once(target.search_seconds, single=found.single)
         if not plain.decision.verified:
             return front
         again = replace(compiled, report=replace(report, outcome=plain.outcome))
@@ -198,7 +180,7 @@ def _approximate(
     options: Options,
     target: Backend,
     store: Store,
-    clock: _Clock,
+    clock: Clock,
     halves: bool,
 ) -> list[Compiled]:
     """The exact program, then those within each budget that are cheaper than all before them."""
@@ -244,100 +226,6 @@ def _approximate(
     return front
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """What the main line made of a model.
-
-    Args:
-        start: the program that forms look for weights in.
-        model: the same as its owner gets it.
-        outcome: how it was found.
-        decision: whether it is returned.
-        notes: what the report should say.
-        single: whether it computes in single precision what the model does in half.
-    """
-
-    start: ir.Model
-    model: ir.Model
-    outcome: Outcome
-    decision: Decision
-    notes: list[str]
-    single: bool
-
-
-def _in_single(
-    original: ir.Model,
-    feeds: Mapping[str, Array] | None,
-    options: Options,
-    target: Backend,
-    store: Store,
-    clock: _Clock,
-    seconds: float,
-    *,
-    budgeted: bool,
-) -> _Attempt | None:
-    """The main line on a model in half precision as one in single: where a clock says so, or forms look for weights.
-
-    A model that is too large to be held stays as it is, and so does one that then computes something else.
-    """
-    asked = options.drift == "rounding" and (options.measure or budgeted)
-    if not asked or target.has_halves or not may_compute_in_half(original) or is_too_large(original):
-        return None
-    try:
-        found = _attempt(original, feeds, options, target, store, clock, seconds, single=True)
-    except Skip:
-        return None
-    except TamagoError as reason:
-        if reason.code != "V001":
-            raise
-        return None
-    return found if found.decision.won or (budgeted and found.decision.verified) else None
-
-
-def _attempt(
-    original: ir.Model,
-    feeds: Mapping[str, Array] | None,
-    options: Options,
-    target: Backend,
-    store: Store,
-    clock: _Clock,
-    seconds: float,
-    *,
-    single: bool = False,
-) -> _Attempt:
-    """The main line once: IR, optimised with so many seconds of measuring, verified, decided.
-
-    Raises:
-        Skip: single precision was asked for, and cannot take the place of half.
-    """
-    with model_set_aside():
-        model, notes = _to_ir(original, options)
-        if single:
-            in_single_precision(model)
-            if is_too_large(model):
-                raise Skip("its weights in single precision are too many to be held in memory")
-            infer(model)
-            notes.append(IN_SINGLE)
-    clock.stage("prepare")
-    with model_set_aside():
-        outcome = _optimise(model, feeds, options, target, store, clock, seconds)
-    forget_untyped_shapes(model)
-    start, finished = target.finish(model, feeds)
-    notes += finished
-    if single and weights_are_halves(original):
-        round_weights_to_half(start.graph)
-    model = stored_in_half(start) if single else start
-    clock.stage("optimise")
-    changed = outcome.changed or outcome.folded > 0 or bool(notes)
-    if options.measure and target.tunes:
-        left = clock.until(options.time_limit) - time.perf_counter()
-        notes += target.tune(model, feeds, max(0.0, min(TUNE_SECONDS, left / 2)))
-        clock.stage("tune")
-    decision = decide(original, model, feeds, target, options, clock.until(options.time_limit), changed)
-    clock.stage("verify and time")
-    return _Attempt(start, model, outcome, decision, notes, single)
-
-
 def round_weights(model: ir.Model, bits: int, block: int) -> int:
     """Every product's weight in few bits, in place, because the owner says so; how many there were."""
     from ..rewrites.quantization.packed_weights import pack_weights
@@ -378,27 +266,6 @@ def tune_as_it_is(
         return target.environment, target.tune(model, feeds, seconds)
 
 
-class _Clock:
-    """Seconds since the start and of each stage."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self.stages: dict[str, float] = {}
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start
-
-    def until(self, limit: float | None) -> float:
-        """On `time.perf_counter`, when a number of seconds since the start is over; None: never."""
-        return float("inf") if limit is None else self._start + limit
-
-    def stage(self, name: str) -> None:
-        now = time.perf_counter()
-        self.stages[name] = self.stages.get(name, 0.0) + now - self._last
-        self._last = now
-
-
 @contextmanager
 def _store(options: Options) -> Generator[Store]:
     """The caller's open store, left open; or the one at a path, closed again."""
@@ -425,45 +292,3 @@ def _target(options: Options, store: Store) -> Backend:
 
         return WebGpu(None, store, processor) if options.target == "web" else WebGpu.of_default_device(store, processor)
     return processor
-
-
-def _to_ir(original: ir.Model, options: Options) -> tuple[ir.Model, list[str]]:
-    """A copy of the model that satisfies the IR's invariants."""
-    model = original.clone()
-    notes = prepare(model, options.keep)
-    notes += to_target(model)
-    infer(model)
-    return model, notes
-
-
-def _optimise(
-    model: ir.Model,
-    feeds: Mapping[str, Array] | None,
-    options: Options,
-    target: Backend,
-    store: Store,
-    clock: _Clock,
-    seconds: float,
-) -> Outcome:
-    from ..rewrites import all_rules
-
-    until = float("inf")
-    if options.time_limit is not None:
-        until = time.perf_counter() + max(0.0, options.time_limit * 0.6 - clock.seconds)
-    version = model.opset_imports.get("", 1)
-    sizes = sizes_of(model.graph, feeds)
-    settings = Settings(
-        rules=(*all_rules(), *target.rules()),
-        drift=options.drift,
-        limits=options.limits,
-        seconds=seconds,
-        until=until,
-        target=target if options.measure else None,
-        observe=None if feeds is None else Observer(model, feeds, target.lower),
-        made_up=not sizes,
-        strict=options.strict,
-    )
-    measure = (lambda site: target.price(site, version)) if options.measure else None
-    prices = Prices(store, target.environment, measure, target.preferences, sizes, target.settled, target.estimate)
-    with stopping_at(until):
-        return optimise(model, settings, prices, infer)

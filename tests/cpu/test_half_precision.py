@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import tamago
-from tamago.compiler import pipeline
+from tamago.compiler import main_line
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample
 from tamago.compiler.approximate.losses import loss_model
@@ -193,7 +193,7 @@ def test_a_model_in_single_precision_goes_the_way_it_went(monkeypatch: pytest.Mo
         raise AssertionError
 
     for name in ("in_single_precision", "stored_in_half", "round_weights_to_half"):
-        monkeypatch.setattr(pipeline, name, never)
+        monkeypatch.setattr(main_line, name, never)
     weight = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
     path = file_of("g (float[8, 32] x) => (float[8, 32] y) { a = MatMul(x, w) y = Relu(a) }", tmp_path, w=weight)
     with Store.open(":memory:") as store:

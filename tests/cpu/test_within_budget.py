@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 import tamago
-from tamago.compiler import pipeline, within_budget
+from tamago.compiler import main_line, within_budget
 from tamago.compiler.approximate.acceptance import paired_rise
 from tamago.compiler.approximate.account import Approximation
 from tamago.compiler.approximate.calibration import Sample, split
@@ -325,7 +325,7 @@ def test_what_is_wrong_with_a_loss_or_samples_is_said_before_anything_takes_long
     def begin(*arguments: object) -> None:
         raise Begun
 
-    monkeypatch.setattr(pipeline, "_attempt", begin)
+    monkeypatch.setattr(main_line.MainLine, "once", begin)
 
     with pytest.raises(tamago.TamagoError) as error:
         trained.compile(**words)
