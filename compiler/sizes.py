@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,14 +37,19 @@ def settle(model: ir.Model, sizes: Sizes) -> None:
     for value in values:
         declared = dims(value)
         if declared is not None and not all(isinstance(d, int) for d in declared):
-            value.shape = ir.Shape([_number(d, sizes) for d in declared])
+            value.shape = ir.Shape(shape_at(declared, sizes))
 
 
 def bound(fact: Fact, sizes: Sizes) -> Fact:
     """The fact with every dimension that these sizes determine, products and sums of names included."""
     if not sizes or fact.shape is None or all(isinstance(d, int) for d in fact.shape):
         return fact
-    return replace(fact, shape=tuple(_number(d, sizes) for d in fact.shape))
+    return replace(fact, shape=shape_at(fact.shape, sizes))
+
+
+def shape_at(shape: Sequence[Dim], sizes: Sizes) -> tuple[Dim, ...]:
+    """A shape with every dimension that these sizes determine."""
+    return tuple(_number(d, sizes) for d in shape)
 
 
 def _number(dim: Dim, sizes: Sizes) -> Dim:

@@ -13,9 +13,10 @@ schedule.py    which values lie in buffers, and which operators one kernel does
 lowering.py    the plan of a model for one set of input shapes
 memory.py      buffers shared by values that are not alive together
 plan.py        the plan, as every host reads it
+sizes.py       plans for several sizes that share what does not depend on the size
 decisions.py   inputs that decide which branch is taken
 device.py      the adapter, its limits, and WGSL as it wants it
 run.py         a plan on wgpu
 target.py      what the pipeline asks of a backend
-bundle.py      a plan as a folder of static files; site/ is what stands in every one
+bundle.py      a plan, or several, as a folder of static files; site/ is what stands in every one
 """

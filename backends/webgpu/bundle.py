@@ -24,9 +24,11 @@ import numpy.typing as npt
 from ...compiler.atomic_write import reported, sync_folder
 from ...compiler.errors import TamagoError
 from .plan import Plan
+from .sizes import Plans
 
 KIND = "tamago-web"
-FORMAT = 2
+FORMAT = 2  # of a single plan
+SEVERAL = 3  # of plans that share what does not depend on the size
 SITE = Path(__file__).with_name("site")
 SHARD = 60 << 20  # bytes of weights in a file: small enough for every host's and browser's limits
 APPS = ("classifier", "completion")
@@ -57,7 +59,7 @@ class _Piece:
 
 def write_bundle(
     folder: Path,
-    plan: Plan,
+    plan: Plan | Plans,
     weights: Weights,
     *,
     name: str,
@@ -68,8 +70,8 @@ def write_bundle(
 
     Args:
         folder: where; it must not exist.
-        plan: what the page runs.
-        weights: arrays by the names in `plan.weights`, in the type in which they are stored.
+        plan: what the page runs, at one size or at several.
+        weights: arrays by the names in the plan's weights, in the type in which they are stored.
         name: shown as the page's title.
         app: settings of the example page under "kind" `classifier` or `completion`; None: a page for any model.
         force: replace the folder where it is an older bundle and holds nothing else.
@@ -80,7 +82,7 @@ def write_bundle(
     """
     if app is not None and app.get("kind") not in APPS:
         raise TamagoError("W003", f"there is no page {app.get('kind')!r}", todo=f"use one of: {', '.join(APPS)}")
-    _check_weights(plan, weights)
+    _check_weights(_any(plan), weights)
     folder = Path(os.path.abspath(folder))
     check_destination(folder, force)
     with reported(folder):
@@ -144,6 +146,11 @@ def _written(description: Mapping[str, Any]) -> list[str]:
     return [*(p.name for p in SITE.iterdir()), *named, "model.json"]
 
 
+def _any(plan: Plan | Plans) -> Plan:
+    """A plan that has all weights, as each of several does."""
+    return plan if isinstance(plan, Plan) else plan.plans[0]
+
+
 def _check_weights(plan: Plan, weights: Weights) -> None:
     for buffer, name in plan.weights.items():
         why = ""
@@ -157,19 +164,18 @@ def _check_weights(plan: Plan, weights: Weights) -> None:
             raise TamagoError("W004", "a weight is not what the plan says", where=name, why=why)
 
 
-def _fill(folder: Path, plan: Plan, weights: Weights, name: str, app: Mapping[str, Any] | None) -> None:
+def _fill(folder: Path, plan: Plan | Plans, weights: Weights, name: str, app: Mapping[str, Any] | None) -> None:
     for source in (s for s in sorted(SITE.iterdir()) if s.is_file()):
         _write(folder / source.name, source.read_bytes())
-    data = plan.to_dict()
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+    shards = [_write_shard(folder, number, pieces) for number, pieces in enumerate(_shards(_any(plan), weights))]
     model: dict[str, Any] = {
         "kind": KIND,
-        "format": FORMAT,
+        "format": FORMAT if isinstance(plan, Plan) else SEVERAL,
         "name": name,
-        "hash": hashlib.sha256(canonical).hexdigest(),
+        "hash": plan.fingerprint,
         "app": app,
-        "plan": data,
-        "shards": [_write_shard(folder, number, pieces) for number, pieces in enumerate(_shards(plan, weights))],
+        **({"plan": plan.to_dict()} if isinstance(plan, Plan) else plan.to_dict()),
+        "shards": shards,
     }
     model["files"] = sorted([*(p.name for p in folder.iterdir()), "model.json"])  # all else there is somebody's own
     _write(folder / "model.json", json.dumps(model, allow_nan=False, separators=(",", ":")).encode())

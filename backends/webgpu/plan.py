@@ -6,6 +6,8 @@ printer puts its own lines in front. Shapes are baked in: a plan is for one set 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -122,6 +124,11 @@ class Plan:
         """The steps of a run that run a kernel."""
         return [step for step in self.steps if isinstance(step, Dispatch)]
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all that it says: what was measured for it is kept under this."""
+        return fingerprint(self.to_dict())
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
         setup, steps = (
@@ -141,3 +148,8 @@ class Plan:
             "outputs": [asdict(o) for o in self.outputs],
             "state": dict(self.state),
         }
+
+
+def fingerprint(data: Mapping[str, Any]) -> str:
+    """Of plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from ...backends.webgpu.plan import Plan
 from ..compiled import compile
 from ..errors import TamagoError
 from ..facts import Array
@@ -20,13 +21,14 @@ from ..files import read_model
 from ..ir import dims
 from ..progress import show_progress
 from ..sizes import settle
+from ..verify import make_feeds
 from .budget import add_budget_options, budget_options
 from .shared import print_json
+from .web_sizes import Ranges, every_size, read_shapes, read_sizes, set_shapes, shapes_at
 
 if TYPE_CHECKING:
-    from ...backends.webgpu.plan import Plan
+    from ...backends.webgpu.sizes import Plans
 
-Shapes = Mapping[str, tuple[int, ...]]
 MOST_LABELS = 1 << 24
 CANDIDATES = 4  # forms of a kernel that a page may tune among; one of them does without barriers
 
@@ -37,6 +39,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="where to write; must not exist")
     parser.add_argument(
         "--shape", action="append", default=[], metavar="NAME=D,D,…", help="an input's shape, where the model leaves it"
+    )
+    parser.add_argument(
+        "--sizes",
+        action="append",
+        default=[],
+        metavar="NAME=N,N,…",
+        help="what a dimension of that name may be: the folder holds the model at each size, its weights once",
     )
     parser.add_argument(
         "--value", action="append", default=[], metavar="NAME=N", help="an input that is always the same number"
@@ -58,21 +67,30 @@ def run(options: argparse.Namespace) -> int:
     from ...backends.webgpu.bundle import check_destination, files_of, write_bundle
     from ...backends.webgpu.limits import EVERYWHERE
     from ...backends.webgpu.lowering import plan_of
+    from ...backends.webgpu.sizes import together
 
     check_destination(options.folder, options.force)
-    shapes, settings, budget = _shapes(options.shape), _settings(options), budget_options(options)
+    ranges = read_sizes(options.sizes)
+    shapes, sizes = read_shapes(options.shape, ranges), every_size(ranges)
+    settings, budget = _settings(options), budget_options(options)
+    if options.app and len(sizes) > 1:
+        raise TamagoError("W007", "--sizes does not belong here", why=f"the {options.app} page runs one size")
     if options.half and "budget" in budget:
         why = "the budget is proved without it, and its methods store in half precision where that pays"
         raise TamagoError("W007", "--half does not belong here", why=why)
     model = _with_values(read_model(options.source), options.value)
-    _set_shapes(model, shapes)
+    set_shapes(model, shapes, ranges)
+    places = [shapes_at(model.graph, shapes, size) for size in sizes]
+    feeds = _largest_feeds(model, ranges) if len(sizes) > 1 else None
     with show_progress(sys.stderr):
-        fast = compile(model, target="web", objective="size" if "budget" in budget else "latency", **budget)
+        objective = "size" if "budget" in budget else "latency"
+        fast = compile(model, feeds or (), target="web", objective=objective, **budget)
     half = options.half
-    plan, weights = plan_of(fast.graph, shapes, half=half, narrow_weights=half, candidates=CANDIDATES)
-    error = _half_error(fast.graph) if half else None
-    name = options.name or options.source.stem
-    write_bundle(options.folder, plan, weights, name=name, app=_app(settings, plan), force=options.force)
+    made = (plan_of(fast.graph, at, half=half, narrow_weights=half, candidates=CANDIDATES) for at in places)
+    plan, weights = next(made) if len(sizes) == 1 else together(zip(sizes, made, strict=True))
+    error = _half_error(fast.graph, feeds) if half else None
+    name, app = options.name or options.source.stem, _app(settings, plan)
+    write_bundle(options.folder, plan, weights, name=name, app=app, force=options.force)
     files, spent = files_of(options.folder), fast.report.approximation
     total, packed = sum(f.bytes for f in files), sum(f.gzip for f in files)
     if options.json:
@@ -83,8 +101,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for line in () if spent is None else (*spent.lines(), *(f"note: {n}" for n in spent.notes)):
         print(line)
-    print(f"{options.folder}: {len(plan.dispatches)} dispatches of {_counts(plan)['kernels']} kernels")
-    if (largest := max(plan.buffers)) > EVERYWHERE:
+    for line in _plan_lines(plan):
+        print(f"{options.folder}: {line}")
+    if (largest := _counts(plan)["largest_buffer"]) > EVERYWHERE:
         print(f"note: it needs a GPU that binds {largest:,} bytes at once; every one binds {EVERYWHERE:,}")
     for file in files:
         print(f"  {file.bytes:12,}  {file.gzip:12,}  {file.name}")
@@ -95,36 +114,42 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _half_error(model: ir.Model) -> float | None:
+def _largest_feeds(model: ir.Model, ranges: Ranges) -> dict[str, Array] | None:
+    """Made-up inputs of the largest size, which the search is for; None where none can be made."""
+    largest = model.clone()
+    settle(largest, {name: max(numbers) for name, numbers in ranges.items()})
+    return make_feeds(largest.graph, 0)
+
+
+def _half_error(model: ir.Model, feeds: dict[str, Array] | None) -> float | None:
     """What rounding the weights changes the outputs by, on made-up inputs; None where none could be made."""
     from ...backends.onnxruntime.run import Program
     from ...backends.webgpu.narrow import with_narrow_weights
-    from ..verify import compare, make_feeds
+    from ..verify import compare
 
-    feeds = make_feeds(model.graph, 0, 1, 1)
+    feeds = feeds or make_feeds(model.graph, 0, 1, 1)
     if feeds is None:
         return None
     exact, rounded = Program(model), Program(with_narrow_weights(model))
     return max((d.error for d in compare(exact.outputs, exact(feeds), rounded(feeds))), default=0.0)
 
 
-def _counts(plan: Plan) -> dict[str, int]:
-    return {"dispatches": len(plan.dispatches), "kernels": len(plan.kernels), "largest_buffer": max(plan.buffers)}
+def _counts(plan: Plan | Plans) -> dict[str, Any]:
+    if isinstance(plan, Plan):
+        return {"dispatches": len(plan.dispatches), "kernels": len(plan.kernels), "largest_buffer": max(plan.buffers)}
+    sizes = [{"size": size, "dispatches": len(p.dispatches)} for size, p in zip(plan.sizes, plan.plans, strict=True)]
+    largest = max(b for p in plan.plans for b in p.buffers)
+    return {"sizes": sizes, "kernels": len(plan.plans[0].kernels), "largest_buffer": largest}
 
 
-def _shapes(words: list[str]) -> dict[str, tuple[int, ...]]:
-    """Shapes by input, from `name=1,3,224,224`."""
-    found: dict[str, tuple[int, ...]] = {}
-    for word in words:
-        name, _, sizes = word.rpartition("=")
-        try:
-            found[name] = tuple(int(size) for size in sizes.split(",") if size)
-        except ValueError:
-            name = ""
-        if not name or any(size < 0 for size in found[name]):
-            todo = "write it as --shape NAME=1,3,224,224"
-            raise TamagoError("W005", "a shape cannot be read", where=word, todo=todo)
-    return found
+def _plan_lines(plan: Plan | Plans) -> list[str]:
+    """What is run, for a person to read."""
+    counts = _counts(plan)
+    if isinstance(plan, Plan):
+        return [f"{counts['dispatches']} dispatches of {counts['kernels']} kernels"]
+    names = [", ".join(f"{name}={n}" for name, n in row["size"].items()) for row in counts["sizes"]]
+    rows = [f"{name}: {row['dispatches']} dispatches" for name, row in zip(names, counts["sizes"], strict=True)]
+    return [f"{len(rows)} sizes, {counts['kernels']} kernels", *rows]
 
 
 def _with_values(model: ir.Model, words: list[str]) -> ir.Model:
@@ -154,23 +179,6 @@ def _with_values(model: ir.Model, words: list[str]) -> ir.Model:
     return decided(model, found) if found else model
 
 
-def _set_shapes(model: ir.Model, shapes: Shapes) -> None:
-    """Sizes that are known before the search help it; whether they fit is for the plan to say."""
-    inputs = {value.name: value for value in model.graph.inputs}
-    sizes: dict[str, int] = {}
-    for name, shape in shapes.items():
-        if name not in inputs:
-            todo = f"it has {', '.join(str(n) for n in inputs)}"
-            raise TamagoError("W006", f"the model has no input '{name}'", todo=todo)
-        known = dims(inputs[name])
-        declared = shape if known is None else known
-        pairs = list(zip(declared, shape, strict=False))
-        if len(declared) == len(shape) and all(not isinstance(d, int) or d == s for d, s in pairs):
-            inputs[name].shape = ir.Shape(shape)
-            sizes |= {d: s for d, s in pairs if isinstance(d, str)}
-    settle(model, sizes)
-
-
 def _settings(options: argparse.Namespace) -> dict[str, Any] | None:
     """What the options say of the example page; read before any work is done.
 
@@ -191,13 +199,13 @@ def _settings(options: argparse.Namespace) -> dict[str, Any] | None:
     return {"kind": "classifier", "labels": labels, "mean": mean, "std": std}
 
 
-def _app(settings: dict[str, Any] | None, plan: Plan) -> dict[str, Any] | None:
+def _app(settings: dict[str, Any] | None, plan: Plan | Plans) -> dict[str, Any] | None:
     """The settings, and what the plan shows.
 
     Raises:
         TamagoError: W008 the model does not fit the page.
     """
-    if settings is None:
+    if settings is None or not isinstance(plan, Plan):
         return None
     return settings | (_classifier(plan, settings["labels"]) if settings["kind"] == "classifier" else _completion(plan))
 

@@ -118,6 +118,32 @@ def accumulator(*, in_place: bool = False) -> tuple[Plan, Weights]:
     return plan, {}
 
 
+ROWS = """
+@group(0) @binding(0) var<storage, read> x: array<i32>;
+@group(0) @binding(1) var<storage, read> before: array<i32>;
+@group(0) @binding(2) var<storage, read_write> total: array<i32>;
+@compute @workgroup_size(1)
+fn main() {
+  total[0] = before[0];
+  for (var row = 0u; row < ROWS; row++) { total[0] = 10 * total[0] + x[row]; }
+}
+"""
+
+
+def digits(rows: int) -> tuple[Plan, Weights]:
+    """Digits written behind those of the runs before: the order of runs is seen, also where sizes take turns."""
+    plan = Plan(
+        buffers=(4 * rows, 4, 4),
+        weights={},
+        kernels=(Kernel(ROWS.replace("ROWS", f"{rows}u"), (False, False, True)),),
+        steps=(Dispatch("Append", (0, 1, 2), (Choice(0, (1, 1, 1)),)),),
+        inputs=(Interface("x", 0, (rows,), "int32", "i32"), Interface("before", 1, (1,), "int32", "i32")),
+        outputs=(Interface("total", 2, (1,), "int32", "i32"),),
+        state={"total": "before"},
+    )
+    return plan, {}
+
+
 DOUBLE = """
 @group(0) @binding(0) var<storage, read> w: array<f32>;
 @group(0) @binding(1) var<storage, read_write> wide: array<f32>;

@@ -4,6 +4,7 @@
 import { load } from "./tamago.js";
 
 /** @typedef {import("./tamago").Model} Model */
+/** @typedef {import("./tamago").Program} Program */
 
 const RUNS = 100; // of a timing, or
 const TIMING_MS = 3000;
@@ -32,10 +33,10 @@ const time = (ms) => (ms >= 100 ? `${Math.round(ms)} ms` : `${Number(ms.toPrecis
 /** @param {number} bytes */
 const size = (bytes) => (bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`);
 
-/** A handler that shows its errors and that nobody starts twice. @param {string} id @param {() => Promise<unknown>} work */
-function button(id, work) {
-  at(id).addEventListener("click", async () => {
-    const others = [...document.querySelectorAll("#model button")];
+/** A handler that shows its errors and that nobody starts twice. @param {string} id @param {() => Promise<unknown>} work @param {string} [event] */
+function button(id, work, event = "click") {
+  at(id).addEventListener(event, async () => {
+    const others = [...document.querySelectorAll("#model button, #model select")];
     at("problem").hidden = true;
     for (const one of others) /** @type {HTMLButtonElement} */ (one).disabled = true;
     try {
@@ -68,28 +69,50 @@ async function start() {
   ].join(" · ");
   at("loading").hidden = true;
   const app = /** @type {any} */ (model.app);
-  showModel(model, !app);
+  at("model").hidden = false;
+  at("model").open = !app;
+  at("model").classList.toggle("alone", !app);
+  await showModel(model);
   if (app?.kind === "classifier") classifier(model, app);
   if (app?.kind === "completion") completion(model, app);
 }
 
 // ---------------------------------------------------------------- any model
 
-/** @param {Model} model @param {boolean} alone */
-function showModel(model, alone) {
-  const states = new Set([...Object.keys(model.state), ...Object.values(model.state)]);
-  for (const [kind, list] of /** @type {const} */ ([["in", model.inputs], ["out", model.outputs]]))
-    for (const { name, shape, dtype } of list) {
+/** @param {Program} program */
+function showProgram({ inputs, outputs, state, labels }) {
+  const states = new Set([...Object.keys(state), ...Object.values(state)]);
+  const lines = [...inputs.map((one) => ({ kind: "in", ...one })), ...outputs.map((one) => ({ kind: "out", ...one }))];
+  at("interfaces").replaceChildren(
+    ...lines.map(({ kind, name, shape, dtype }) => {
       const line = element("li");
       line.append(element("span", kind), element("b", name), element("span", `${dtype}[${shape.join(", ")}]${states.has(name) ? " state" : ""}`));
-      at("interfaces").append(line);
-    }
-  at("model").hidden = false;
-  at("model").open = alone;
-  at("model").classList.toggle("alone", alone);
-  showRows(model.labels.map((label) => ({ label, kernel: 0, workgroups: [], ms: 0, choice: 0, choices: 0 })));
+      return line;
+    }),
+  );
+  showRows(labels.map((label) => ({ label, kernel: 0, workgroups: [], ms: 0, choice: 0, choices: 0 })));
+}
+
+/** @param {Model} whole */
+async function showModel(whole) {
+  const names = whole.sizes.map((size) => Object.entries(size).map(([name, n]) => `${name} = ${n}`).join(", "));
+  at("size").append(...names.map((name) => element("option", name)));
+  at("sizes").hidden = names.length < 2;
+  let [shown, model] = [0, await whole.at(whole.sizes[0])];
+  showProgram(model);
 
   let first = 0;
+  button("size", async () => {
+    const wanted = at("size").selectedIndex;
+    at("size").selectedIndex = shown; // until it is there
+    at("status").textContent = "compiling…";
+    model = await whole.at(whole.sizes[wanted]);
+    at("size").selectedIndex = shown = wanted;
+    first = 0;
+    showProgram(model);
+    figures([]);
+    at("status").textContent = "";
+  }, "change");
   const once = async () => {
     const inputs = randomInputs(model);
     const begin = performance.now();
@@ -158,7 +181,7 @@ function showRows(rows) {
   );
 }
 
-/** @param {Model} model */
+/** @param {Program} model */
 function randomInputs(model) {
   const kept = new Set(Object.values(model.state));
   return Object.fromEntries(

@@ -53,11 +53,11 @@ export interface Tuning {
   stored: boolean;
 }
 
-/** A model on the device. */
-export interface Model {
-  readonly name: string;
-  readonly app: unknown;
-  readonly adapter: Readonly<{ vendor: string; architecture: string; device: string; description: string; software: boolean }>;
+/** Numbers by the names of dimensions; `{}` where a model has one size. */
+export type Size = Readonly<Record<string, number>>;
+
+/** A model at one size. */
+export interface Program {
   readonly inputs: readonly Interface[];
   readonly outputs: readonly Interface[];
   /** Input by the output that takes its place in the next run: these stay on the device. */
@@ -77,6 +77,20 @@ export interface Model {
   profile(): Promise<Row[]>;
   /** Measure alternative kernels here, keep the fastest of those that compute the same, remember them for this adapter. */
   tune(options?: { seconds?: number; onProgress?: (p: { done: number; total: number; label: string }) => void }): Promise<Tuning>;
+}
+
+/**
+ * A model on the device. At several sizes, `run` takes the one that the lengths of its inputs are of and compiles it when
+ * it is first needed; all else that a program has is of the first size, which `load` compiles. Weights are there once, and
+ * so is state whose shape is the same at all sizes.
+ */
+export interface Model extends Program {
+  readonly name: string;
+  readonly app: unknown;
+  readonly adapter: Readonly<{ vendor: string; architecture: string; device: string; description: string; software: boolean }>;
+  readonly sizes: readonly Size[];
+  /** One of `sizes`, compiled: to have it ready, to profile and tune it, and where lengths fit several sizes. */
+  at(size: Size): Promise<Program>;
   /** State back to zeros. */
   reset(): void;
   /** Give the device's memory back; the model cannot run after this. */

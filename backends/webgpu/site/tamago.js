@@ -13,17 +13,19 @@
  * @typedef {{label: string, buffers: number[], choices: Choice[]}} Dispatch
  * @typedef {{source: number, target: number, bytes: number}} Copy
  * @typedef {{dispatch?: Dispatch, copy?: Copy}} Step
- * @typedef {{format: number, features: string[], buffers: number[], weights: Record<string, string>,
- *   kernels: Kernel[], setup: Step[], steps: Step[], spent: number[], inputs: Interface[], outputs: Interface[],
- *   state: Record<string, string>}} Plan
+ * @typedef {{format: number, size: Record<string, number>, hash: string, buffers: number[], steps: Step[],
+ *   inputs: Interface[], outputs: Interface[], state: Record<string, string>}} Plan
  * @typedef {{pipeline: GPUComputePipeline, group: GPUBindGroup, workgroups: number[]}} Bound
  * @typedef {{file: string, bytes: number, sha256: string, tensors: Record<string, [string, number]>}} Shard
- * @typedef {{kind: string, format: number, name: string, hash: string, app: any, plan: Plan, shards: Shard[]}} Bundle
+ * @typedef {{name: string, app: any, kernels: Kernel[], weights: Record<string, string>, setup: Step[], spent: number[],
+ *   shared: number, plans: Plan[], shards: Shard[]}} Bundle `shared`: buffers that all plans have, the first of each
+ * @typedef {{features: string[], limits: Record<string, number>, choices: boolean[][], refusal: string}} Needs
  * @typedef {{features: {has(name: string): boolean}, limits: any}} Adapter
  */
 
 const KIND = "tamago-web";
-const FORMAT = 2;
+const [ONE, SEVERAL] = [2, 3]; // formats: a single plan, and plans that share what does not depend on the size
+const PLAN_FORMAT = 2;
 const STEPS_A_SUBMIT = 32; // the browser's own drawing comes between two submits
 const FEATURES = new Map([["f16", "shader-f16"], ["subgroups", "subgroups"]]);
 const POISON = 0xc5; // -6328.7 as f32, -5.77 as f16: what a kernel leaves unwritten is seen
@@ -57,13 +59,13 @@ export async function load(url, { onProgress, device, records = true } = {}) {
   const adapter = device ? null : await requestAdapter(); // before any byte is fetched in vain
   const place = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
   const bundle = checkBundle(parse(await fetchText(place), place), place);
-  const needs = requirements(bundle.plan, /** @type {any} */ (device ?? adapter));
-  const model = new Model(bundle, device ?? (await requestDevice(/** @type {any} */ (adapter), needs)), needs.choices, {
+  const needs = requirements(bundle, /** @type {any} */ (device ?? adapter));
+  const model = new Model(bundle, device ?? (await requestDevice(/** @type {any} */ (adapter), needs)), needs, {
     info: /** @type {any} */ (adapter ?? device).info ?? /** @type {any} */ (device)?.adapterInfo ?? {},
-    owned: !device,
+    owned: !device, records,
   });
   try {
-    return await model._prepare(place, onProgress ?? (() => {}), records);
+    return await model._prepare(place, onProgress ?? (() => {}));
   } catch (error) {
     model.dispose();
     throw error;
@@ -86,13 +88,16 @@ async function requestAdapter() {
   return adapter;
 }
 
-/** @param {GPUAdapter} adapter @param {{features: string[], limits: Record<string, number>}} needs */
+/** @param {GPUAdapter} adapter @param {Needs[]} needs */
 async function requestDevice(adapter, needs) {
+  /** @type {Record<string, number>} */
+  const limits = {};
+  for (const one of needs) atLeast(limits, one.limits);
   const optional = adapter.features.has("timestamp-query") ? ["timestamp-query"] : [];
   try {
     return await adapter.requestDevice({
-      requiredFeatures: /** @type {any} */ ([...needs.features, ...optional]),
-      requiredLimits: needs.limits,
+      requiredFeatures: /** @type {any} */ ([...new Set(needs.flatMap((one) => one.features)), ...optional]),
+      requiredLimits: limits,
     });
   } catch (error) {
     throw new Error(`The graphics adapter gave no device: ${message(error)}`);
@@ -100,10 +105,26 @@ async function requestDevice(adapter, needs) {
 }
 
 /**
- * What the plan asks of an adapter, and which choices of each dispatch that adapter can run.
- * @param {Plan} plan @param {Adapter} adapter
+ * What each plan asks of an adapter. One that the adapter cannot run is refused when it is wanted: others may be smaller.
+ * @param {Bundle} bundle @param {Adapter} adapter @returns {Needs[]}
  */
-function requirements(plan, adapter) {
+function requirements(bundle, adapter) {
+  const kernels = bundle.kernels.map((kernel) => kernelNeeds(kernel, adapter));
+  return bundle.plans.map((plan, number) => {
+    try {
+      return { ...planNeeds(bundle, plan, kernels, adapter), refusal: "" };
+    } catch (error) {
+      if (!number) throw error; // the first is what is loaded
+      return { features: [], limits: {}, choices: [], refusal: message(error) };
+    }
+  });
+}
+
+/**
+ * What a plan asks of an adapter, and which choices of each dispatch that adapter can run.
+ * @param {Bundle} bundle @param {Plan} plan @param {Record<string, number>[]} kernels what each needs @param {Adapter} adapter
+ */
+function planNeeds(bundle, plan, kernels, adapter) {
   /** @type {Record<string, number>} */
   const limits = {};
   const features = new Set();
@@ -111,12 +132,11 @@ function requirements(plan, adapter) {
   atLeast(limits, { maxBufferSize: largest, maxStorageBufferBindingSize: largest });
   const lacking = lack(limits, adapter);
   if (lacking) throw new Error(`This graphics adapter is too small for the model: ${lacking}.`);
-  const kernels = plan.kernels.map((kernel) => kernelNeeds(kernel, adapter));
   /** @param {Dispatch} dispatch */
   const usableOf = (dispatch) => {
     const reasons = new Set();
     const usable = dispatch.choices.map((choice) => {
-      const kernel = plan.kernels[choice.kernel];
+      const kernel = bundle.kernels[choice.kernel];
       const wanted = { ...kernels[choice.kernel], maxComputeWorkgroupsPerDimension: Math.max(...choice.workgroups) };
       const missing = kernel.features.find((f) => !adapter.features.has(FEATURES.get(f) ?? f));
       const reason = missing ? `it has no ${FEATURES.get(missing) ?? missing}` : lack(wanted, adapter);
@@ -128,7 +148,7 @@ function requirements(plan, adapter) {
       throw new Error(`This graphics adapter cannot run ${dispatch.label}: ${[...reasons].join("; ")}.`);
     return usable;
   };
-  dispatchesOf(plan.setup).forEach(usableOf);
+  dispatchesOf(bundle.setup).forEach(usableOf);
   const choices = dispatchesOf(plan.steps).map(usableOf);
   return { features: [...features], limits, choices };
 }
@@ -211,12 +231,15 @@ function parse(text, place) {
   }
 }
 
-/** @param {any} bundle @param {URL} place @returns {Bundle} */
+/** A bundle of either format in the form of the later one. @param {any} bundle @param {URL} place @returns {Bundle} */
 function checkBundle(bundle, place) {
   if (bundle?.kind !== KIND) throw new Error(`${nameOf(place)} was not written by tamago.`);
-  if (bundle.format !== FORMAT || bundle.plan?.format !== FORMAT)
-    throw new Error(`${nameOf(place)} has format ${bundle.format}; this tamago.js reads format ${FORMAT}.`);
-  return bundle;
+  const plans = bundle.format === ONE ? [bundle.plan] : bundle.format === SEVERAL ? bundle.plans : [];
+  if (!plans?.length || plans.some((/** @type {any} */ plan) => plan?.format !== PLAN_FORMAT))
+    throw new Error(`${nameOf(place)} has format ${bundle.format}; this tamago.js reads formats ${ONE} and ${SEVERAL}.`);
+  if (bundle.format === SEVERAL) return bundle;
+  const { plan, hash } = bundle;
+  return { ...bundle, ...plan, shared: plan.buffers.length, plans: [{ ...plan, hash, size: {} }] };
 }
 
 /**
@@ -272,12 +295,13 @@ const lengthOf = (one) => one.shape.reduce((product, size) => product * size, 1)
 /** Bytes of an interface in its buffer, rounded up to what can be copied. @param {Interface} one */
 const bytesOf = (one) => Math.ceil((lengthOf(one) * (one.stored === "f16" ? 2 : 4)) / 4) * 4;
 
-/** An input as the device stores it, in memory of its own. @param {Interface} one @param {any} given */
-function toStored(one, given) {
-  const length = lengthOf(one);
-  const where = `input ${JSON.stringify(one.name)}`;
-  const floats = one.dtype.includes("float") || one.dtype === "double";
-  const takes = `${where} takes ${one.dtype} as a ${ARRAYS[one.dtype]?.name ?? "typed array"} or an array of numbers`;
+/** @param {Interface} one */
+const takesFloats = (one) => one.dtype.includes("float") || one.dtype === "double";
+
+/** Refuse what is no numbers, or others than the input takes; how many is for others to say. @param {Interface} one @param {any} given */
+function checkKind(one, given) {
+  const floats = takesFloats(one);
+  const takes = `input ${JSON.stringify(one.name)} takes ${one.dtype} as a ${ARRAYS[one.dtype]?.name ?? "typed array"} or an array of numbers`;
   if (!Array.isArray(given) && (!ArrayBuffer.isView(given) || given instanceof DataView))
     throw new TypeError(`${takes}, not ${given === null ? "null" : typeof given}.`);
   const name = given.constructor.name;
@@ -285,12 +309,18 @@ function toStored(one, given) {
     const odd = given.find((v) => !["number", "boolean", "bigint"].includes(typeof v) || (floats && typeof v === "bigint"));
     if (odd !== undefined || given.includes(undefined)) throw new TypeError(`${takes}; one element is ${typeof odd}.`);
   } else if (floats !== /^Float/.test(name)) throw new TypeError(`${takes}, not a ${name}.`);
+}
+
+/** An input of the right kind as the device stores it, in memory of its own. @param {Interface} one @param {any} given */
+function toStored(one, given) {
+  const length = lengthOf(one);
+  const where = `input ${JSON.stringify(one.name)}`;
   const values = /** @type {any} */ (given);
   if (values.length !== length)
     throw new RangeError(`${where} has ${values.length} elements where its shape [${one.shape}] has ${length}.`);
   const bytes = new ArrayBuffer(bytesOf(one));
   const stored = new (one.stored === "f32" ? Float32Array : one.stored === "i32" ? Int32Array : one.stored === "u32" ? Uint32Array : Uint16Array)(bytes);
-  if (floats) {
+  if (takesFloats(one)) {
     if (one.stored === "f16") for (let i = 0; i < length; i++) stored[i] = toHalf(Number(values[i]));
     else stored.set(values);
     return stored;
@@ -358,221 +388,107 @@ function madeUp(one) {
 /** @param {Step[]} steps */
 const dispatchesOf = (steps) => steps.flatMap((step) => (step.dispatch ? [step.dispatch] : []));
 
-class Model {
-  #bundle;
-  #plan;
-  #device;
-  #dispatches;
-  #usable;
-  #owned;
-  /** @type {GPUBuffer[]} */ #buffers = [];
-  /** @type {number[]} */ #chosen;
-  /** @type {Bound[]} */ #ready = [];
+/** The device, and what all sizes of a model have in common on it. */
+class Shared {
+  trouble = "";
+  /** Those that all plans have: weights, what was made of them, states. @type {GPUBuffer[]} */ buffers = [];
   /** @type {Map<string, GPUBindGroupLayout>} */ #layouts = new Map();
   /** @type {Map<number, Promise<{pipeline: GPUComputePipeline, layout: GPUBindGroupLayout}>>} */ #pipelines = new Map();
   /** @type {Map<number, GPUBuffer[]>} */ #spare = new Map();
-  /** @type {Map<string, {buffer: number, data: any}>} */ #last = new Map();
-  /** @type {Promise<unknown> | null} */ #alone = null;
-  /** @type {{source: number, target: number, bytes: number}[]} */ #moves;
-  /** Choices to take untuned. @type {number[]} */ #first;
-  #trouble = "";
+  /** @type {Promise<unknown>} */ #line = Promise.resolve();
 
-  /** @param {Bundle} bundle @param {GPUDevice} device @param {boolean[][]} usable @param {{info: any, owned: boolean}} options */
-  constructor(bundle, device, usable, { info, owned }) {
-    this.#bundle = bundle;
-    this.#plan = bundle.plan;
-    this.#device = device;
-    this.#usable = usable;
-    this.#owned = owned;
-    this.#dispatches = dispatchesOf(bundle.plan.steps);
+  /** @param {Bundle} bundle @param {GPUDevice} device @param {{info: any, owned: boolean, records: boolean}} options */
+  constructor(bundle, device, { info, owned, records }) {
+    this.bundle = bundle;
+    this.device = device;
+    this.owned = owned;
+    this.records = records;
     const { vendor = "", architecture = "", device: card = "", description = "" } = info;
     const software = Boolean(info.isFallbackAdapter) || /swiftshader|llvmpipe|lavapipe|basic render/i.test(`${architecture} ${card} ${description}`);
-    this.#first = usable.map((choices, number) => this.#firstOf(choices, number, software));
-    this.#chosen = [...this.#first];
-    this.name = bundle.name;
-    this.app = bundle.app ?? null;
     this.adapter = Object.freeze({ vendor, architecture, device: card, description, software });
-    this.inputs = this.#plan.inputs.map(visible);
-    this.outputs = this.#plan.outputs.map(visible);
-    this.state = { ...this.#plan.state };
-    this.dispatches = this.#dispatches.length;
-    this.labels = Object.freeze(this.#dispatches.map((d) => d.label));
-    this.#moves = Object.entries(this.#plan.state).flatMap(([output, input]) => {
-      const from = this.#find(this.#plan.outputs, output);
-      const to = this.#find(this.#plan.inputs, input);
-      return from.buffer === to.buffer ? [] : [{ source: from.buffer, target: to.buffer, bytes: bytesOf(from) }];
-    });
     device.lost.then((lost) => {
-      this.#trouble ||= lost.reason === "destroyed" ? "The model was disposed of." : `The graphics device was lost: ${lost.message || lost.reason}. Load the model again.`;
+      this.trouble ||= lost.reason === "destroyed" ? "The model was disposed of." : `The graphics device was lost: ${lost.message || lost.reason}. Load the model again.`;
     });
   }
 
-  /** @param {URL} place @param {(p: import("./tamago").Progress) => void} onProgress @param {boolean} records */
-  async _prepare(place, onProgress, records) {
-    const device = this.#device;
-    const compiled = this.#guarded(async () => {
-      if (records) await this.#recall();
-      await this.#settle((done, total) => onProgress({ stage: "compile", done, total }));
-    }, "compile the kernels");
-    compiled.catch(() => {}); // awaited below, also when a download fails first
+  /** Work that nothing comes between, in the order of calls. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  inTurn(work) {
+    const turn = this.#line.then(work);
+    this.#line = turn.catch(() => {});
+    return turn;
+  }
+
+  /** @param {number[]} sizes in bytes */
+  async allocate(sizes) {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    await this.#scoped(async () => {
-      this.#buffers = this.#plan.buffers.map((bytes) => device.createBuffer({ size: Math.max(4, bytes), usage }));
-    }, "make the model's buffers");
-    await this.#fetchWeights(place, onProgress);
-    await compiled;
-    await this.#setUp();
-    await this.#bind();
-    return this;
+    /** @type {GPUBuffer[]} */
+    const made = [];
+    try {
+      await this.scoped(async () => {
+        for (const bytes of sizes) made.push(this.device.createBuffer({ size: Math.max(4, bytes), usage }));
+      }, "make the model's buffers");
+    } catch (error) {
+      for (const buffer of made) buffer.destroy();
+      throw error;
+    }
+    return made;
   }
 
   /** What depends on nothing but weights, once; buffers that nothing else reads are given back. */
-  async #setUp() {
-    const { setup, spent } = this.#plan;
-    const ready = await this.#scoped(() => Promise.all(dispatchesOf(setup).map((d) => this.#boundTo(d, d.choices[0]))), "bind the weights");
-    await this.#scoped(async () => this.#submit(setup, ready), "prepare the weights");
-    for (const buffer of spent) this.#buffers[buffer].destroy();
+  async setUp() {
+    const { setup, spent } = this.bundle;
+    const ready = await this.scoped(() => Promise.all(dispatchesOf(setup).map((d) => this.bound(this.buffers, d, d.choices[0]))), "bind the weights");
+    await this.scoped(async () => this.submit(setup, this.buffers, ready), "prepare the weights");
+    for (const buffer of spent) this.buffers[buffer].destroy();
   }
 
-  /** @param {URL} place @param {(p: import("./tamago").Progress) => void} onProgress */
-  async #fetchWeights(place, onProgress) {
-    /** @type {Map<string, number[]>} */
-    const wanted = new Map();
-    for (const [buffer, name] of Object.entries(this.#plan.weights)) wanted.set(name, [...(wanted.get(name) ?? []), Number(buffer)]);
-    const missing = new Set(wanted.keys());
-    const total = this.#bundle.shards.reduce((sum, shard) => sum + shard.bytes, 0);
-    let loaded = 0;
-    for (const shard of this.#bundle.shards) {
-      const bytes = await fetchShard(new URL(shard.file, place), shard, (more) => {
-        loaded += more;
-        onProgress({ stage: "download", done: loaded, total });
-      });
-      const tensor = tensorsOf(bytes, shard.file);
-      for (const [key, [name, offset]] of Object.entries(shard.tensors)) {
-        for (const buffer of wanted.get(name) ?? []) this.#write(buffer, tensor(key), offset);
-        missing.delete(name);
-      }
-    }
-    if (missing.size) throw new Error(`No file has the weights ${[...missing].join(", ")}.`);
-  }
-
-  /** @param {number} buffer @param {Uint8Array<ArrayBuffer>} data @param {number} offset */
-  #write(buffer, data, offset) {
-    if (offset + data.length > this.#buffers[buffer].size) throw new Error("A weight is larger than its buffer.");
+  /** @param {GPUBuffer} buffer @param {Uint8Array<ArrayBuffer>} data @param {number} [offset] */
+  write(buffer, data, offset = 0) {
+    if (offset + data.length > buffer.size) throw new Error("A weight is larger than its buffer.");
     const whole = data.length & ~3;
-    if (whole) this.#device.queue.writeBuffer(this.#buffers[buffer], offset, data, 0, whole);
+    if (whole) this.device.queue.writeBuffer(buffer, offset, data, 0, whole);
     if (whole === data.length) return;
     const rest = new Uint8Array(4); // writes are of whole words
     rest.set(data.subarray(whole));
-    this.#device.queue.writeBuffer(this.#buffers[buffer], offset + whole, rest);
+    this.device.queue.writeBuffer(buffer, offset + whole, rest);
   }
 
-  /**
-   * Run once.
-   * @param {Record<string, any>} inputs
-   * @param {{outputs?: string[]}} [options]
-   * @returns {Promise<Record<string, Numbers>>}
-   */
-  async run(inputs, { outputs } = {}) {
-    this.#check();
-    const data = this.#gather(inputs);
-    const states = this.#plan.state;
-    const wanted = outputs ? outputs.map((name) => this.#find(this.#plan.outputs, name)) : this.#plan.outputs.filter((o) => !Object.hasOwn(states, o.name));
-    while (this.#alone) await this.#alone.catch(() => {}); // nothing comes between the steps of a measurement
-    this.#check();
-    return this.#guarded(() => this.#execute(data, wanted), "run the model");
-  }
-
-  /** @param {Map<string, {buffer: number, data: any}>} data @param {Interface[]} wanted */
-  #execute(data, wanted) {
-    const device = this.#device;
-    for (const { buffer, data: stored } of data.values()) if (stored.length) device.queue.writeBuffer(this.#buffers[buffer], 0, stored);
-    for (const [name, one] of data) this.#last.set(name, one);
-    this.#submit(this.#plan.steps, this.#ready);
-    const encoder = device.createCommandEncoder();
-    const staged = wanted.filter((one) => lengthOf(one)).map((one) => ({ one, staging: this.#staging(bytesOf(one)) }));
-    for (const { one, staging } of staged) encoder.copyBufferToBuffer(this.#buffers[one.buffer], 0, staging, 0, bytesOf(one));
-    const scratch = this.#advance(encoder);
-    device.queue.submit([encoder.finish()]);
-    for (const buffer of scratch) buffer.destroy();
-    const reading = staged.map(async ({ one, staging }) => [one.name, fromStored(one, await this.#read(staging))]);
-    const empty = wanted.filter((one) => !lengthOf(one)).map((one) => [one.name, fromStored(one, new ArrayBuffer(0))]);
-    return Promise.all(reading).then((read) => Object.fromEntries([...read, ...empty]));
-  }
-
-  /** The outputs that are state become the next run's inputs. @param {GPUCommandEncoder} encoder */
-  #advance(encoder) {
-    const targets = new Set(this.#moves.map((move) => move.target));
-    const clash = this.#moves.some((move) => targets.has(move.source)); // as where two states change places
-    /** @type {GPUBuffer[]} */
-    const scratch = clash ? this.#moves.map((m) => this.#device.createBuffer({ size: m.bytes, usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST })) : [];
-    scratch.forEach((buffer, i) => encoder.copyBufferToBuffer(this.#buffers[this.#moves[i].source], 0, buffer, 0, this.#moves[i].bytes));
-    this.#moves.forEach((m, i) => encoder.copyBufferToBuffer(scratch[i] ?? this.#buffers[m.source], 0, this.#buffers[m.target], 0, m.bytes));
-    return scratch;
-  }
-
-  /** @param {Step[]} steps @param {Bound[]} ready their dispatches @param {number} [first] number of the first of them */
-  #submit(steps, ready, first = 0) {
+  /** @param {Step[]} steps @param {GPUBuffer[]} buffers @param {Bound[]} ready their dispatches @param {number} [first] number of the first of them */
+  submit(steps, buffers, ready, first = 0) {
     let number = first;
     for (let at = 0; at < steps.length; at += STEPS_A_SUBMIT) {
-      const encoder = this.#device.createCommandEncoder();
+      const encoder = this.device.createCommandEncoder();
       /** @type {GPUComputePassEncoder | null} */
       let pass = null;
       for (const { copy } of steps.slice(at, at + STEPS_A_SUBMIT)) {
         if (copy) {
           pass?.end();
           pass = null;
-          encoder.copyBufferToBuffer(this.#buffers[copy.source], 0, this.#buffers[copy.target], 0, copy.bytes);
+          encoder.copyBufferToBuffer(buffers[copy.source], 0, buffers[copy.target], 0, copy.bytes);
         } else dispatch((pass ??= encoder.beginComputePass()), ready[number++]);
       }
       pass?.end();
-      this.#device.queue.submit([encoder.finish()]);
+      this.device.queue.submit([encoder.finish()]);
     }
   }
 
-  /** State back to zeros. */
-  reset() {
-    this.#check();
-    const encoder = this.#device.createCommandEncoder();
-    for (const buffer of this.#stateBuffers()) encoder.clearBuffer(this.#buffers[buffer]);
-    this.#device.queue.submit([encoder.finish()]);
+  check() {
+    if (this.trouble) throw new Error(this.trouble);
   }
 
-  /** Give the device's memory back. */
   dispose() {
-    this.#trouble ||= "The model was disposed of.";
-    for (const buffer of [...this.#buffers, ...[...this.#spare.values()].flat()]) buffer.destroy();
-    if (this.#owned) this.#device.destroy();
-  }
-
-  #check() {
-    if (this.#trouble) throw new Error(this.#trouble);
-  }
-
-  /** @param {Interface[]} all @param {string} name */
-  #find(all, name) {
-    const one = all.find((o) => o.name === name);
-    if (!one) throw new Error(`${this.name} has no ${all === this.#plan.inputs ? "input" : "output"} ${JSON.stringify(name)}; it has ${all.map((o) => o.name).join(", ")}.`);
-    return one;
-  }
-
-  /** @param {Record<string, any>} inputs */
-  #gather(inputs) {
-    const kept = new Set(Object.values(this.#plan.state));
-    for (const name of Object.keys(inputs ?? {})) this.#find(this.#plan.inputs, name);
-    const missing = this.#plan.inputs.filter((one) => !kept.has(one.name) && !Object.hasOwn(inputs ?? {}, one.name));
-    if (missing.length) throw new Error(`${this.name} also needs ${missing.map((one) => `input ${JSON.stringify(one.name)}`).join(", ")}.`);
-    const given = this.#plan.inputs.filter((one) => Object.hasOwn(inputs ?? {}, one.name));
-    return new Map(given.map((one) => [one.name, { buffer: one.buffer, data: toStored(one, inputs[one.name]) }]));
+    this.trouble ||= "The model was disposed of.";
+    for (const buffer of [...this.buffers, ...[...this.#spare.values()].flat()]) buffer.destroy();
+    if (this.owned) this.device.destroy();
   }
 
   /** @param {number} bytes */
-  #staging(bytes) {
-    return this.#spare.get(bytes)?.pop() ?? this.#device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  staging(bytes) {
+    return this.#spare.get(bytes)?.pop() ?? this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
   }
 
   /** @param {GPUBuffer} staging */
-  async #read(staging) {
+  async read(staging) {
     await staging.mapAsync(GPUMapMode.READ);
     const bytes = staging.getMappedRange().slice(0);
     staging.unmap();
@@ -581,57 +497,38 @@ class Model {
   }
 
   /** Do work whose refusal by the device is an error with words. @template T @param {() => Promise<T>} work @param {string} what @returns {Promise<T>} */
-  async #guarded(work, what) {
+  async guarded(work, what) {
     try {
-      return await this.#scoped(work, what);
+      return await this.scoped(work, what);
     } catch (error) {
       // Where the device was lost, that is the reason, and it is told a little later.
-      await Promise.race([this.#device.lost, new Promise((resolve) => setTimeout(resolve, 50))]);
-      if (this.#trouble) throw new Error(this.#trouble);
+      await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, 50))]);
+      if (this.trouble) throw new Error(this.trouble);
       throw error;
     }
   }
 
   /** Scopes hold what is asked of the device before the first wait. @template T @param {() => Promise<T>} work @param {string} what @returns {Promise<T>} */
-  async #scoped(work, what) {
-    this.#device.pushErrorScope("validation");
-    this.#device.pushErrorScope("out-of-memory");
+  async scoped(work, what) {
+    this.device.pushErrorScope("validation");
+    this.device.pushErrorScope("out-of-memory");
     const result = work();
     result.catch(() => {}); // the scopes' words come first
-    const [memory, validation] = await Promise.all([this.#device.popErrorScope(), this.#device.popErrorScope()]).catch(() => [null, null]);
+    const [memory, validation] = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]).catch(() => [null, null]);
     if (memory) throw new Error(`The graphics device has too little memory to ${what}.`);
     if (validation) throw new Error(`The graphics device refused to ${what}: ${validation.message}`);
     return result;
   }
 
-  // -------------------------------------------------------------- kernels
-
-  /** @param {(done: number, total: number) => void} [onProgress] */
-  async #settle(onProgress = () => {}) {
-    const chosen = this.#dispatches.map((d, i) => d.choices[this.#chosen[i]].kernel);
-    const kernels = [...new Set([...dispatchesOf(this.#plan.setup).map((d) => d.choices[0].kernel), ...chosen])];
-    let done = 0;
-    await Promise.all(kernels.map((k) => this.#pipeline(k).then(() => onProgress(++done, kernels.length))));
-  }
-
-  async #bind() {
-    this.#ready = await this.#scoped(() => Promise.all(this.#dispatches.map((_, i) => this.#bound(i, this.#chosen[i]))), "bind the buffers");
-  }
-
-  /** @param {number} number of a dispatch @param {number} choice */
-  #bound(number, choice) {
-    return this.#boundTo(this.#dispatches[number], this.#dispatches[number].choices[choice]);
-  }
-
-  /** @param {Dispatch} dispatch @param {Choice} choice */
-  async #boundTo({ buffers, label }, { kernel, workgroups }) {
-    const { pipeline, layout } = await this.#pipeline(kernel);
-    const entries = buffers.map((b, binding) => ({ binding, resource: { buffer: this.#buffers[b] } }));
-    return { pipeline, group: this.#device.createBindGroup({ label, layout, entries }), workgroups };
+  /** @param {GPUBuffer[]} all @param {Dispatch} dispatch @param {Choice} choice @returns {Promise<Bound>} */
+  async bound(all, { buffers, label }, { kernel, workgroups }) {
+    const { pipeline, layout } = await this.pipeline(kernel);
+    const entries = buffers.map((b, binding) => ({ binding, resource: { buffer: all[b] } }));
+    return { pipeline, group: this.device.createBindGroup({ label, layout, entries }), workgroups };
   }
 
   /** @param {number} number of a kernel */
-  #pipeline(number) {
+  pipeline(number) {
     const known = this.#pipelines.get(number) ?? this.#compile(number);
     this.#pipelines.set(number, known);
     return known;
@@ -639,8 +536,8 @@ class Model {
 
   /** @param {number} number of a kernel */
   async #compile(number) {
-    const { source, written, features } = this.#plan.kernels[number];
-    const device = this.#device;
+    const { source, written, features } = this.bundle.kernels[number];
+    const device = this.device;
     const code = features.map((feature) => `enable ${feature};\n`).join("") + source;
     device.pushErrorScope("validation");
     const module = device.createShaderModule({ label: `kernel ${number}`, code });
@@ -656,7 +553,8 @@ class Model {
     } catch (error) {
       const { messages } = await module.getCompilationInfo();
       const lines = messages.filter((m) => m.type === "error").map((m) => `line ${m.lineNum}: ${m.message}`);
-      const users = [...dispatchesOf(this.#plan.setup), ...this.#dispatches].filter((d) => d.choices.some((c) => c.kernel === number)).map((d) => d.label);
+      const all = [this.bundle.setup, ...this.bundle.plans.map((plan) => plan.steps)].flatMap(dispatchesOf);
+      const users = all.filter((d) => d.choices.some((c) => c.kernel === number)).map((d) => d.label);
       throw new Error(`This browser refused kernel ${number} (${users[0] ?? "unused"}): ${lines.join("; ") || message(error)}`);
     }
   }
@@ -668,9 +566,292 @@ class Model {
       binding, visibility: GPUShaderStage.COMPUTE,
       buffer: { type: /** @type {GPUBufferBindingType} */ (w ? "storage" : "read-only-storage") },
     }));
-    const layout = this.#layouts.get(key) ?? this.#device.createBindGroupLayout({ entries });
+    const layout = this.#layouts.get(key) ?? this.device.createBindGroupLayout({ entries });
     this.#layouts.set(key, layout);
     return layout;
+  }
+}
+
+/** A model, at all sizes that its bundle has. */
+class Model {
+  #shared;
+  #programs;
+
+  /** @param {Bundle} bundle @param {GPUDevice} device @param {Needs[]} needs @param {{info: any, owned: boolean, records: boolean}} options */
+  constructor(bundle, device, needs, options) {
+    this.#shared = new Shared(bundle, device, options);
+    this.#programs = bundle.plans.map((plan, i) => new Program(this.#shared, plan, needs[i]));
+    const [first] = this.#programs;
+    this.name = bundle.name;
+    this.app = bundle.app ?? null;
+    this.adapter = this.#shared.adapter;
+    this.sizes = Object.freeze(this.#programs.map(({ size }) => size));
+    this.inputs = first.inputs;
+    this.outputs = first.outputs;
+    this.state = first.state;
+    this.dispatches = first.dispatches;
+    this.labels = first.labels;
+  }
+
+  get tuned() {
+    return this.#programs[0].tuned;
+  }
+
+  /** @param {URL} place @param {(p: import("./tamago").Progress) => void} onProgress */
+  async _prepare(place, onProgress) {
+    const [first] = this.#programs;
+    const compiled = first.compile((done, total) => onProgress({ stage: "compile", done, total }));
+    compiled.catch(() => {}); // awaited below, also when a download fails first
+    const { shared, plans } = this.#shared.bundle;
+    this.#shared.buffers = await this.#shared.allocate(plans[0].buffers.slice(0, shared));
+    await this.#fetchWeights(place, onProgress);
+    await compiled;
+    await this.#shared.setUp();
+    await first.prepare();
+    return this;
+  }
+
+  /** @param {URL} place @param {(p: import("./tamago").Progress) => void} onProgress */
+  async #fetchWeights(place, onProgress) {
+    const { weights, shards } = this.#shared.bundle;
+    /** @type {Map<string, number[]>} */
+    const wanted = new Map();
+    for (const [buffer, name] of Object.entries(weights)) wanted.set(name, [...(wanted.get(name) ?? []), Number(buffer)]);
+    const missing = new Set(wanted.keys());
+    const total = shards.reduce((sum, shard) => sum + shard.bytes, 0);
+    let loaded = 0;
+    for (const shard of shards) {
+      const bytes = await fetchShard(new URL(shard.file, place), shard, (more) => {
+        loaded += more;
+        onProgress({ stage: "download", done: loaded, total });
+      });
+      const tensor = tensorsOf(bytes, shard.file);
+      for (const [key, [name, offset]] of Object.entries(shard.tensors)) {
+        for (const buffer of wanted.get(name) ?? []) this.#shared.write(this.#shared.buffers[buffer], tensor(key), offset);
+        missing.delete(name);
+      }
+    }
+    if (missing.size) throw new Error(`No file has the weights ${[...missing].join(", ")}.`);
+  }
+
+  /** The model at one of its sizes, ready to run. @param {Record<string, number>} size */
+  async at(size) {
+    this.#shared.check();
+    const wanted = Object.entries(size ?? {});
+    const program = this.#programs.find((p) => wanted.length === Object.keys(p.size).length && wanted.every(([name, n]) => p.size[name] === n));
+    if (!program) throw new RangeError(`${this.name} has no size ${sizeText(size ?? {})}; it has ${this.#sizesText(this.#programs)}.`);
+    await this.#shared.inTurn(() => program.prepare());
+    return program;
+  }
+
+  /** @param {Record<string, any>} inputs @param {{outputs?: string[]}} [options] */
+  async run(inputs, options) {
+    return this.#fitting(inputs ?? {}).run(inputs, options);
+  }
+
+  /** The size that inputs are for, by their lengths. @param {Record<string, any>} inputs */
+  #fitting(inputs) {
+    const [first, ...others] = this.#programs;
+    if (!others.length) return first;
+    this.#shared.check();
+    first.checkInputs(inputs);
+    const fitting = this.#programs.filter((program) => program.fits(inputs));
+    if (fitting.length === 1) return fitting[0];
+    const lengths = Object.entries(inputs).map(([name, { length }]) => `input ${JSON.stringify(name)} of ${length} elements`).join(", ");
+    if (fitting.length) throw new RangeError(`${lengths || "nothing"} fits ${this.#sizesText(fitting)}: run what at({…}) gives for one of them.`);
+    throw new RangeError(`${this.name} has no size for ${lengths}; it has ${this.#sizesText(this.#programs)}.`);
+  }
+
+  /** @param {Program[]} programs */
+  #sizesText(programs) {
+    const states = new Set(Object.values(this.state));
+    const shapes = (/** @type {Program} */ { inputs }) => inputs.filter(({ name }) => !states.has(name)).map(({ name, shape }) => `${name} [${shape}]`);
+    return programs.map((program) => `${sizeText(program.size)} (${shapes(program).join(", ")})`).join(" and ");
+  }
+
+  profile() {
+    return this.#programs[0].profile();
+  }
+
+  /** @param {{seconds?: number, onProgress?: (p: {done: number, total: number, label: string}) => void}} [options] */
+  tune(options) {
+    return this.#programs[0].tune(options);
+  }
+
+  /** State back to zeros: that of runs to come. */
+  reset() {
+    this.#shared.check();
+    for (const program of this.#programs) program.reset();
+  }
+
+  /** Give the device's memory back. */
+  dispose() {
+    for (const program of this.#programs) program.dispose();
+    this.#shared.dispose();
+  }
+}
+
+/** A model at one size. */
+class Program {
+  #shared;
+  #plan;
+  #device;
+  #dispatches;
+  #usable;
+  #refusal;
+  /** @type {GPUBuffer[]} */ #buffers = [];
+  /** @type {number[]} */ #chosen;
+  /** @type {Bound[]} */ #ready = [];
+  /** @type {Map<string, {buffer: number, data: any}>} */ #last = new Map();
+  /** @type {{source: number, target: number, bytes: number}[]} */ #moves;
+  /** Choices to take untuned. @type {number[]} */ #first;
+  /** @type {Promise<void> | null} */ #compiled = null;
+
+  /** @param {Shared} shared @param {Plan} plan @param {Needs} needs */
+  constructor(shared, plan, { choices, refusal }) {
+    this.#shared = shared;
+    this.#plan = plan;
+    this.#device = shared.device;
+    this.#usable = choices;
+    this.#refusal = refusal;
+    this.#dispatches = dispatchesOf(plan.steps);
+    this.#first = choices.map((usable, number) => this.#firstOf(usable, number));
+    this.#chosen = [...this.#first];
+    this.size = Object.freeze({ ...plan.size });
+    this.inputs = plan.inputs.map(visible);
+    this.outputs = plan.outputs.map(visible);
+    this.state = { ...plan.state };
+    this.dispatches = this.#dispatches.length;
+    this.labels = Object.freeze(this.#dispatches.map((d) => d.label));
+    this.#moves = Object.entries(plan.state).flatMap(([output, input]) => {
+      const from = this.#find(plan.outputs, output);
+      const to = this.#find(plan.inputs, input);
+      return from.buffer === to.buffer ? [] : [{ source: from.buffer, target: to.buffer, bytes: bytesOf(from) }];
+    });
+  }
+
+  /** Kernels of the setup and of this size, once. @param {(done: number, total: number) => void} [onProgress] */
+  compile(onProgress = () => {}) {
+    this.#compiled ??= this.#shared.guarded(async () => {
+      if (this.#shared.records) await this.#recall();
+      const chosen = this.#dispatches.map((d, i) => d.choices[this.#chosen[i]].kernel);
+      const kernels = [...new Set([...dispatchesOf(this.#shared.bundle.setup).map((d) => d.choices[0].kernel), ...chosen])];
+      let done = 0;
+      await Promise.all(kernels.map((k) => this.#shared.pipeline(k).then(() => onProgress(++done, kernels.length))));
+    }, "compile the kernels");
+    return this.#compiled;
+  }
+
+  /** Once, when this size is first needed; the model's shared buffers are there. */
+  async prepare() {
+    if (this.#buffers.length && this.#ready.length === this.#dispatches.length) return;
+    if (this.#refusal) throw new Error(this.#refusal);
+    await this.compile();
+    const { buffers, bundle } = this.#shared;
+    if (!this.#buffers.length) this.#buffers = [...buffers, ...(await this.#shared.allocate(this.#plan.buffers.slice(bundle.shared)))];
+    await this.#bind();
+  }
+
+  /**
+   * Run once.
+   * @param {Record<string, any>} inputs
+   * @param {{outputs?: string[]}} [options]
+   * @returns {Promise<Record<string, Numbers>>}
+   */
+  async run(inputs, { outputs } = {}) {
+    this.#shared.check();
+    const data = this.#gather(inputs ?? {});
+    const states = this.#plan.state;
+    const wanted = outputs ? outputs.map((name) => this.#find(this.#plan.outputs, name)) : this.#plan.outputs.filter((o) => !Object.hasOwn(states, o.name));
+    const { reading } = await this.#shared.inTurn(async () => {
+      this.#shared.check();
+      await this.prepare();
+      return { reading: this.#shared.guarded(() => this.#execute(data, wanted), "run the model") }; // others need not wait for it
+    });
+    return reading;
+  }
+
+  /** @param {Map<string, {buffer: number, data: any}>} data @param {Interface[]} wanted */
+  #execute(data, wanted) {
+    const device = this.#device;
+    for (const { buffer, data: stored } of data.values()) if (stored.length) device.queue.writeBuffer(this.#buffers[buffer], 0, stored);
+    for (const [name, one] of data) this.#last.set(name, one);
+    this.#shared.submit(this.#plan.steps, this.#buffers, this.#ready);
+    const encoder = device.createCommandEncoder();
+    const staged = wanted.filter((one) => lengthOf(one)).map((one) => ({ one, staging: this.#shared.staging(bytesOf(one)) }));
+    for (const { one, staging } of staged) encoder.copyBufferToBuffer(this.#buffers[one.buffer], 0, staging, 0, bytesOf(one));
+    const scratch = this.#advance(encoder);
+    device.queue.submit([encoder.finish()]);
+    for (const buffer of scratch) buffer.destroy();
+    const reading = staged.map(async ({ one, staging }) => [one.name, fromStored(one, await this.#shared.read(staging))]);
+    const empty = wanted.filter((one) => !lengthOf(one)).map((one) => [one.name, fromStored(one, new ArrayBuffer(0))]);
+    return Promise.all(reading).then((read) => Object.fromEntries([...read, ...empty]));
+  }
+
+  /** The outputs that are state become the next run's inputs. @param {GPUCommandEncoder} encoder */
+  #advance(encoder) {
+    const targets = new Set(this.#moves.map((move) => move.target));
+    const clash = this.#moves.some((move) => targets.has(move.source)); // as where two states change places
+    /** @type {GPUBuffer[]} */
+    const scratch = clash ? this.#moves.map((m) => this.#device.createBuffer({ size: m.bytes, usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST })) : [];
+    scratch.forEach((buffer, i) => encoder.copyBufferToBuffer(this.#buffers[this.#moves[i].source], 0, buffer, 0, this.#moves[i].bytes));
+    this.#moves.forEach((m, i) => encoder.copyBufferToBuffer(scratch[i] ?? this.#buffers[m.source], 0, this.#buffers[m.target], 0, m.bytes));
+    return scratch;
+  }
+
+  reset() {
+    this.#shared.inTurn(async () => {
+      const encoder = this.#device.createCommandEncoder();
+      for (const buffer of this.#buffers.length ? this.#stateBuffers() : []) encoder.clearBuffer(this.#buffers[buffer]);
+      this.#device.queue.submit([encoder.finish()]);
+    }).catch(() => {}); // a device that is lost says so in the next run
+  }
+
+  dispose() {
+    for (const buffer of this.#buffers) buffer.destroy();
+  }
+
+  /** @param {Interface[]} all @param {string} name */
+  #find(all, name) {
+    const one = all.find((o) => o.name === name);
+    if (!one) throw new Error(`${this.#shared.bundle.name} has no ${all === this.#plan.inputs ? "input" : "output"} ${JSON.stringify(name)}; it has ${all.map((o) => o.name).join(", ")}.`);
+    return one;
+  }
+
+  /** @param {Record<string, any>} inputs */
+  #given(inputs) {
+    return this.#plan.inputs.filter((one) => Object.hasOwn(inputs, one.name));
+  }
+
+  /** Refuse what is wrong with inputs at any size. @param {Record<string, any>} inputs */
+  checkInputs(inputs) {
+    const kept = new Set(Object.values(this.#plan.state));
+    for (const name of Object.keys(inputs)) this.#find(this.#plan.inputs, name);
+    const missing = this.#plan.inputs.filter((one) => !kept.has(one.name) && !Object.hasOwn(inputs, one.name));
+    if (missing.length) throw new Error(`${this.#shared.bundle.name} also needs ${missing.map((one) => `input ${JSON.stringify(one.name)}`).join(", ")}.`);
+    for (const one of this.#given(inputs)) checkKind(one, inputs[one.name]);
+  }
+
+  /** Whether inputs have as many elements as this size takes. @param {Record<string, any>} inputs */
+  fits(inputs) {
+    return this.#given(inputs).every((one) => inputs[one.name].length === lengthOf(one));
+  }
+
+  /** @param {Record<string, any>} inputs */
+  #gather(inputs) {
+    this.checkInputs(inputs);
+    return new Map(this.#given(inputs).map((one) => [one.name, { buffer: one.buffer, data: toStored(one, inputs[one.name]) }]));
+  }
+
+  // -------------------------------------------------------------- kernels
+
+  async #bind() {
+    this.#ready = await this.#shared.scoped(() => Promise.all(this.#dispatches.map((_, i) => this.#bound(i, this.#chosen[i]))), "bind the buffers");
+  }
+
+  /** @param {number} number of a dispatch @param {number} choice */
+  #bound(number, choice) {
+    return this.#shared.bound(this.#buffers, this.#dispatches[number], this.#dispatches[number].choices[choice]);
   }
 
   // -------------------------------------------------------------- measuring
@@ -738,12 +919,12 @@ class Model {
 
   /**
    * The choice to take untuned: a processor that plays a graphics adapter compiles and runs slowly what waits at
-   * barriers, so it takes the first that does without. @param {boolean[]} usable @param {number} number @param {boolean} software
+   * barriers, so it takes the first that does without. @param {boolean[]} usable @param {number} number
    */
-  #firstOf(usable, number, software) {
-    const waits = (/** @type {Choice} */ choice) => this.#plan.kernels[choice.kernel].source.includes("workgroupBarrier");
+  #firstOf(usable, number) {
+    const waits = (/** @type {Choice} */ choice) => this.#shared.bundle.kernels[choice.kernel].source.includes("workgroupBarrier");
     const free = this.#dispatches[number].choices.findIndex((choice, i) => usable[i] && !waits(choice));
-    return software && free >= 0 ? free : usable.indexOf(true);
+    return this.#shared.adapter.software && free >= 0 ? free : usable.indexOf(true);
   }
 
   /** The whole model decides: a choice that wins alone may lose among the others. @param {number[]} tuned @param {number[]} before @param {number} until @param {any} report */
@@ -757,7 +938,7 @@ class Model {
       this.#feed();
       await this.#device.queue.onSubmittedWorkDone();
       const start = performance.now();
-      this.#submit(this.#plan.steps, this.#ready);
+      this.#shared.submit(this.#plan.steps, this.#buffers, this.#ready);
       await this.#device.queue.onSubmittedWorkDone();
       return performance.now() - start;
     };
@@ -784,7 +965,7 @@ class Model {
     const usable = this.#usable[number].flatMap((ok, i) => (ok ? [i] : []));
     const outputs = this.#writes(number);
     const before = await Promise.all(outputs.map(({ buffer }) => this.#contents(buffer)));
-    const restore = () => outputs.forEach(({ buffer }, i) => this.#write(buffer, before[i], 0));
+    const restore = () => outputs.forEach(({ buffer }, i) => this.#shared.write(this.#buffers[buffer], before[i]));
     const result = async (/** @type {any} */ bound) => {
       restore();
       this.#repeat(bound, 1);
@@ -797,13 +978,13 @@ class Model {
       if (performance.now() > until) break;
       report.tried++;
       try {
-        const bound = await this.#scoped(() => this.#bound(number, choice), "bind a choice");
-        const found = await this.#scoped(() => result(bound), "run a choice");
+        const bound = await this.#shared.scoped(() => this.#bound(number, choice), "bind a choice");
+        const found = await this.#shared.scoped(() => result(bound), "run a choice");
         const worst = Math.max(...outputs.map(({ type }, i) => difference(right[i], found[i], before[i], type) / (CLOSE[/** @type {"f32"} */ (type)] ?? 1)));
         if (!(worst <= 1)) throw new Error(`its result differs by ${worst.toPrecision(3)} times what is allowed`);
         running.push({ choice, bound, best: await this.#time(bound) });
       } catch (error) {
-        this.#check();
+        this.#shared.check();
         report.rejected.push({ label: dispatch.label, choice, reason: message(error) });
       }
     }
@@ -821,9 +1002,9 @@ class Model {
   /** Buffers that any of a dispatch's kernels writes, and their element types. @param {number} number */
   #writes(number) {
     const { buffers, choices } = this.#dispatches[number];
-    const { source } = this.#plan.kernels[choices[this.#chosen[number]].kernel];
+    const { source } = this.#shared.bundle.kernels[choices[this.#chosen[number]].kernel];
     return buffers.flatMap((buffer, i) => {
-      if (!choices.some((c) => this.#plan.kernels[c.kernel].written[i])) return [];
+      if (!choices.some((c) => this.#shared.bundle.kernels[c.kernel].written[i])) return [];
       const declared = new RegExp(`@binding\\(\\s*${i}u?\\s*\\)[^;]*`).exec(source)?.[0] ?? "";
       const type = /\bf16\b|\bvec[234]h\b/.test(declared) ? "f16" : /\b[iu]32\b|\bvec[234][iu]\b/.test(declared) ? "u32" : "f32";
       return [{ buffer, type }];
@@ -841,7 +1022,7 @@ class Model {
     for (const step of this.#plan.steps) {
       if (stop()) return;
       if (step.dispatch) await visit(number);
-      this.#submit([step], this.#ready, number);
+      this.#shared.submit([step], this.#buffers, this.#ready, number);
       if (step.dispatch) number++;
     }
   }
@@ -852,10 +1033,10 @@ class Model {
 
   /** What no kernel has written must not look like a result. */
   #poison() {
-    const prepared = this.#plan.setup.flatMap(({ dispatch, copy }) => dispatch?.buffers ?? (copy ? [copy.source, copy.target] : []));
-    const kept = new Set([...Object.keys(this.#plan.weights).map(Number), ...prepared, ...this.#stateBuffers()]);
+    const prepared = this.#shared.bundle.setup.flatMap(({ dispatch, copy }) => dispatch?.buffers ?? (copy ? [copy.source, copy.target] : []));
+    const kept = new Set([...Object.keys(this.#shared.bundle.weights).map(Number), ...prepared, ...this.#stateBuffers()]);
     this.#plan.buffers.forEach((bytes, buffer) => {
-      if (!kept.has(buffer) && bytes) this.#write(buffer, new Uint8Array(bytes).fill(POISON), 0);
+      if (!kept.has(buffer) && bytes) this.#shared.write(this.#buffers[buffer], new Uint8Array(bytes).fill(POISON));
     });
   }
 
@@ -872,11 +1053,11 @@ class Model {
   /** @param {number} buffer */
   async #contents(buffer) {
     const bytes = this.#buffers[buffer].size;
-    const staging = this.#staging(bytes);
+    const staging = this.#shared.staging(bytes);
     const encoder = this.#device.createCommandEncoder();
     encoder.copyBufferToBuffer(this.#buffers[buffer], 0, staging, 0, bytes);
     this.#device.queue.submit([encoder.finish()]);
-    return new Uint8Array(await this.#read(staging));
+    return new Uint8Array(await this.#shared.read(staging));
   }
 
   /** @param {any} bound @param {number} times @param {GPUComputePassTimestampWrites} [timestampWrites] */
@@ -903,13 +1084,13 @@ class Model {
     if (device.features.has("timestamp-query")) {
       const querySet = device.createQuerySet({ type: "timestamp", count: 2 });
       const resolved = device.createBuffer({ size: 16, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
-      const staging = this.#staging(16);
+      const staging = this.#shared.staging(16);
       this.#repeat(bound, times, { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 });
       const encoder = device.createCommandEncoder();
       encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
       encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16);
       device.queue.submit([encoder.finish()]);
-      const [begin, end] = new BigInt64Array(await this.#read(staging));
+      const [begin, end] = new BigInt64Array(await this.#shared.read(staging));
       querySet.destroy();
       resolved.destroy();
       return Math.max(0, Number(end - begin) / 1e6);
@@ -923,30 +1104,23 @@ class Model {
 
   /** Runs wait meanwhile, and what they left as state is there again afterwards. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
   async #exclusive(work) {
-    this.#check();
-    while (this.#alone) await this.#alone.catch(() => {});
-    const alone = this.#guarded(async () => {
+    this.#shared.check();
+    return this.#shared.inTurn(() => this.#shared.guarded(async () => {
       const states = [...this.#stateBuffers()];
       const saved = await Promise.all(states.map((buffer) => this.#contents(buffer)));
       try {
         return await work();
       } finally {
-        if (!this.#trouble) states.forEach((buffer, i) => this.#write(buffer, saved[i], 0));
+        if (!this.#shared.trouble) states.forEach((buffer, i) => this.#shared.write(this.#buffers[buffer], saved[i]));
       }
-    }, "measure the kernels");
-    this.#alone = alone;
-    try {
-      return await alone;
-    } finally {
-      this.#alone = null;
-    }
+    }, "measure the kernels"));
   }
 
   // -------------------------------------------------------------- records
 
   get #key() {
-    const { vendor, architecture, device, description } = this.adapter;
-    return JSON.stringify([vendor, architecture, device, description, this.#bundle.hash]);
+    const { vendor, architecture, device, description } = this.#shared.adapter;
+    return JSON.stringify([vendor, architecture, device, description, this.#plan.hash]);
   }
 
   async #recall() {
@@ -966,6 +1140,9 @@ class Model {
   /** Whether measurements made here earlier, or just now, decided about the kernels. */
   tuned = false;
 }
+
+/** @param {Readonly<Record<string, number>>} size */
+const sizeText = (size) => Object.entries(size).map(([name, n]) => `${name}=${n}`).join(", ");
 
 /** @param {Interface} one */
 const visible = ({ name, shape, dtype }) => Object.freeze({ name, shape: Object.freeze([...shape]), dtype });
