@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..compiler.backend import Runnable
-    from ..compiler.torch_signature import Signature
+    from ..compiler.from_torch.signature import Signature
     from ..compiler.trace import Traced
 
 OPSET = 18
@@ -59,7 +59,7 @@ def tamago(
     from torch._dynamo.backends.common import aot_autograd
     from torch._dynamo.exc import TorchDynamoException
 
-    from ..compiler.torch_aten import whole_operators
+    from ..compiler.from_torch.aten import whole_operators
 
     del mode
     tensors = [value for value in example_inputs if isinstance(value, torch.Tensor)]
@@ -190,8 +190,8 @@ class _Region:
         return self.unfrozen
 
     def _compile(self, values: list[Any], frozen: Sequence[int]) -> _Compiled:
-        from ..compiler.torch_arguments import GraphInput
-        from ..compiler.torch_aten import trace_aten
+        from ..compiler.from_torch.arguments import GraphInput
+        from ..compiler.from_torch.aten import trace_aten
         from ..compiler.torch_tensors import to_numpy
 
         names = [node.name for node in self.graph.graph.find_nodes(op="placeholder")]

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import onnx
 
     from .approximate.budget import Budget
+    from .from_torch.signature import Signature
     from .store import Store
-    from .torch_signature import Signature
     from .within_budget import Request
 
 Source = Any  # nn.Module, ExportedProgram, GraphModule, ONNX path / bytes / ModelProto, onnx_ir.Model

@@ -14,7 +14,7 @@ from .errors import TamagoError
 from .garbage import model_set_aside
 
 if TYPE_CHECKING:
-    from .torch_signature import Signature
+    from .from_torch.signature import Signature
 
 
 @dataclass
@@ -69,7 +69,7 @@ def trace(
 
         return Traced(from_proto(source))
     if "torch" in sys.modules:
-        from .torch_trace import trace_torch
+        from .from_torch.trace import trace_torch
 
         with model_set_aside():
             traced = trace_torch(source, args, kwargs or {}, dynamic_shapes, opset)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .library_convolution import LT
+from .library.convolution import LT
 
 PROPOSALS = 8
 WORKSPACE = 32 << 20  # bytes that an algorithm may ask for

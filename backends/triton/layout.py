@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from .library_convolution import HALVES, LIBRARY, outputs_last
+from .library.convolution import HALVES, LIBRARY, outputs_last
 from .lowering import CONVOLUTION, DEPTHWISE, DEPTHWISE_SQUEEZE, SEPARABLE, SQUEEZE_EXCITE
 
 # Which operands the kernels read outputs last.

@@ -20,16 +20,8 @@ from ...compiler.operators.squeeze_excite import KINDS as SQUEEZES
 from ...compiler.torch_operators import attention as standard
 from ...compiler.torch_operators.operation import Operation
 from ...compiler.torch_operators.registry import Unsupported, operator
-from . import library as library  # registers the operators
-from . import library_affine as library_affine
-from . import library_attention as library_attention
-from . import library_convolution as library_convolution
-from . import library_depthwise_squeeze as library_depthwise_squeeze
-from . import library_mlp as library_mlp
-from . import library_norm as library_norm
-from . import library_separable as library_separable
-from . import library_squeeze as library_squeeze
-from .library_nbits import BLOCKS, Packed  # registers another
+from .library import one_row as library
+from .library.nbits import BLOCKS, Packed
 from .pixel_mean import keeps, means_pixels
 from .row_norm import HALVES, epsilon_of, normalises_rows
 

@@ -23,7 +23,7 @@ from .counters import own_counters
 from .early_starts import starting
 from .jobs import Job, job_of
 from .jobs.subject import Result, Subject, relative_error
-from .library_convolution import LIBRARY, LT
+from .library.convolution import LIBRARY, LT
 from .run import exact_convolutions
 from .timing import interleave_graphs
 

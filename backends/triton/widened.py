@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
-from .library_convolution import HALVES
+from .library.convolution import HALVES
 
 
 def widen(module: fx.GraphModule) -> None:

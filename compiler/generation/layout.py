@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import EXIT_UNSUPPORTED, TamagoError
-from ..torch_export import check_evaluation_mode
+from ..from_torch.export import check_evaluation_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..compiled import CompiledModel
 from ..errors import TamagoError
+from ..from_torch.arguments import GraphInput
+from ..from_torch.finish import rename
 from ..pipeline import Compiled, compile_traced, round_weights
-from ..torch_arguments import GraphInput
-from ..torch_model import rename
 from ..trace import trace
 from .alias import record_aliases
 from .examples import examples_of

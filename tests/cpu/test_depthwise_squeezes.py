@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tamago.backends.triton.jobs import DepthwiseSqueezeJob, job_of
 from tamago.backends.triton.layout import lay_out_weights
-from tamago.backends.triton.library_convolution import LIBRARY
+from tamago.backends.triton.library.convolution import LIBRARY
 from tamago.backends.triton.regions.depthwise_squeezes import depthwise_squeezes
 from tamago.backends.triton.regions.epilogues import epilogues
 from tamago.backends.triton.regions.squeeze_excites import squeeze_excites

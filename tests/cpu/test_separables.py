@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tamago.backends.onnxruntime.run import Program as Plain
 from tamago.backends.triton.jobs import SeparableJob, job_of
 from tamago.backends.triton.layout import lay_out_weights
-from tamago.backends.triton.library_convolution import LIBRARY
+from tamago.backends.triton.library.convolution import LIBRARY
 from tamago.backends.triton.regions.epilogues import epilogues
 from tamago.backends.triton.regions.separables import fuse_separables, separable_places
 from tamago.backends.triton.run import Program

@@ -12,7 +12,7 @@ from tamago.backends.onnxruntime.run import Program as Plain
 from tamago.backends.triton.alternatives import RULES
 from tamago.backends.triton.jobs import MeanPixelsJob, SqueezeExciteJob, job_of
 from tamago.backends.triton.layout import lay_out_weights
-from tamago.backends.triton.library_convolution import LIBRARY
+from tamago.backends.triton.library.convolution import LIBRARY
 from tamago.backends.triton.regions.epilogues import epilogues
 from tamago.backends.triton.regions.squeeze_excites import squeeze_excites
 from tamago.backends.triton.run import Program

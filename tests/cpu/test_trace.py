@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from tamago.compiler.errors import TamagoError
-from tamago.compiler.torch_onnx import translate
+from tamago.compiler.from_torch.translate import translate
 from tamago.compiler.trace import Traced, trace
 
 

@@ -62,8 +62,8 @@ def test_every_candidate_of_attention_is_right(
 def test_every_tile_is_right() -> None:
     """Those, too, that no list of candidates of the shapes above has."""
     from tamago.backends.triton.kernels.attention import TILES
-    from tamago.backends.triton.launch_attention import launch_attention
-    from tamago.backends.triton.library_attention import attended
+    from tamago.backends.triton.launch.attention import launch_attention
+    from tamago.backends.triton.library.attention import attended
 
     generator = torch.Generator("cuda").manual_seed(0)
     q, k, v = torch.randn(2, 333, 3 * 256, generator=generator, device="cuda").half().split(256, 2)

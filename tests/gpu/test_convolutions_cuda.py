@@ -71,7 +71,7 @@ def test_every_product_that_the_library_proposes_is_right(
     residual: bool, activation: str, after: str, k: int, n: int, pictures: bool, dtype: str
 ) -> None:
     from tamago.backends.triton.jobs import AffineJob, ConvolutionJob
-    from tamago.backends.triton.library_convolution import LT
+    from tamago.backends.triton.library.convolution import LT
     from tamago.backends.triton.tune_child import TOLERANCE
 
     fused = dtype, residual, activation, after
@@ -96,7 +96,7 @@ def test_every_product_that_the_copying_engine_feeds_is_right(
 ) -> None:
     """Replayed from a graph; no size is a multiple of a tile."""
     from tamago.backends.triton.jobs import AffineJob, ConvolutionJob
-    from tamago.backends.triton.library_convolution import TMA
+    from tamago.backends.triton.library.convolution import TMA
     from tamago.backends.triton.tune_child import TOLERANCE
 
     fused = dtype, residual, activation, after
@@ -169,7 +169,7 @@ def test_every_program_that_slides_is_right(
     from tamago.backends.triton.jobs import DepthwiseJob
     from tamago.backends.triton.kernels import sliding_settings
     from tamago.backends.triton.kernels.depthwise_walks import SLIDING, SLIDING_AHEAD
-    from tamago.backends.triton.library_convolution import slid
+    from tamago.backends.triton.library.convolution import slid
     from tamago.backends.triton.tune_child import TOLERANCE
 
     (n, channels), (height, width) = x[:2], slid(x[2:], kernel, strides, pads)

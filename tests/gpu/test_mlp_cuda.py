@@ -31,7 +31,7 @@ SIZES = [  # rows, inner, hidden, out
 def test_every_candidate_is_right(rows: int, inner: int, hidden: int, out: int, dtype: str) -> None:
     from tamago.backends.triton.counters import own_counters
     from tamago.backends.triton.jobs import MlpJob
-    from tamago.backends.triton.library_convolution import GROUPED
+    from tamago.backends.triton.library.convolution import GROUPED
     from tamago.backends.triton.tune_child import TOLERANCE
 
     for residual, activation, normed in ((True, "Gelu", False), (False, "Relu", False), (True, "Gelu", True)):
@@ -54,7 +54,7 @@ def test_rows_far_from_zero_are_normalised_as_the_norm_s_own_kernel_does_it(
 ) -> None:
     from tamago.backends.triton.counters import own_counters
     from tamago.backends.triton.jobs import MlpJob
-    from tamago.backends.triton.launch_norm import launch_layer_norm
+    from tamago.backends.triton.launch.norm import launch_layer_norm
     from tamago.backends.triton.lowering import MLP
 
     generator = torch.Generator("cuda").manual_seed(0)

@@ -67,7 +67,7 @@ def test_every_candidate_of_a_product_of_normalised_rows_is_right(rows: int, n: 
 @pytest.mark.parametrize(("rows", "n", "k"), [(197, 384, 1536), (49, 768, 3072), (33, 40, 1024)])
 def test_every_candidate_of_a_product_of_rows_in_parts_is_right(rows: int, n: int, k: int, dtype: str) -> None:
     from tamago.backends.triton.jobs import AffineJob
-    from tamago.backends.triton.library_convolution import WHOLE
+    from tamago.backends.triton.library.convolution import WHOLE
 
     for residual, activation, after in ((False, "Gelu", ""), (True, "", "Relu"), (False, "", "")):
         job = AffineJob(rows, n, k, dtype, residual, activation, after)
@@ -79,7 +79,7 @@ def test_every_candidate_of_a_product_of_rows_in_parts_is_right(rows: int, n: in
 def test_kernels_that_start_early_wait_for_whatever_is_ahead_of_them() -> None:
     """Of torch, of cuBLAS and of ours, in one chain: bit for bit what they leave when none starts early."""
     from tamago.backends.triton.early_starts import starting
-    from tamago.backends.triton.library_convolution import WHOLE
+    from tamago.backends.triton.library.convolution import WHOLE
     from tamago.backends.triton.lowering import AFFINE, LAYER_NORM
 
     generator = torch.Generator().manual_seed(0)

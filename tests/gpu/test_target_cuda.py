@@ -75,8 +75,6 @@ def test_every_candidate_of_products_in_few_bits_is_right(
 @pytest.mark.parametrize("rows", [1, 3, 40])
 def test_products_in_few_bits_of_any_number_of_rows_mean_the_same(rows: int) -> None:
     """One row, a few, and more than there is a kernel for."""
-    from tamago.backends.triton import library_nbits as library_nbits
-
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(rows, 256, generator=generator)
     codes = torch.randint(0, 256, (100, 8, 16), generator=generator, dtype=torch.uint8)

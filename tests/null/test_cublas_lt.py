@@ -11,7 +11,7 @@ import torch
 
 from tamago.backends.triton import cublas_lt
 from tamago.backends.triton.cublas_lt import may_ask, proposals
-from tamago.backends.triton.library_convolution import LT
+from tamago.backends.triton.library.convolution import LT
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
-from tamago.compiler.torch_clean_up import Rooted, exact_rules
+from tamago.compiler.from_torch.clean_up import Rooted, exact_rules
 
 
 class Asked:

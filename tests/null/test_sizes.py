@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -38,7 +40,10 @@ def test_the_tensors_of_a_sequence_need_not_agree() -> None:
         """<ir_version: 10, opset_import: ["" : 23]>
         g (seq(float[N, 8]) xs, float[T] y) => (float[M, 8] z) { z = ConcatFromSequence <axis = 0> (xs) }"""
     ).graph
-    feeds = {"xs": [np.zeros((2, 8), np.float32), np.zeros((3, 8), np.float32)], "y": np.zeros(4, np.float32)}
+    feeds: dict[str, Any] = {
+        "xs": [np.zeros((2, 8), np.float32), np.zeros((3, 8), np.float32)],
+        "y": np.zeros(4, np.float32),
+    }
 
     assert sizes_of(sequence, feeds) == {"T": 4}
 

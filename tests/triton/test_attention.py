@@ -15,8 +15,8 @@ if torch.cuda.is_available():
 
 from tamago.backends.triton.jobs import AttentionJob
 from tamago.backends.triton.kernels import attention as kernel
-from tamago.backends.triton.launch_attention import fits, launch_attention
-from tamago.backends.triton.library_attention import attended
+from tamago.backends.triton.launch.attention import fits, launch_attention
+from tamago.backends.triton.library.attention import attended
 from tamago.backends.triton.lowering import ATTENTION
 from tamago.backends.triton.run import Program
 from tamago.compiler.torch_operators.attention import full_attention

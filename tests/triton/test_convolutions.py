@@ -11,13 +11,13 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
-from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.jobs import DepthwiseJob
 from tamago.backends.triton.kernels import convolution, depthwise_settings, sliding_settings
 from tamago.backends.triton.kernels.depthwise_walks import AHEAD, IN_TURN, SLIDING, SLIDING_AHEAD
-from tamago.backends.triton.launch_convolution import fits, launch_affine, launch_convolution
-from tamago.backends.triton.launch_depthwise import launch_depthwise, launch_depthwise_then_norm
-from tamago.backends.triton.library_affine import multiplied
+from tamago.backends.triton.launch.convolution import fits, launch_affine, launch_convolution
+from tamago.backends.triton.launch.depthwise import launch_depthwise, launch_depthwise_then_norm
+from tamago.backends.triton.library import convolution as library
+from tamago.backends.triton.library.affine import multiplied
 from tamago.compiler.operators.epilogue import EPILOGUES
 from tests.triton.guarded import Guarded
 

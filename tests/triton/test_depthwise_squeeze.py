@@ -9,8 +9,8 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs it on the device", allow_module_level=True)
 
-from tamago.backends.triton.launch_depthwise import launch_depthwise_squeeze
-from tamago.backends.triton.library_depthwise_squeeze import weighed
+from tamago.backends.triton.launch.depthwise import launch_depthwise_squeeze
+from tamago.backends.triton.library.depthwise_squeeze import weighed
 from tests.triton.guarded import Guarded
 
 # Right, down, runs, channels, warps, how lines are read: rectangles that a picture holds no whole number of, too.

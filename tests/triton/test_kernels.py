@@ -17,9 +17,9 @@ if torch.cuda.is_available():
 
 from triton.runtime.interpreter import InterpretedFunction
 
-from tamago.backends.triton import library
 from tamago.backends.triton.kernels import attention_step, gemv
-from tamago.backends.triton.launch import launch_attention_step, launch_gemv
+from tamago.backends.triton.launch.one_row import launch_attention_step, launch_gemv
+from tamago.backends.triton.library import one_row as library
 
 DTYPES = (torch.float32, torch.float16)
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 8e-3}

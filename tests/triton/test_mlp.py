@@ -12,11 +12,11 @@ from torch.nn import functional
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
-from tamago.backends.triton import library_mlp as library
 from tamago.backends.triton.counters import own_counters
 from tamago.backends.triton.kernels import mlp
-from tamago.backends.triton.launch_mlp import fits_mlp, launch_mlp
-from tamago.backends.triton.launch_norm import launch_layer_norm
+from tamago.backends.triton.launch.mlp import fits_mlp, launch_mlp
+from tamago.backends.triton.launch.norm import launch_layer_norm
+from tamago.backends.triton.library import mlp as library
 from tests.triton.guarded import Guarded
 
 HALF, SINGLE = (torch.float16, 2e-3), (torch.float32, 2e-4)  # and what of the largest result may be off

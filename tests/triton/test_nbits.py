@@ -17,9 +17,9 @@ if torch.cuda.is_available():
 
 from triton.runtime.interpreter import InterpretedFunction
 
-from tamago.backends.triton import library_nbits
 from tamago.backends.triton.kernels import gemv_nbits, rows_nbits
-from tamago.backends.triton.launch_nbits import launch_nbits
+from tamago.backends.triton.launch.nbits import launch_nbits
+from tamago.backends.triton.library import nbits as library_nbits
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 8e-3}
 FUSED = list(product((False, True), repeat=3))  # gate, norm, residual

@@ -9,9 +9,9 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
-from tamago.backends.triton import library_norm as library
 from tamago.backends.triton.kernels import layer_norm
-from tamago.backends.triton.launch_norm import fits, launch_layer_norm
+from tamago.backends.triton.launch.norm import fits, launch_layer_norm
+from tamago.backends.triton.library import norm as library
 from tests.triton.guarded import Guarded
 
 EPSILON = 1e-3

@@ -12,9 +12,9 @@ if torch.cuda.is_available():
     pytest.skip("tests/gpu runs it on the device", allow_module_level=True)
 
 from tamago.backends.triton.kernels import separable as kernels
-from tamago.backends.triton.launch_separable import launch_separable
-from tamago.backends.triton.library_convolution import outputs_last, slid
-from tamago.backends.triton.library_separable import separated
+from tamago.backends.triton.launch.separable import launch_separable
+from tamago.backends.triton.library.convolution import outputs_last, slid
+from tamago.backends.triton.library.separable import separated
 
 TOLERANCE = {torch.float16: 2e-3, torch.float32: 2e-6}  # of the largest result
 

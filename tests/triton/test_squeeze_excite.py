@@ -9,12 +9,12 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs it on the device", allow_module_level=True)
 
-from tamago.backends.triton import launch_squeeze as launch_module
 from tamago.backends.triton.kernels import squeeze_excite as kernels
 from tamago.backends.triton.kernels.squeeze_excite import candidates
-from tamago.backends.triton.launch_squeeze import fits, launch_mean_pixels, launch_squeeze_excite
-from tamago.backends.triton.library_convolution import outputs_last
-from tamago.backends.triton.library_squeeze import WIDEST, excited
+from tamago.backends.triton.launch import squeeze as launch_module
+from tamago.backends.triton.launch.squeeze import fits, launch_mean_pixels, launch_squeeze_excite
+from tamago.backends.triton.library.convolution import outputs_last
+from tamago.backends.triton.library.squeeze import WIDEST, excited
 from tamago.compiler.operators.squeeze_excite import KINDS, Kind
 from tests.triton.guarded import Guarded
 

@@ -9,12 +9,12 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs it on the device", allow_module_level=True)
 
-from tamago.backends.triton import launch_product
-from tamago.backends.triton import library_convolution as library
 from tamago.backends.triton.jobs import AffineJob, ConvolutionJob
 from tamago.backends.triton.kernels import tma_product as product
-from tamago.backends.triton.launch_product import launch_fetched_affine, launch_fetched_convolution
-from tamago.backends.triton.library_affine import multiplied
+from tamago.backends.triton.launch import product as launch_product
+from tamago.backends.triton.launch.product import launch_fetched_affine, launch_fetched_convolution
+from tamago.backends.triton.library import convolution as library
+from tamago.backends.triton.library.affine import multiplied
 from tamago.compiler.operators.epilogue import EPILOGUES, Epilogue
 
 TOLERANCE = {torch.float16: 2e-3, torch.float32: 5e-5}  # of the largest result; GELU's is that of halves

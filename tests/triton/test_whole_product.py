@@ -11,15 +11,15 @@ from torch import Tensor
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs them on the device", allow_module_level=True)
 
-from tamago.backends.triton import launch_whole as module
 from tamago.backends.triton.counters import own_counters
 from tamago.backends.triton.jobs import AffineJob
 from tamago.backends.triton.kernels import whole_settings
 from tamago.backends.triton.kernels.hopper import PROCESSORS
-from tamago.backends.triton.launch_whole import launch_whole
-from tamago.backends.triton.library_affine import multiplied
-from tamago.backends.triton.library_convolution import WHOLE
-from tamago.backends.triton.library_norm import normalised
+from tamago.backends.triton.launch import whole as module
+from tamago.backends.triton.launch.whole import launch_whole
+from tamago.backends.triton.library.affine import multiplied
+from tamago.backends.triton.library.convolution import WHOLE
+from tamago.backends.triton.library.norm import normalised
 from tamago.backends.triton.widths import parts
 from tamago.compiler.operators.epilogue import EPILOGUES, Epilogue
 from tests.triton.guarded import Guarded

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from tamago.compiler.from_torch.export import Captured, capture
+from tamago.compiler.from_torch.trace import trace_captured
 from tamago.compiler.garbage import model_set_aside
 from tamago.compiler.pipeline import compile_traced
-from tamago.compiler.torch_export import Captured, capture
-from tamago.compiler.torch_trace import trace_captured
 from tamago.compiler.trace import Traced, trace
 
 from .models import zoo

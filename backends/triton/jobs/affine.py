@@ -11,10 +11,10 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from .. import library_affine as library
 from ..cublas_lt import proposals
-from ..library_convolution import WHOLE
-from ..library_norm import normalised
+from ..library import affine as library
+from ..library.convolution import WHOLE
+from ..library.norm import normalised
 from ..lowering import AFFINE
 from .call import constant
 from .convolution import MINE, doubled, fetched, operand_sizes
@@ -60,7 +60,7 @@ class AffineJob:
         """Settings worth measuring."""
         from ..kernels import whole_settings
         from ..kernels.convolution import candidates
-        from ..launch_product import hopper_at_hand
+        from ..launch.product import hopper_at_hand
 
         sizes = self.rows, self.n, self.k
         ours = whole_settings.candidates(*sizes, fetched=hopper_at_hand(), split=not self.normed)

@@ -12,8 +12,8 @@ from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
 from ....compiler.torch_operators.attention import separated
-from .. import library_attention as library
-from ..library_convolution import HALVES, LIBRARY
+from ..library import attention as library
+from ..library.convolution import HALVES, LIBRARY
 from ..lowering import ATTENTION
 from .convolution import doubled
 from .subject import copies_of, draw, seeded

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import dims
-from .. import library
+from ..library import one_row as library
 from ..lowering import ATTENTION_STEP
 from .subject import copies_of, draw, seeded
 
@@ -83,7 +83,7 @@ class AttentionStepSubject:
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """The kernel on one copy of the cache."""
-        from ..launch import launch_attention_step
+        from ..launch.one_row import launch_attention_step
 
         rows = self._q, self._k, self._v, self._cos, self._sin
         return launch_attention_step(*rows, self._position, *self._caches[copy], self._scale, candidate)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
-from .. import library_convolution as library
 from ..cublas_lt import proposals
+from ..library import convolution as library
 from ..lowering import CONVOLUTION
 from .subject import copies_of, draw, seeded
 
@@ -111,7 +111,7 @@ class ConvolutionSubject:
 def fetched(rows: int, n: int, k: int, *, residual: bool) -> list[tuple[int, ...]]:
     """Settings of the product whose tiles the copying engine fetches, where the device has one."""
     from ..kernels.tma_product import candidates
-    from ..launch_product import hopper_at_hand
+    from ..launch.product import hopper_at_hand
 
     if not hopper_at_hand():
         return []

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from .. import library_convolution as library
+from ..library import convolution as library
 from ..lowering import DEPTHWISE
 from .convolution import numbers, operand_sizes
 from .subject import copies_of, draw, seeded

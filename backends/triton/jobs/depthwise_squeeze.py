@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
-from .. import library_convolution as library
-from ..library_depthwise_squeeze import weighed
-from ..library_squeeze import SQUEEZE_SETTINGS, WIDEST
+from ..library import convolution as library
+from ..library.depthwise_squeeze import weighed
+from ..library.squeeze import SQUEEZE_SETTINGS, WIDEST
 from ..lowering import DEPTHWISE_SQUEEZE
 from .convolution import numbers, operand_sizes
 from .subject import copies_of, draw, seeded

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from .. import library
+from ..library import one_row as library
 from ..lowering import LINEAR
 from .call import constant
 from .subject import copies_of, draw, seeded
@@ -81,7 +81,7 @@ class GemvSubject:
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """The kernel on one copy of the weights."""
-        from ..launch import launch_gemv
+        from ..launch.one_row import launch_gemv
 
         weights = self._w[copy], self._gates[copy]
         return launch_gemv(self._x, *weights, self._scale, self._residual, 1e-5, self._job.activation, candidate)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
-from ..library_nbits import Packed, meaning_nbits
+from ..library.nbits import Packed, meaning_nbits
 from ..lowering import LINEAR_NBITS
 from .call import constant
 from .subject import copies_of, draw, seeded
@@ -114,7 +114,7 @@ class GemvNBitsSubject:
 
     def launch(self, copy: int, candidate: Sequence[int]) -> Tensor:
         """The kernel on one copy of the weights."""
-        from ..launch_nbits import launch_nbits
+        from ..launch.nbits import launch_nbits
 
         job, operands = self._job, (self._x, self._w[copy], self._gate(copy), self._norm, self._residual)
         return launch_nbits(*operands, 1e-5, job.activation, job.bits, job.block, candidate)

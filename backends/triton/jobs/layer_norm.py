@@ -11,8 +11,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from .. import library_norm as library
-from ..library_convolution import LIBRARY
+from ..library import norm as library
+from ..library.convolution import LIBRARY
 from ..lowering import LAYER_NORM
 from .convolution import doubled, operand_sizes
 from .subject import copies_of, draw, seeded

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
-from .. import library_mlp as library
-from ..library_convolution import GROUPED, LIBRARY
+from ..library import mlp as library
+from ..library.convolution import GROUPED, LIBRARY
 from ..lowering import MLP
 from .convolution import doubled, operand_sizes
 from .subject import copies_of, draw, seeded
@@ -73,7 +73,7 @@ class MlpJob:
 def _grouped(rows: int, inner: int, hidden: int, out: int) -> list[tuple[int, ...]]:
     """Settings of the kernel whose groups of warps walk by themselves, where the device has the instructions."""
     from ..kernels.grouped_settings import candidates
-    from ..launch_product import hopper_at_hand
+    from ..launch.product import hopper_at_hand
 
     return [(GROUPED, *c) for c in candidates(rows, inner, hidden, out)] if hopper_at_hand() else []
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
-from .. import library_convolution as library
-from ..library_separable import separated
+from ..library import convolution as library
+from ..library.separable import separated
 from ..lowering import SEPARABLE
 from .convolution import doubled, numbers, operand_sizes
 from .subject import copies_of, draw, seeded

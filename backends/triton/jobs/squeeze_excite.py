@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from ....compiler.ir import static_dims
-from .. import library_squeeze as library
-from ..library_convolution import HALVES, LIBRARY, outputs_last
+from ..library import squeeze as library
+from ..library.convolution import HALVES, LIBRARY, outputs_last
 from ..lowering import MEAN_PIXELS, SQUEEZE_EXCITE
 from .convolution import operand_sizes
 from .subject import copies_of, draw, seeded

@@ -14,7 +14,7 @@ from itertools import product
 import triton
 import triton.language as tl
 
-from ..library_squeeze import WIDEST
+from ..library.squeeze import WIDEST
 from .activations import activate
 from .hopper import PROCESSORS
 

@@ -19,7 +19,7 @@ from ....compiler.ir import dims, metadata, new_constant, static_dims, unique_na
 from ....compiler.operators import DOMAIN
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
-from ..library import takes
+from ..library.one_row import takes
 from .position import by_position, is_position
 
 HIDDEN = -1e4  # a score that is lower by this much or more counts for nothing: e⁻¹⁰⁰⁰⁰ = 0

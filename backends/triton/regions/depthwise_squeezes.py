@@ -14,7 +14,7 @@ from ....compiler.operators import DOMAIN
 from ....compiler.operators.depthwise_squeeze import KINDS
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
-from ..library_squeeze import WIDEST
+from ..library.squeeze import WIDEST
 from ..row_norm import HALVES
 
 NARROWEST = 16  # channels of the convolution's kernel

@@ -18,7 +18,7 @@ from ....compiler.operators.epilogue import ACTIVATIONS
 from ....compiler.operators.mlp import name_of
 from ....compiler.optimise import Names
 from ....compiler.replace import replace
-from ..library_mlp import takes
+from ..library.mlp import takes
 from ..row_norm import HALVES
 from .region import distinct, fused
 
