@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from .optimise import Outcome, Settings, optimise
 from .options import Options
 from .prepare import forget_untyped_shapes, prepare
 from .price import Prices
-from .rule import Skip
+from .rule import Rule, Skip
 from .single_precision import in_single_precision, may_compute_in_half
 from .sizes import sizes_of
 from .store import Store
@@ -90,6 +90,7 @@ class MainLine:
         target: what it is for.
         store: keeps prices.
         clock: keeps the time of each stage.
+        rules: exact ones, of any target.
     """
 
     original: ir.Model
@@ -98,6 +99,7 @@ class MainLine:
     target: Backend
     store: Store
     clock: Clock
+    rules: Sequence[Rule]
 
     def bit_identical(self) -> MainLine:
         """The same with rules that change no bit of any result."""
@@ -153,8 +155,6 @@ class MainLine:
         return Attempt(start, model, outcome, decision, notes, single)
 
     def _optimise(self, model: ir.Model, seconds: float) -> Outcome:
-        from ..rewrites import all_rules
-
         feeds, options, target = self.feeds, self.options, self.target
         until = float("inf")
         if options.time_limit is not None:
@@ -162,7 +162,7 @@ class MainLine:
         version = model.opset_imports.get("", 1)
         sizes = sizes_of(model.graph, feeds)
         settings = Settings(
-            rules=(*all_rules(), *target.rules()),
+            rules=(*self.rules, *target.rules()),
             drift=options.drift,
             limits=options.limits,
             seconds=seconds,

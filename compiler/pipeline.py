@@ -106,6 +106,8 @@ def compile_front(
     Raises:
         TamagoError: see `compile_traced`; U052: what no budget can be spent on.
     """
+    from ..rewrites import all_rules
+
     chosen = checked(None if request is None else request.budget, **options)
     if chosen.target == "web":
         chosen = replace(chosen, measure=False)
@@ -117,7 +119,7 @@ def compile_front(
             from .within_budget import tried
 
             tried(request, original, target)
-        line = MainLine(original, feeds, chosen, target, store, clock)
+        line = MainLine(original, feeds, chosen, target, store, clock, all_rules())
         seconds = target.search_seconds if request is None else max(target.search_seconds, BUDGETED_SECONDS)
         try:
             found = line.in_single(seconds, budgeted=request is not None) or line.once(seconds)
