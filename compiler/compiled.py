@@ -208,7 +208,7 @@ def compile(
     if (budget is None) != (calibration is None):
         raise TamagoError("U048", "budget and calibration belong together", todo="give both, or neither")
     if budget is None:
-        require_none(workloads=workloads, methods=methods)
+        require_none(workloads=workloads, methods=options["methods"])
     traced = _trace(model, args, kwargs, dynamic_shapes)
     feeds = _feeds(traced, args, kwargs or {})
     request = None

@@ -15,7 +15,8 @@ from .optimise import Names
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 FEWEST = 256  # elements: for less a Cast takes more of a file than it saves
 CHANGE = 2.0**-11  # of the largest element, that rounding to half precision may change one by
-PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "com.microsoft::FusedMatMul"})
+FUSED = frozenset({"com.microsoft::FusedMatMul", "com.microsoft::FusedConv"})
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", *FUSED})
 
 
 def weights_are_halves(model: ir.Model) -> bool:
@@ -68,7 +69,8 @@ def lies_in_half(value: ir.Value) -> bool:
     tensor = _large(value)
     if tensor is None or tensor.dtype != SINGLE or len(tensor.shape) < 2 or value.is_graph_output():
         return False
-    if any(node.domain or "Quantize" in node.op_type for node, _ in value.uses()):
+    readers = [node for node, _ in value.uses()]
+    if any("Quantize" in n.op_type or (n.domain and op_name(n) not in FUSED) for n in readers):
         return False
     array = np.ascontiguousarray(tensor.numpy())
     return np.array_equal(array.view(np.int32), _rounded(array).view(np.int32))

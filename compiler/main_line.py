@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from .backend import Backend
 
 TUNE_SECONDS = 30.0  # for the kernels of a whole model
-IN_SINGLE = "written in single precision, cast at inputs and outputs: the runtime has few kernels for half"
+IN_SINGLE = "looked at in single precision, cast at inputs and outputs: the runtime has few kernels for half"
+SEARCHING, FIRST = 0.6, 0.3  # of a time limit, when searching ends; so that something is left for another search
 
 
 class Clock:
@@ -111,11 +112,12 @@ class MainLine:
         A model that is too large to be held stays as it is, and so does one that then computes something else.
         """
         original, options = self.original, self.options
-        asked = options.drift == "rounding" and (options.measure or budgeted)
+        judged = budgeted or (options.measure and options.objective == "latency")  # a file in half is no larger
+        asked = options.drift == "rounding" and judged
         if not asked or self.target.has_halves or not may_compute_in_half(original) or is_too_large(original):
             return None
         try:
-            found = self.once(seconds, single=True)
+            found = self.once(seconds, single=True, part=SEARCHING if budgeted else FIRST)
         except Skip:
             return None
         except TamagoError as reason:
@@ -124,8 +126,13 @@ class MainLine:
             return None
         return found if found.decision.won or (budgeted and found.decision.verified) else None
 
-    def once(self, seconds: float, *, single: bool = False) -> Attempt:
+    def once(self, seconds: float, *, single: bool = False, part: float = SEARCHING) -> Attempt:
         """The main line once: IR, optimised with so many seconds of measuring, verified, decided.
+
+        Args:
+            seconds: of measuring.
+            single: whether what is of half precision is computed in single.
+            part: of the time limit, when searching ends.
 
         Raises:
             Skip: single precision was asked for, and cannot take the place of half.
@@ -136,7 +143,7 @@ class MainLine:
             notes += _as_single(model) if single else []
         clock.stage("prepare")
         with model_set_aside():
-            outcome = self._optimise(model, seconds)
+            outcome = self._optimise(model, seconds, part)
         forget_untyped_shapes(model)
         start, finished = target.finish(model, feeds)
         notes += finished
@@ -154,11 +161,11 @@ class MainLine:
         clock.stage("verify and time")
         return Attempt(start, model, outcome, decision, notes, single)
 
-    def _optimise(self, model: ir.Model, seconds: float) -> Outcome:
+    def _optimise(self, model: ir.Model, seconds: float, part: float) -> Outcome:
         feeds, options, target = self.feeds, self.options, self.target
         until = float("inf")
         if options.time_limit is not None:
-            until = time.perf_counter() + max(0.0, options.time_limit * 0.6 - self.clock.seconds)
+            until = time.perf_counter() + max(0.0, options.time_limit * part - self.clock.seconds)
         version = model.opset_imports.get("", 1)
         sizes = sizes_of(model.graph, feeds)
         settings = Settings(

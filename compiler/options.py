@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,7 +74,7 @@ class Options:
 
 def require_none(**given: Any) -> None:
     """Raise U054 for what only a program within a budget is judged on or made by: it would be passed over."""
-    names = [name for name, value in given.items() if value is not None and len(value) > 0]
+    names = [name for name, value in given.items() if value is not None and not _is_empty(value)]
     if names:
         raise TamagoError(
             "U054",
@@ -81,6 +82,10 @@ def require_none(**given: Any) -> None:
             why="an exact program is judged on args, and no approximate method makes it",
             todo="give budget and calibration too, or leave it out and pass the inputs that count as args",
         )
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, Sized) and len(value) == 0
 
 
 def _is_number(value: object, *, whole: bool = False) -> bool:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from ...compiler.blocks import instance_of
 from ...compiler.ir import is_opaque, owners
 from ...compiler.price import Stored
+from .records import fingerprint as shipped_records
 
 KEY_VERSION = 1
 
@@ -34,7 +36,7 @@ class FusionRecords:
 
     store: Stored
     environment: str
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[Any, ...], ...]
     inner: bool
 
     def recall(self, fusion: str, without: ir.Model, fused: ir.Model) -> list[float] | None:
@@ -55,7 +57,8 @@ class FusionRecords:
         programs = [_identity(model.graph) for model in (without, fused)]
         if None in programs:
             return None
-        text = json.dumps(["fusion", KEY_VERSION, self.environment, self.shapes, self.inner, fusion, programs])
+        kernels = shipped_records()  # with other settings a fusion may be worth something else
+        text = json.dumps(["fusion", KEY_VERSION, self.environment, kernels, self.shapes, self.inner, fusion, programs])
         return blake2b(text.encode(), digest_size=20).hexdigest()
 
 

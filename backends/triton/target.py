@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -155,7 +156,7 @@ class Cuda:
         self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool, recall: bool
     ) -> tuple[ir.Model, list[str], bool]:
         """The same, and whether some of it is recalled, without a look at what it computes."""
-        shapes = tuple(np.shape(feeds[name]) for v in model.graph.inputs if (name := v.name or "") in feeds)
+        shapes = tuple(_shape(feeds[name]) for v in model.graph.inputs if (name := v.name or "") in feeds)
         records = FusionRecords(self.store, self.environment, shapes, inner)
         notes: list[str] = []
         recalled, within, best = False, None, None
@@ -181,10 +182,15 @@ class Cuda:
 
     def _agree(self, model: ir.Model, fused: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> bool:
         """Whether two programs compute the same, so far as the first one's own rounding lets them."""
-        first, second = (self._try(m, feeds, inner=inner) for m in (model, fused))
+        first, second = (self._outputs(m, feeds, inner=inner) for m in (model, fused))
         if first is None or second is None:
             return False
-        return agree(first[1], second[1]) or agree(first[1], second[1], self._noise(model, feeds))
+        return agree(first, second) or agree(first, second, self._noise(model, feeds))
+
+    def _outputs(self, model: ir.Model, feeds: Mapping[str, Array], *, inner: bool) -> Sequence[Any] | None:
+        """What a program computes; the program itself is let go, for the next one's weights need its room."""
+        tried = self._try(model, feeds, inner=inner)
+        return None if tried is None else tried[1]
 
     def _beside(
         self, best: Tried, model: ir.Model, feeds: Mapping[str, Array], within: float, *, inner: bool
@@ -261,6 +267,11 @@ class Cuda:
     @cached_property
     def _tuner(self) -> Tuner:
         return Tuner(self.store, self.environment)
+
+
+def _shape(feed: Any) -> tuple[Any, ...]:
+    """Of a tensor, or of each of a sequence's."""
+    return tuple(map(np.shape, feed)) if isinstance(feed, list) else np.shape(feed)
 
 
 def _on_device(run: Callable[[], object]) -> Callable[[], object]:

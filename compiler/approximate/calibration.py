@@ -66,7 +66,7 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
         except TamagoError as error:
             where = f"item {number}" + (f", {error.where}" if error.where else "")
             raise TamagoError(error.code, error.what, where=where, why=error.why, todo=error.todo) from error
-        read += _bytes(samples[-1])
+        read += _bytes((samples[-1].feeds, samples[-1].target))
         if endless and (len(samples) >= MOST or read >= MOST_BYTES):
             break
     if len(samples) < SMALLEST:
@@ -82,10 +82,10 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
 
 def left_unread(calibration: Iterable[Any], samples: Sequence[Sample]) -> str:
     """What the report should say where reading ended before the samples did; empty where it did not."""
-    full = len(samples) >= MOST or sum(map(_bytes, samples)) >= MOST_BYTES
+    full = len(samples) >= MOST or sum(_bytes((s.feeds, s.target)) for s in samples) >= MOST_BYTES
     if _has_length(calibration) or not full:
         return ""
-    return f"calibration has no length: reading it ended with {len(samples)} samples (a list is read to its end)"
+    return f"calibration has no length: its first {len(samples)} samples were read (a list is read to its end)"
 
 
 def _has_length(calibration: Iterable[Any]) -> bool:
@@ -96,8 +96,13 @@ def _has_length(calibration: Iterable[Any]) -> bool:
         return False
 
 
-def _bytes(sample: Sample) -> int:
-    return sum(getattr(array, "nbytes", 0) for array in sample.feeds.values())
+def _bytes(value: Any) -> int:
+    """Of the arrays in feeds or a target, however they are nested."""
+    if isinstance(value, Mapping):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_bytes, value))
+    return int(getattr(value, "nbytes", 0))
 
 
 def without_repeats(samples: Sequence[Sample]) -> list[Sample]:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from ..files import read_model
 from ..ir import dims
 from ..progress import show_progress
 from ..sizes import settle
-from ..verify import make_feeds
+from ..verify import LARGEST_MADE_UP, make_feeds
 from .budget import add_budget_options, budget_options
 from .shared import print_json
 from .web_sizes import Ranges, every_size, read_shapes, read_sizes, set_shapes, shapes_at
@@ -118,7 +118,9 @@ def _largest_feeds(model: ir.Model, ranges: Ranges) -> dict[str, Array] | None:
     """Made-up inputs of the largest size, which the search is for; None where none can be made."""
     largest = model.clone()
     settle(largest, {name: max(numbers) for name, numbers in ranges.items()})
-    return make_feeds(largest.graph, 0)
+    shapes = [dims(value) or () for value in largest.graph.inputs]
+    elements = sum(prod(d for d in shape if isinstance(d, int)) for shape in shapes)
+    return make_feeds(largest.graph, 0) if elements <= LARGEST_MADE_UP else None
 
 
 def _half_error(model: ir.Model, feeds: dict[str, Array] | None) -> float | None:

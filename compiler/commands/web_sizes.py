@@ -14,6 +14,7 @@ from ..sizes import Sizes, settle, shape_at
 
 Shapes = Mapping[str, tuple[int | str, ...]]  # by input; a word is a dimension that has several sizes
 Ranges = Mapping[str, tuple[int, ...]]  # what a dimension may be, by its name
+MOST = 1 << 31  # shaders have integers of 32 bits
 
 
 def read_sizes(words: list[str]) -> dict[str, tuple[int, ...]]:
@@ -29,7 +30,7 @@ def read_sizes(words: list[str]) -> dict[str, tuple[int, ...]]:
             numbers = tuple(int(number) for number in text.split(","))
         except ValueError:
             numbers = ()
-        if not name or not numbers or min(numbers) < 0:
+        if not name or not numbers or min(numbers) < 0 or max(numbers) >= MOST:
             raise TamagoError("W005", "sizes cannot be read", where=word, todo="write them as --sizes NAME=32,128")
         if name in found or len(set(numbers)) < len(numbers):
             what = f"the sizes of '{name}' are" if name in found else "a size is"
@@ -93,6 +94,8 @@ def set_shapes(model: ir.Model, shapes: Shapes, ranges: Ranges) -> None:
 
 def _check_one_voice(name: str, dim: Dim, size: int | str, ranges: Ranges) -> None:
     """Raise W011 where a shape says something else of a dimension than its name does."""
+    if isinstance(dim, int) and isinstance(size, str):
+        raise TamagoError("W011", f"a dimension of '{name}' is {dim} in the file: it cannot have several sizes")
     if not isinstance(dim, str) or dim == size:
         return
     if isinstance(size, str):

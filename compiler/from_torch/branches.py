@@ -100,7 +100,11 @@ def _holds(branch: Branch, sizes: tuple[int, ...]) -> bool:
     import sympy
 
     values = dict(zip(branch.names, sizes, strict=True))
-    return bool(branch.condition.xreplace({s: sympy.Integer(values[s.name]) for s in branch.condition.free_symbols}))
+    numbers = {s: sympy.Integer(values[s.name]) for s in branch.condition.free_symbols}
+    try:
+        return bool(branch.condition.xreplace(numbers))
+    except (ArithmeticError, TypeError):  # a division by zero has no answer, nor would the model's code get one
+        return False
 
 
 def _environments(program: ExportedProgram) -> Iterator[Any]:

@@ -154,6 +154,13 @@ def test_without_a_budget_the_clock_decides_and_weights_stay_in_half(trained: Tr
     assert compiled.report.after.file <= 1.05 * compiled.report.before.file
 
 
+def test_by_size_alone_nothing_is_written_wider(trained: Trained) -> None:
+    compiled = trained.compile(None, objective="size")
+
+    assert not any("single precision" in note for note in compiled.report.notes)
+    assert compiled.report.after.file <= compiled.report.before.file
+
+
 def test_only_bit_identical_rules_change_no_precision(trained: Trained) -> None:
     compiled = trained.compile(tamago.Budget(loss="cross-entropy", rise=0.02), drift="none")
 

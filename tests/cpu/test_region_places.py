@@ -5,12 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from tamago.backends.triton import target
+from tamago.backends.triton import fusion_records, target
 from tamago.backends.triton.regions import Region
 from tamago.compiler.facts import Array
 from tamago.compiler.store import Store
@@ -24,6 +25,10 @@ TEXT = '<ir_version: 10, opset_import: ["" : 23]> g (float[2] x) => (float[2] y)
 BRANCHES = """<ir_version: 10, opset_import: ["" : 23]> g (bool c, float[2] x) => (float[2] y) {
     y = If (c) <then_branch = a () => (float[2] p) { p = Relu (x) }, else_branch = b () => (float[2] q) { q = Neg (x) }>
 }"""
+
+
+SEQUENCE = """<ir_version: 10, opset_import: ["" : 23]>
+    g (seq(float[N, 2]) xs) => (float[M, 2] y) { y = ConcatFromSequence <axis = 0> (xs) }"""
 
 
 def fuse(model: ir.Model, place: str) -> ir.Model:
@@ -143,6 +148,25 @@ def test_a_fusion_of_another_program_is_tried(cuda: target.Cuda, monkeypatch: py
     cuda.finish(ir.from_onnx_text(TEXT.replace("float[2]", other)), None)
 
     assert len(tried) == 1 + len(PLACES)
+
+
+def test_after_other_records_of_kernels_a_fusion_is_tried(cuda: target.Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.finish(ir.from_onnx_text(TEXT), None)
+    tried = counted(monkeypatch)
+    monkeypatch.setattr(fusion_records, "shipped_records", lambda: "others")
+
+    cuda.finish(ir.from_onnx_text(TEXT), None)
+
+    assert len(tried) == 1 + len(PLACES)
+
+
+def test_tensors_of_a_sequence_may_differ(cuda: target.Cuda) -> None:
+    model = ir.from_onnx_text(SEQUENCE)
+    ragged: dict[str, Any] = {"xs": [np.ones((2, 2), np.float32), np.ones((1, 2), np.float32)]}
+
+    found, _ = cuda.finish(model, ragged)
+
+    assert set(found.metadata_props) & set(PLACES) == {"narrow"}
 
 
 def test_what_is_recalled_but_computes_something_else_with_these_weights_is_measured_anew(

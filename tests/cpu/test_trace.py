@@ -482,6 +482,21 @@ def test_the_example_itself_may_be_refused() -> None:
         run(traced, torch.ones(1, 3), 5)
 
 
+class Divided(nn.Module):
+    """Branches on a quotient."""
+
+    def forward(self, x: Tensor, n: int) -> Tensor:
+        return x * 2 if x.shape[0] // n > 1 else x * 3
+
+
+def test_a_question_without_an_answer_is_refused() -> None:
+    shapes = {"x": {0: "rows"}, "n": Dim.DYNAMIC}
+    traced = trace(Divided().eval(), (torch.ones(8, 3), 2), dynamic_shapes=shapes)
+    check(Divided(), torch.ones(9, 3), 3, traced=traced)
+    with expect("T031", "int(n) = 0"):
+        run(traced, torch.ones(8, 3), 0)
+
+
 class Long(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 2 if x.shape[0] > 5 else x * 3

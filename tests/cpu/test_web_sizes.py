@@ -122,6 +122,8 @@ REFUSED: list[tuple[list[str], str, str]] = [
     (["--sizes", "sequence="], "W005", "--sizes NAME=32,128"),
     (["--sizes", "sequence=4,x"], "W005", "--sizes NAME=32,128"),
     (["--sizes", "sequence=-1"], "W005", "--sizes NAME=32,128"),
+    (["--sizes", "sequence=4,99999999999999999999"], "W005", "--sizes NAME=32,128"),
+    (["--shape", "x=1,4,n", "--sizes", "n=8,16"], "W011", "is 16 in the file: it cannot have several sizes"),
     (["--sizes", "sequence=4,8", "--sizes", "sequence=16"], "W011", "the sizes of 'sequence' are given twice"),
     (["--sizes", "sequence=4,4"], "W011", "a size is given twice"),
     (["--shape", "x=1,4,16", "--shape", "x=1,8,16"], "W011", "--sizes n=32,128"),

@@ -124,7 +124,15 @@ def test_a_frontier_refuses_methods_as_compile_does(methods: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"workloads": [(np.zeros(1), 1.0)]}, {"methods": "gptq"}, {"methods": ["gptq"], "workloads": [(1, 1)]}]
+    "given",
+    [
+        {"workloads": [(np.zeros(1), 1.0)]},
+        {"methods": "gptq"},
+        {"methods": ["gptq"], "workloads": [(1, 1)]},
+        {"methods": (name for name in ["gptq"])},
+        {"workloads": iter([(1, 1)])},
+        {"workloads": 3},
+    ],
 )
 def test_what_only_a_budget_has_use_for_is_refused_without_one(given: dict[str, Any]) -> None:
     with pytest.raises(tamago.TamagoError) as error:
@@ -298,6 +306,15 @@ def test_a_stream_of_large_samples_is_read_up_to_a_size(monkeypatch: pytest.Monk
 
     assert len(asked.samples) == 10
     assert "10 samples" in asked.notes[0]
+
+
+def test_targets_count_however_they_are_nested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrations, "MOST_BYTES", 1000)
+    teacher = {"logits": [torch.zeros(20), np.zeros(5, np.float32)]}  # 100 bytes, beside 4
+
+    samples = read_samples((([1.0], teacher) for _ in range(64)), by_name)
+
+    assert len(samples) == 10
 
 
 @pytest.mark.parametrize("given", [pairs(MOST + 5), iter(pairs(MOST + 5)), (p for p in pairs(20))])

@@ -47,6 +47,15 @@ def test_what_half_holds_is_cast_from_there() -> None:
     assert "w" in model.graph.initializers, "the model itself is not changed"
 
 
+@pytest.mark.parametrize(("operator", "domain"), [("Gemm", ""), ("FusedMatMul", "com.microsoft")])
+def test_whatever_multiplies_by_it_reads_it_from_half(operator: str, domain: str) -> None:
+    model = model_of(HALVES, operator, domain)
+    stored = stored_in_half(model)
+
+    assert lies_in_half(weight_of(model))
+    assert [node.op_type for node in stored.graph] == ["Cast", operator]
+
+
 def special(number: float) -> np.ndarray:
     found = HALVES.copy()
     found[3, 4] = number

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from hashlib import blake2b
 from importlib.resources import files
 from typing import Any
 
@@ -26,6 +27,16 @@ def _by_job() -> Mapping[str, Mapping[str, Any]]:
         if file.name.endswith(".json"):
             found |= {key(r["job"], r["environment"]): r for r in json.loads(file.read_text(encoding="utf-8"))}
     return found
+
+
+@cache
+def fingerprint() -> str:
+    """Of all records."""
+    found = blake2b(digest_size=20)
+    for file in sorted(files(__name__).iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".json"):
+            found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def key(job: Mapping[str, Any], environment: str) -> str:

@@ -77,9 +77,11 @@ MAXIMUM, MINIMUM = (
 # WGSL's pow is exp2(y·log2 x), undefined below 0: integer powers keep the sign. What is not a number has a power only
 # where every number has the same.
 POW = """fn power(x: f32, y: f32) -> f32 {
-  if (y == 0.0 || x == 1.0) { return 1.0; }
-  if (is_nan(x)) { return x; }
-  if (is_nan(y)) { return y; }
+  let a = is_nan(x);
+  let b = is_nan(y);
+  if ((!b && y == 0.0) || (!a && x == 1.0)) { return 1.0; }
+  if (a) { return x; }
+  if (b) { return y; }
   if (x == 0.0) { return select(0.0, 1.0 / x, y < 0.0); }
   let p = pow(abs(x), y);
   if (x > 0.0) { return p; }

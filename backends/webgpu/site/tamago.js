@@ -531,6 +531,7 @@ class Shared {
   pipeline(number) {
     const known = this.#pipelines.get(number) ?? this.#compile(number);
     this.#pipelines.set(number, known);
+    known.catch(() => this.#pipelines.delete(number)); // want of memory may pass
     return known;
   }
 
@@ -739,6 +740,7 @@ class Program {
       let done = 0;
       await Promise.all(kernels.map((k) => this.#shared.pipeline(k).then(() => onProgress(++done, kernels.length))));
     }, "compile the kernels");
+    this.#compiled.catch(() => (this.#compiled = null)); // tried again when it is needed again
     return this.#compiled;
   }
 
