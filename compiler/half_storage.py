@@ -11,8 +11,8 @@ import onnx_ir as ir
 from .facts import Array
 from .ir import constant_tensor, graphs, new_constant, op_name, unique_names, weights
 from .optimise import Names
+from .single_precision import HALF, SINGLE, read_in_single
 
-HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 FEWEST = 256  # elements: for less a Cast takes more of a file than it saves
 CHANGE = 2.0**-11  # of the largest element, that rounding to half precision may change one by
 FUSED = frozenset({"com.microsoft::FusedMatMul", "com.microsoft::FusedConv"})
@@ -94,12 +94,7 @@ def _store(graph: ir.Graph, value: ir.Value, fresh: Names) -> None:
     tensor = value.const_value
     assert tensor is not None
     half = new_constant(fresh(f"{value.name}/half"), np.asarray(tensor.numpy()).astype(np.float16))
-    single = ir.Value(name=fresh(f"{value.name}/single"), shape=value.shape, type=value.type)
-    to = ir.AttrInt64("to", int(SINGLE))
-    cast = ir.Node("", "Cast", [half], [to], outputs=[single], name=fresh(f"{value.name}/cast"))
     graph.register_initializer(half)
-    value.replace_all_uses_with(single)
-    first = next(iter(graph), None)
-    assert first is not None
-    graph.insert_before(first, cast)
+    value.replace_all_uses_with(half)
+    read_in_single(graph, half, fresh)
     del graph.initializers[value.name or ""]

@@ -45,7 +45,7 @@ def in_single_precision(model: ir.Model) -> None:
         _retype(inner, kept)
     fresh = Names(unique_names(graph))
     for value in kept:
-        _take(graph, value, fresh)
+        read_in_single(graph, value, fresh)
     for value in asked:
         _give_back(graph, value, fresh)
 
@@ -109,8 +109,8 @@ def _single(kind: ir.TypeProtocol | None) -> ir.TypeProtocol:
     return ir.TensorType(SINGLE)
 
 
-def _take(graph: ir.Graph, value: ir.Value, fresh: Names) -> None:
-    """Whoever reads a value in half reads it in single precision."""
+def read_in_single(graph: ir.Graph, value: ir.Value, fresh: Names) -> None:
+    """Whoever reads a value in half reads it in single precision, cast at the start of the graph."""
     output = ir.Value(name=fresh(f"{value.name}/single"), shape=value.shape, type=ir.TensorType(SINGLE))
     for node, position in list(value.uses()):
         node.replace_input_with(position, output)

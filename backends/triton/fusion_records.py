@@ -6,10 +6,8 @@ that is for who recalls a record to check.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ import onnx_ir as ir
 from ...compiler.blocks import instance_of
 from ...compiler.ir import is_opaque, owners
 from ...compiler.price import Stored
+from ...compiler.record_name import record_name
 from .records import fingerprint as shipped_records
 
 KEY_VERSION = 1
@@ -39,27 +38,26 @@ class FusionRecords:
     shapes: tuple[tuple[Any, ...], ...]
     inner: bool
 
-    def recall(self, fusion: str, without: ir.Model, fused: ir.Model) -> list[float] | None:
-        """What was measured of a program and the same with a fusion; None where nothing was."""
-        key = self._key(fusion, without, fused)
-        known = None if key is None else self.store.verdict(key)
-        times = None if known is None else known.get("milliseconds")
-        return [float(t) for t in times] if isinstance(times, list) and len(times) == 2 else None
-
-    def keep(self, fusion: str, without: ir.Model, fused: ir.Model, times: Sequence[float]) -> None:
-        """Keep a measurement. A fusion that failed or differed has no time: it is tried again."""
-        key = self._key(fusion, without, fused)
-        if key is not None and np.isfinite(times).all():
-            self.store.put_verdict(key, {"fusion": fusion, "milliseconds": list(times)})
-
-    def _key(self, fusion: str, without: ir.Model, fused: ir.Model) -> str | None:
-        """The record's name; None where a program has nodes that nothing is known of."""
+    def key(self, fusion: str, without: ir.Model, fused: ir.Model) -> str | None:
+        """The name of the record of a fusion in a program; None where that has nodes that nothing is known of."""
         programs = [_identity(model.graph) for model in (without, fused)]
         if None in programs:
             return None
         kernels = shipped_records()  # with other settings a fusion may be worth something else
-        text = json.dumps(["fusion", KEY_VERSION, self.environment, kernels, self.shapes, self.inner, fusion, programs])
-        return blake2b(text.encode(), digest_size=20).hexdigest()
+        return record_name(
+            ["fusion", KEY_VERSION, self.environment, kernels, self.shapes, self.inner, fusion, programs]
+        )
+
+    def recall(self, key: str | None) -> list[float] | None:
+        """What was measured of a program and the same with a fusion; None where nothing was."""
+        known = None if key is None else self.store.verdict(key)
+        times = None if known is None else known.get("milliseconds")
+        return [float(t) for t in times] if isinstance(times, list) and len(times) == 2 else None
+
+    def keep(self, key: str | None, fusion: str, times: Sequence[float]) -> None:
+        """Keep a measurement. A fusion that failed or differed has no time: it is tried again."""
+        if key is not None and np.isfinite(times).all():
+            self.store.put_verdict(key, {"fusion": fusion, "milliseconds": list(times)})
 
 
 def _identity(graph: ir.Graph) -> str | None:

@@ -166,7 +166,8 @@ class Cuda:
                 if found is None:
                     continue
                 fusion, faster = f"{region.name} {place}", None
-                times = records.recall(fusion, model, found) if recall else None
+                key = records.key(fusion, model, found)
+                times = records.recall(key) if recall else None
                 recalled |= times is not None and times[1] < times[0]
                 if times is None:
                     within = self._noise(model, feeds) if within is None else within
@@ -174,7 +175,7 @@ class Cuda:
                     if best is None:  # it will not be captured the next time either
                         return model, notes, recalled
                     times, faster = self._beside(best, found, feeds, within, inner=inner)
-                    records.keep(fusion, model, found, times)
+                    records.keep(key, fusion, times)
                 notes.append(f"{region.name}: {times[0]:.4f} ms without, {times[1]:.4f} ms with")
                 if times[1] < times[0]:
                     model, best = found, faster

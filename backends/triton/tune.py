@@ -7,10 +7,8 @@ one that hangs or crashes takes the child with it and nothing else. What a child
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any
 
 import onnx_ir as ir
@@ -18,6 +16,7 @@ from torch import fx
 
 from ...compiler.price import Stored
 from ...compiler.progress import progress
+from ...compiler.record_name import record_name
 from .children import Children
 from .jobs import KINDS, Job, fields_of
 from .records import shipped
@@ -69,8 +68,7 @@ class Tuner:
 
     def key(self, job: Job) -> str:
         """The record's name in the store."""
-        text = json.dumps(["tune", KEY_VERSION, fields_of(job), self._environment], sort_keys=True)
-        return blake2b(text.encode(), digest_size=20).hexdigest()
+        return record_name(["tune", KEY_VERSION, fields_of(job), self._environment])
 
     def _tune(self, job: Job) -> dict[str, Any]:
         progress(f"tuning {job}")

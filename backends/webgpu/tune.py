@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 from zlib import compress
 
+from ...compiler.record_name import record_name
 from .measure import Bench
 from .plan import Choice, Copy, Dispatch, Kernel, Plan
 from .recorded import identity, key_of
-from .records import Records, digest
+from .records import Records
 from .run import Loaded
 
 SECONDS = 30.0
@@ -162,4 +163,4 @@ def _packed(kernel: Kernel, choice: Choice) -> dict[str, Any]:
 
 def _name(plan: Plan, choice: Choice) -> str:
     kernel: Kernel = plan.kernels[choice.kernel]
-    return digest([kernel.source, choice.workgroups])[:16]
+    return record_name([kernel.source, choice.workgroups])[:16]

@@ -66,8 +66,8 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
         except TamagoError as error:
             where = f"item {number}" + (f", {error.where}" if error.where else "")
             raise TamagoError(error.code, error.what, where=where, why=error.why, todo=error.todo) from error
-        read += _bytes((samples[-1].feeds, samples[-1].target))
-        if endless and (len(samples) >= MOST or read >= MOST_BYTES):
+        read += _size(samples[-1])
+        if endless and _is_enough(len(samples), read):
             break
     if len(samples) < SMALLEST:
         spent = not samples and isinstance(calibration, Iterator)
@@ -82,8 +82,7 @@ def read_samples(calibration: Iterable[Any], flatten: Callable[[Any], Mapping[st
 
 def left_unread(calibration: Iterable[Any], samples: Sequence[Sample]) -> str:
     """What the report should say where reading ended before the samples did; empty where it did not."""
-    full = len(samples) >= MOST or sum(_bytes((s.feeds, s.target)) for s in samples) >= MOST_BYTES
-    if _has_length(calibration) or not full:
+    if _has_length(calibration) or not _is_enough(len(samples), sum(map(_size, samples))):
         return ""
     return f"calibration has no length: its first {len(samples)} samples were read (a list is read to its end)"
 
@@ -94,6 +93,14 @@ def _has_length(calibration: Iterable[Any]) -> bool:
         return length_hint(calibration, -1) >= 0
     except Exception:  # the owner's code: some raise NotImplementedError
         return False
+
+
+def _is_enough(count: int, size: int) -> bool:
+    return count >= MOST or size >= MOST_BYTES
+
+
+def _size(sample: Sample) -> int:
+    return _bytes((sample.feeds, sample.target))
 
 
 def _bytes(value: Any) -> int:

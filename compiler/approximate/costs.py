@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +12,7 @@ import onnx_ir as ir
 from ..errors import TamagoError
 from ..facts import Array
 from ..price import Stored
+from ..record_name import record_name
 from ..rule import Expression
 from .budget import Workload
 from .method import Form
@@ -144,7 +143,7 @@ class Costs:
 
     def _key(self, place: Place, name: str, shape: tuple[int, ...]) -> str:
         stated = sorted((k, str(v)) for k, v in place.attributes.items())
-        text = json.dumps(
+        return record_name(
             [
                 KEY_VERSION,
                 "form",
@@ -157,7 +156,6 @@ class Costs:
                 self.target.environment,
             ]
         )
-        return blake2b(text.encode(), digest_size=20).hexdigest()
 
     def _lookup(self, key: str) -> float | None:
         if key not in self._known:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,16 @@ from typing import Any
 from ....compiler.atomic_write import write_text
 from ....compiler.errors import TamagoError
 from ....compiler.price import Stored
+from ....compiler.record_name import record_name
 from ..plan import Kernel
 
 FORMAT = "tamago webgpu records"
 KEY_VERSION = 2  # 1: with counted loops
 
 
-def digest(what: object) -> str:
-    """A name for plain data."""
-    return blake2b(json.dumps(what, sort_keys=True).encode(), digest_size=20).hexdigest()
-
-
 def job_key(kernel: Kernel, workgroups: tuple[int, int, int], sizes: Sequence[int]) -> str:
     """A name for what a kernel is asked to do, by its default form."""
-    return digest(["webgpu", KEY_VERSION, kernel.source, list(workgroups), list(sizes)])
+    return record_name(["webgpu", KEY_VERSION, kernel.source, list(workgroups), list(sizes)])
 
 
 class Records:
@@ -58,7 +53,7 @@ class Records:
         self.used[key] = record
 
     def _place(self, key: str) -> str:
-        return digest(["tune webgpu", key, self.environment])
+        return record_name(["tune webgpu", key, self.environment])
 
     def export(self, path: str | Path) -> None:
         """Write the records that were used or made to a file.
